@@ -1,0 +1,2 @@
+//! Tells a load balancer whether a MariaDB Galera node should get traffic.
+pub mod mysql;

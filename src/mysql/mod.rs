@@ -1,0 +1,39 @@
+//! The client side of the MySQL protocol, sans I/O: bytes in, bytes and rows out.
+//!
+//! [`Session`] is the way in. It is fed whatever a server sent, in pieces of
+//! any size, and says what to send back and what it waits for. It knows no
+//! socket, no clock and no log; whoever drives it owns deadlines and bytes.
+//!
+//! Only what a health probe needs is spoken: protocol version 10,
+//! `mysql_native_password`, text result sets, COM_QUERY and COM_QUIT. Names are
+//! those of the protocol's own documents ([MySQL], [MariaDB]).
+//!
+//! [MySQL]: https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html
+//! [MariaDB]: https://mariadb.com/kb/en/clientserver-protocol/
+
+// These files read a peer's bytes: nothing in them may panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
+mod auth;
+mod error;
+mod framing;
+mod packet;
+mod reader;
+mod session;
+
+pub use auth::Password;
+pub use error::{Error, ServerError};
+pub use packet::Row;
+pub use session::{Credentials, Progress, Reply, Session, Stage};

@@ -1,0 +1,381 @@
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::auth::{NATIVE_PASSWORD, NONCE};
+use super::error::escape;
+use super::framing::MAX_PAYLOAD;
+use super::reader::Reader;
+use super::{Error, ServerError};
+
+// Capability flags, MySQL's protocol documents, "Capabilities Flags".
+const LONG_PASSWORD: u32 = 1;
+const PROTOCOL_41: u32 = 1 << 9;
+const TRANSACTIONS: u32 = 1 << 13;
+const SECURE_CONNECTION: u32 = 1 << 15;
+const PLUGIN_AUTH: u32 = 1 << 19;
+
+/// All that is asked for: whatever is not asked for cannot be sent.
+const WANTED: u32 = LONG_PASSWORD | PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTION | PLUGIN_AUTH;
+
+/// `utf8mb4_general_ci`, which every server since MySQL 5.5 knows.
+const COLLATION: u8 = 45;
+
+const COM_QUIT: u8 = 0x01;
+const COM_QUERY: u8 = 0x03;
+
+/// The server's first packet, Protocol::HandshakeV10.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Greeting {
+    capabilities: u32,
+    pub(super) nonce: [u8; NONCE],
+}
+
+impl Greeting {
+    /// A server that refuses at once (1040, 1129, 1130) sends an ERR instead.
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(payload);
+        match reader.u8("protocol version")? {
+            10 => {}
+            0xFF => return Err(Error::Refused(parse_err(payload)?)),
+            _ => return Err(Error::Incompatible { what: "protocol version is not 10" }),
+        }
+        reader.null_terminated("server version")?;
+        reader.array::<4>("connection id")?;
+        let first: [u8; 8] = reader.array("auth-plugin-data-part-1")?;
+        reader.u8("filler")?;
+        let lower = reader.u16_le("capability flags")?;
+        reader.u8("character set")?;
+        reader.u16_le("status flags")?;
+        let upper = reader.u16_le("capability flags")?;
+        let capabilities = u32::from(lower) | u32::from(upper) << 16;
+        if capabilities & PROTOCOL_41 == 0 || capabilities & SECURE_CONNECTION == 0 {
+            return Err(Error::Incompatible { what: "no 4.1 protocol" });
+        }
+        reader.u8("auth-plugin-data length")?;
+        // Zeros from MySQL; MariaDB's own capabilities, none of which is used.
+        reader.array::<10>("reserved")?;
+        let second: [u8; 12] = reader.array("auth-plugin-data-part-2")?;
+        // What follows is the nonce's terminator and the default plugin's
+        // name. The account decides, and switches where it wants another.
+        let mut nonce = [0; NONCE];
+        for (byte, sent) in nonce.iter_mut().zip(first.into_iter().chain(second)) {
+            *byte = sent;
+        }
+        Ok(Self { capabilities, nonce })
+    }
+
+    /// Protocol::HandshakeResponse41, without a database.
+    pub(super) fn write_login(
+        &self,
+        payload: &mut BytesMut,
+        user: &str,
+        scramble: Option<[u8; 20]>,
+    ) {
+        let capabilities = WANTED & self.capabilities;
+        payload.put_u32_le(capabilities);
+        payload.put_u32_le(MAX_PAYLOAD.into());
+        payload.put_u8(COLLATION);
+        payload.put_bytes(0, 23);
+        payload.put_slice(user.as_bytes());
+        payload.put_u8(0);
+        match scramble {
+            Some(scramble) => {
+                payload.put_u8(20);
+                payload.put_slice(&scramble);
+            }
+            None => payload.put_u8(0),
+        }
+        if capabilities & PLUGIN_AUTH != 0 {
+            payload.put_slice(NATIVE_PASSWORD.as_bytes());
+            payload.put_u8(0);
+        }
+    }
+}
+
+/// What a server says to a login.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum LoginReply {
+    /// The login is complete.
+    Ok,
+    /// The account's plugin is another, or the challenge is new: scramble again
+    /// with this nonce.
+    SwitchToNative { nonce: [u8; NONCE] },
+}
+
+impl LoginReply {
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(payload);
+        match reader.u8("login reply")? {
+            0x00 => Ok(Self::Ok),
+            0xFF => Err(Error::Refused(parse_err(payload)?)),
+            // Protocol::OldAuthSwitchRequest: the password scheme from before 4.1.
+            0xFE if reader.is_empty() => {
+                Err(Error::UnknownPlugin { plugin: "mysql_old_password".into() })
+            }
+            0xFE => {
+                let plugin = reader.null_terminated("plugin name")?;
+                if plugin != NATIVE_PASSWORD.as_bytes() {
+                    return Err(Error::UnknownPlugin { plugin: escape(plugin) });
+                }
+                let nonce = reader.array("plugin provided data")?;
+                Ok(Self::SwitchToNative { nonce })
+            }
+            _ => Err(Error::Unexpected { what: "login reply" }),
+        }
+    }
+}
+
+/// The first packet of the reply to a COM_QUERY.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum QueryReply {
+    Ok,
+    Err(ServerError),
+    Columns(u64),
+}
+
+impl QueryReply {
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(payload);
+        match reader.peek() {
+            Some(0x00) => Ok(Self::Ok),
+            Some(0xFF) => parse_err(payload).map(Self::Err),
+            // The server asks for a file of ours (LOCAL INFILE Request).
+            Some(0xFB) => Err(Error::Unexpected { what: "LOCAL INFILE request" }),
+            _ => {
+                let columns = reader.length_encoded_integer("column count")?;
+                if !reader.is_empty() {
+                    return Err(Error::Malformed { field: "column count" });
+                }
+                Ok(Self::Columns(columns))
+            }
+        }
+    }
+}
+
+/// One row of a text result set: a value, or `None` for NULL, for each column.
+pub type Row = Vec<Option<Bytes>>;
+
+/// What can follow the column definitions.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RowReply {
+    Row(Row),
+    Eof,
+    Err(ServerError),
+}
+
+impl RowReply {
+    pub(super) fn parse(payload: &Bytes, columns: usize) -> Result<Self, Error> {
+        let mut reader = Reader::new(payload);
+        match reader.peek() {
+            Some(0xFE) if is_eof(payload) => Ok(Self::Eof),
+            Some(0xFF) => parse_err(payload).map(Self::Err),
+            _ => {
+                let mut row = Row::new();
+                for _ in 0..columns {
+                    row.push(text_value(&mut reader)?.map(|value| payload.slice_ref(value)));
+                }
+                if !reader.is_empty() {
+                    return Err(Error::Malformed { field: "row" });
+                }
+                Ok(Self::Row(row))
+            }
+        }
+    }
+}
+
+/// EOF_Packet. 0xFE also begins an 8-byte length, in packets of 9 bytes or more.
+pub(super) fn is_eof(payload: &[u8]) -> bool {
+    payload.first() == Some(&0xFE) && payload.len() < 9
+}
+
+pub(super) fn write_query(payload: &mut BytesMut, statement: &str) {
+    payload.put_u8(COM_QUERY);
+    payload.put_slice(statement.as_bytes());
+}
+
+pub(super) fn write_quit(payload: &mut BytesMut) {
+    payload.put_u8(COM_QUIT);
+}
+
+/// ERR_Packet; before the login it has no SQLSTATE.
+fn parse_err(payload: &[u8]) -> Result<ServerError, Error> {
+    let mut reader = Reader::new(payload);
+    reader.u8("ERR header")?;
+    let code = reader.u16_le("error code")?;
+    if reader.peek() == Some(b'#') {
+        reader.array::<6>("SQLSTATE")?;
+    }
+    Ok(ServerError::new(code, reader.rest()))
+}
+
+fn text_value<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Error> {
+    if reader.peek() == Some(0xFB) {
+        reader.u8("NULL")?;
+        return Ok(None);
+    }
+    reader.length_encoded_bytes("value").map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protocol::HandshakeV10 as `version` sends it.
+    fn greeting(
+        version: &[u8],
+        lower: u16,
+        upper: u16,
+        reserved: [u8; 10],
+        tail: &[u8],
+    ) -> Vec<u8> {
+        let mut payload = vec![10];
+        payload.extend(version);
+        payload.push(0);
+        payload.extend(7_u32.to_le_bytes());
+        payload.extend(b"01234567\0");
+        payload.extend(lower.to_le_bytes());
+        payload.push(8);
+        payload.extend(2_u16.to_le_bytes());
+        payload.extend(upper.to_le_bytes());
+        payload.push(21);
+        payload.extend(reserved);
+        payload.extend(tail);
+        payload
+    }
+
+    const NATIVE: &[u8] = b"89abcdefghij\0mysql_native_password\0";
+    const CACHING: &[u8] = b"89abcdefghij\0caching_sha2_password\0";
+    const MARIADB_RESERVED: [u8; 10] = [0, 0, 0, 0, 0, 0, 0x1D, 0, 0, 0];
+
+    #[test]
+    fn greetings_of_every_kind_of_server_give_their_nonce() {
+        for (payload, plugin_auth) in [
+            (greeting(b"5.5.5-10.6.18-MariaDB", 0xF7FE, 0x81FF, MARIADB_RESERVED, NATIVE), true),
+            (greeting(b"11.4.3-MariaDB-log", 0xFFFE, 0x81FF, MARIADB_RESERVED, NATIVE), true),
+            (greeting(b"5.7.44-log", 0xFFFF, 0xC1FF, [0; 10], NATIVE), true),
+            (greeting(b"8.0.39", 0xFFFF, 0xDFFF, [0; 10], CACHING), true),
+            (
+                greeting(b"8.0.37-29.1 Percona XtraDB Cluster", 0xFFFF, 0xDFFF, [0; 10], CACHING),
+                true,
+            ),
+            // No plugin name at all: servers before MySQL 5.5.7.
+            (greeting(b"5.1.73", 0xF7FF, 0, [0; 10], b"89abcdefghij\0"), false),
+        ] {
+            let greeting = Greeting::parse(&payload).unwrap();
+            assert_eq!(&greeting.nonce, b"0123456789abcdefghij");
+            assert_eq!(greeting.capabilities & PLUGIN_AUTH != 0, plugin_auth);
+        }
+    }
+
+    #[test]
+    fn a_greeting_cut_at_any_byte_of_its_fixed_part_is_malformed() {
+        let whole = greeting(b"8.0.39", 0xFFFF, 0xDFFF, [0; 10], b"89abcdefghij");
+        for length in 0..whole.len() {
+            let error = Greeting::parse(&whole[..length]).unwrap_err();
+            assert!(matches!(error, Error::Malformed { .. }), "{length}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_server_without_the_4_1_protocol_is_incompatible() {
+        for lower in [0xFDFF, 0x7FFF] {
+            let payload = greeting(b"4.0.30", lower, 0, [0; 10], NATIVE);
+            let error = Greeting::parse(&payload).unwrap_err();
+            assert_eq!(error, Error::Incompatible { what: "no 4.1 protocol" });
+        }
+        let error = Greeting::parse(b"\x093.20.0\0").unwrap_err();
+        assert_eq!(error, Error::Incompatible { what: "protocol version is not 10" });
+    }
+
+    #[test]
+    fn the_login_asks_for_nothing_that_the_server_does_not_offer() {
+        let login = |lower, upper| {
+            let payload = greeting(b"x", lower, upper, [0; 10], NATIVE);
+            let mut login = BytesMut::new();
+            let greeting = Greeting::parse(&payload).unwrap();
+            greeting.write_login(&mut login, "probe", Some([7; 20]));
+            login
+        };
+        let all = login(0xFFFF, 0xFFFF);
+        let mut expected = vec![
+            0x01, 0xA2, 0x08, 0x00, // LONG_PASSWORD to PLUGIN_AUTH
+            0x00, 0x40, 0x00, 0x00, // largest packet: 16 KiB
+            45,
+        ];
+        expected.extend([0; 23]);
+        expected.extend(b"probe\0");
+        expected.push(20);
+        expected.extend([7; 20]);
+        expected.extend(b"mysql_native_password\0");
+        assert_eq!(all, expected);
+
+        let bare = login(0x8200, 0);
+        assert_eq!(bare[..4], [0x00, 0x82, 0x00, 0x00]);
+        assert!(bare.ends_with(&[7; 20]));
+    }
+
+    #[test]
+    fn an_err_is_read_with_and_without_sqlstate() {
+        for payload in
+            [&b"\xFF\x10\x04#08004Too many connections"[..], b"\xFF\x10\x04Too many connections"]
+        {
+            let error = parse_err(payload).unwrap();
+            assert_eq!(error, ServerError { code: 1040, text: "Too many connections".into() });
+        }
+    }
+
+    #[test]
+    fn other_plugins_and_the_old_password_scheme_are_refused_by_name() {
+        for (payload, name) in [
+            (&b"\xFE"[..], "mysql_old_password"),
+            (b"\xFEclient_ed25519\x000123456789abcdefghij0123456789ab", "client_ed25519"),
+            (b"\xFEmysql_clear_password\0", "mysql_clear_password"),
+        ] {
+            let error = LoginReply::parse(payload).unwrap_err();
+            assert_eq!(error, Error::UnknownPlugin { plugin: name.into() });
+        }
+    }
+
+    #[test]
+    fn a_login_reply_that_is_neither_ok_nor_err_nor_switch_is_out_of_place() {
+        for payload in [&b"\x01\x03"[..], b"\x02", b"\xFB"] {
+            let error = LoginReply::parse(payload).unwrap_err();
+            assert_eq!(error, Error::Unexpected { what: "login reply" });
+        }
+        let error = LoginReply::parse(b"").unwrap_err();
+        assert_eq!(error, Error::Malformed { field: "login reply" });
+    }
+
+    #[test]
+    fn a_switch_with_a_short_nonce_is_malformed() {
+        let error = LoginReply::parse(b"\xFEmysql_native_password\0short").unwrap_err();
+        assert_eq!(error, Error::Malformed { field: "plugin provided data" });
+    }
+
+    #[test]
+    fn a_request_for_a_local_file_is_refused() {
+        let error = QueryReply::parse(b"\xFB/etc/passwd").unwrap_err();
+        assert_eq!(error, Error::Unexpected { what: "LOCAL INFILE request" });
+    }
+
+    #[test]
+    fn a_column_count_has_nothing_behind_it() {
+        assert_eq!(QueryReply::parse(b"\x02"), Ok(QueryReply::Columns(2)));
+        for payload in [&b"\x02\x02"[..], b"", b"\xFC"] {
+            let error = QueryReply::parse(payload).unwrap_err();
+            assert_eq!(error, Error::Malformed { field: "column count" });
+        }
+    }
+
+    #[test]
+    fn a_row_has_a_value_or_null_for_each_column_and_nothing_more() {
+        let row = |payload: &'static [u8]| RowReply::parse(&Bytes::from_static(payload), 2);
+        let values = vec![Some(Bytes::from_static(b"ab")), None];
+        assert_eq!(row(b"\x02ab\xFB"), Ok(RowReply::Row(values)));
+        assert_eq!(row(b"\x02ab"), Err(Error::Malformed { field: "value" }));
+        assert_eq!(row(b"\x02ab\xFBx"), Err(Error::Malformed { field: "row" }));
+        assert_eq!(row(b"\xFE\0\0\x22\0"), Ok(RowReply::Eof));
+        // 0xFE in nine bytes or more is a length, here one longer than the packet.
+        let long = row(b"\xFE\x09\0\0\0\0\0\0\0ab");
+        assert_eq!(long, Err(Error::Malformed { field: "value" }));
+    }
+}

@@ -1,0 +1,531 @@
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::auth::Password;
+use super::framing::{Deframer, frame};
+use super::packet::{self, Greeting, LoginReply, QueryReply, Row, RowReply};
+use super::{Error, ServerError};
+
+/// SHOW STATUS and SHOW VARIABLES give two columns; the cap leaves room for
+/// other statements and bounds what a column count can make us read.
+const MAX_COLUMNS: usize = 16;
+
+/// A probe asks for a dozen variables; the cap bounds the rows kept in memory.
+const MAX_ROWS: usize = 64;
+
+/// The longest user name of any server: 80 characters of MariaDB, in UTF-8.
+const MAX_USER: usize = 320;
+
+/// Who logs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    user: String,
+    password: Password,
+}
+
+impl Credentials {
+    /// # Errors
+    /// [`Error::Request`] for a user name that no login packet can carry: with
+    /// a NUL in it, or over 320 bytes.
+    pub fn new(user: impl Into<String>, password: Password) -> Result<Self, Error> {
+        let user = user.into();
+        if user.contains('\0') {
+            return Err(Error::Request { what: "user name contains NUL" });
+        }
+        if user.len() > MAX_USER {
+            return Err(Error::Request { what: "user name is over 320 bytes" });
+        }
+        Ok(Self { user, password })
+    }
+}
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The server's first packet, before anything of ours is sent.
+    Greeting,
+    /// The answer to the login or to an authentication switch.
+    Login,
+    /// The replies to the statements.
+    Query,
+}
+
+/// Where a session stands after it was fed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More bytes of the server are needed.
+    Wait(Stage),
+    /// Every statement has its reply, in order, and COM_QUIT is in the output.
+    /// The connection can be closed once the output is written.
+    Done(Vec<Reply>),
+}
+
+/// What a server replied to one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Done, no rows.
+    Ok,
+    /// Refused; the statements behind it were answered all the same.
+    Err(ServerError),
+    /// A text result set.
+    Rows(Vec<Row>),
+}
+
+/// One connection's dialogue: greeting, login, the statements, COM_QUIT.
+///
+/// Feed it what the server sends, in pieces of any size, with
+/// [`receive`](Session::receive); send what it appends to the output. It says
+/// nothing before the greeting. The statements and COM_QUIT are written
+/// together once the login is complete, so they cost one round trip; the
+/// server answers them in order.
+///
+/// How the bytes are split makes no difference. A session that is done or has
+/// failed stays so: it answers [`Error::Ended`] and writes nothing.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq))]
+pub struct Session {
+    credentials: Arc<Credentials>,
+    /// Framed, each numbered from 0, with COM_QUIT at the end.
+    commands: BytesMut,
+    statements: usize,
+    deframer: Deframer,
+    /// `None` once the session has ended.
+    state: Option<State>,
+}
+
+/// Which packet comes next.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq))]
+enum State {
+    Greeting,
+    Login { switched: bool },
+    Query { replies: Vec<Reply>, part: Part },
+}
+
+/// Which packet of a reply comes next.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq))]
+enum Part {
+    First,
+    Column { columns: usize, left: usize },
+    ColumnsEof { columns: usize },
+    Row { columns: usize, rows: Vec<Row> },
+}
+
+impl Session {
+    /// A session that will log in with `credentials` and send `statements`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a statement longer than a packet (16 KiB).
+    pub fn new(credentials: Arc<Credentials>, statements: &[&str]) -> Result<Self, Error> {
+        let mut commands = BytesMut::new();
+        for statement in statements {
+            frame(&mut commands, 0, |payload| packet::write_query(payload, statement))?;
+        }
+        frame(&mut commands, 0, packet::write_quit)?;
+        Ok(Self {
+            credentials,
+            commands,
+            statements: statements.len(),
+            deframer: Deframer::default(),
+            state: Some(State::Greeting),
+        })
+    }
+
+    /// Takes what the server sent, appends what to send to `output`, and says
+    /// what is waited for. Bytes behind the last reply are ignored.
+    ///
+    /// # Errors
+    /// Any of [`Error`]; all are final. [`Error::Ended`] after that or after
+    /// [`Progress::Done`].
+    pub fn receive(&mut self, input: &[u8], output: &mut BytesMut) -> Result<Progress, Error> {
+        let mut state = self.state.take().ok_or(Error::Ended)?;
+        self.deframer.feed(input);
+        while let Some(payload) = self.deframer.next_payload()? {
+            let next = match state {
+                State::Greeting => self.greeting(&payload, output)?,
+                State::Login { switched } => self.login(&payload, switched, output)?,
+                State::Query { replies, part } => self.query(&payload, replies, part)?,
+            };
+            match next {
+                Continue(next) => state = next,
+                Break(replies) => return Ok(Progress::Done(replies)),
+            }
+        }
+        let stage = state.stage();
+        self.state = Some(state);
+        Ok(Progress::Wait(stage))
+    }
+
+    fn greeting(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
+        let greeting = Greeting::parse(payload)?;
+        let Credentials { user, password } = &*self.credentials;
+        let scramble = password.scramble_native(&greeting.nonce);
+        let sequence = self.deframer.sequence();
+        frame(output, sequence, |login| greeting.write_login(login, user, scramble))?;
+        self.deframer.expect(sequence.wrapping_add(1));
+        Ok(Continue(State::Login { switched: false }))
+    }
+
+    fn login(
+        &mut self,
+        payload: &[u8],
+        switched: bool,
+        output: &mut BytesMut,
+    ) -> Result<Next, Error> {
+        match LoginReply::parse(payload)? {
+            LoginReply::Ok => {
+                output.unsplit(self.commands.split());
+                Ok(self.next_reply(Vec::new()))
+            }
+            // One plugin is spoken, so there is nothing to switch to again.
+            LoginReply::SwitchToNative { .. } if switched => {
+                Err(Error::Unexpected { what: "second authentication switch" })
+            }
+            LoginReply::SwitchToNative { nonce } => {
+                let scramble = self.credentials.password.scramble_native(&nonce);
+                let sequence = self.deframer.sequence();
+                frame(output, sequence, |answer| {
+                    answer.extend_from_slice(scramble.as_ref().map_or(&[][..], |bytes| bytes));
+                })?;
+                self.deframer.expect(sequence.wrapping_add(1));
+                Ok(Continue(State::Login { switched: true }))
+            }
+        }
+    }
+
+    fn query(
+        &mut self,
+        payload: &Bytes,
+        mut replies: Vec<Reply>,
+        part: Part,
+    ) -> Result<Next, Error> {
+        match part.next(payload)? {
+            Continue(part) => Ok(Continue(State::Query { replies, part })),
+            Break(reply) => {
+                replies.push(reply);
+                Ok(self.next_reply(replies))
+            }
+        }
+    }
+
+    /// A command begins at number 0, its reply at 1.
+    fn next_reply(&mut self, replies: Vec<Reply>) -> Next {
+        if replies.len() >= self.statements {
+            return Break(replies);
+        }
+        self.deframer.expect(1);
+        Continue(State::Query { replies, part: Part::First })
+    }
+}
+
+/// The state after a packet, or the replies when that was the last one.
+type Next = ControlFlow<Vec<Reply>, State>;
+
+impl State {
+    fn stage(&self) -> Stage {
+        match self {
+            State::Greeting => Stage::Greeting,
+            State::Login { .. } => Stage::Login,
+            State::Query { .. } => Stage::Query,
+        }
+    }
+}
+
+impl Part {
+    /// The part after a packet, or the reply when it is complete.
+    fn next(self, payload: &Bytes) -> Result<ControlFlow<Reply, Self>, Error> {
+        Ok(match self {
+            Part::First => match QueryReply::parse(payload)? {
+                QueryReply::Ok => Break(Reply::Ok),
+                QueryReply::Err(error) => Break(Reply::Err(error)),
+                QueryReply::Columns(columns) => {
+                    let columns = usize::try_from(columns).unwrap_or(usize::MAX);
+                    if columns > MAX_COLUMNS {
+                        return Err(Error::TooLarge { what: "columns" });
+                    }
+                    Continue(Part::column(columns, columns))
+                }
+            },
+            // What a column is called and holds is known from the statement.
+            Part::Column { columns, left } => {
+                Continue(Part::column(columns, left.saturating_sub(1)))
+            }
+            Part::ColumnsEof { columns } if packet::is_eof(payload) => {
+                Continue(Part::Row { columns, rows: Vec::new() })
+            }
+            Part::ColumnsEof { .. } => {
+                return Err(Error::Unexpected { what: "packet before the rows" });
+            }
+            Part::Row { columns, mut rows } => match RowReply::parse(payload, columns)? {
+                RowReply::Eof => Break(Reply::Rows(rows)),
+                RowReply::Err(error) => Break(Reply::Err(error)),
+                RowReply::Row(row) => {
+                    if rows.len() >= MAX_ROWS {
+                        return Err(Error::TooLarge { what: "rows" });
+                    }
+                    rows.push(row);
+                    Continue(Part::Row { columns, rows })
+                }
+            },
+        })
+    }
+
+    fn column(columns: usize, left: usize) -> Self {
+        match left {
+            0 => Part::ColumnsEof { columns },
+            left => Part::Column { columns, left },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GREETING: &[u8] = include_bytes!("../../tests/captures/greeting-plain.bin");
+    const SWITCH: &[u8] = include_bytes!("../../tests/captures/authswitch-native.bin");
+    const OK: &[u8] = include_bytes!("../../tests/captures/auth-ok.bin");
+    const STATUS: &[u8] = include_bytes!("../../tests/captures/resultset-status-eof.bin");
+    const SYNC_WAIT: &[u8] = include_bytes!("../../tests/captures/err-1205-sync-wait.bin");
+    const NO_GALERA: &[u8] = include_bytes!("../../tests/captures/resultset-status-nogalera.bin");
+
+    fn session(statements: &[&str]) -> Session {
+        let credentials = Credentials::new("probe", Password::new("secret")).unwrap();
+        Session::new(Arc::new(credentials), statements).unwrap()
+    }
+
+    /// Feeds everything at once; the result and what was sent.
+    fn run(statements: &[&str], server: &[&[u8]]) -> (Result<Progress, Error>, BytesMut) {
+        let mut output = BytesMut::new();
+        let result = session(statements).receive(&server.concat(), &mut output);
+        (result, output)
+    }
+
+    fn failure(statements: &[&str], server: &[&[u8]]) -> Error {
+        run(statements, server).0.unwrap_err()
+    }
+
+    /// The first packet of a capture, with another number.
+    fn numbered(packet: &[u8], sequence: u8) -> Vec<u8> {
+        let mut packet = packet.to_vec();
+        packet[3] = sequence;
+        packet
+    }
+
+    #[test]
+    fn a_whole_dialogue_gives_the_rows_and_ends_with_com_quit() {
+        let (result, output) =
+            run(&["SHOW ONE", "SET TWO"], &[GREETING, OK, STATUS, &numbered(OK, 1)]);
+        let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
+        let [Reply::Rows(rows), Reply::Ok] = &replies[..] else { panic!("{replies:?}") };
+        assert_eq!(rows.len(), 9);
+        assert_eq!(rows[8][0].as_deref(), Some(&b"wsrep_ready"[..]));
+        assert_eq!(rows[8][1].as_deref(), Some(&b"ON"[..]));
+        let commands = b"\x09\0\0\0\x03SHOW ONE\x08\0\0\0\x03SET TWO\x01\0\0\0\x01";
+        assert!(output.ends_with(commands), "{output:?}");
+    }
+
+    /// Whatever was fed up to one byte, whatever is fed next ends in the state
+    /// that the bytes one at a time end in. So every way to cut the dialogue
+    /// gives the same output and the same rows.
+    #[test]
+    fn every_way_to_cut_the_bytes_gives_the_same() {
+        let ok = numbered(OK, 4);
+        let server = [GREETING, SWITCH, &ok, NO_GALERA, SYNC_WAIT, &numbered(OK, 1)].concat();
+        let start = (
+            session(&["SHOW", "SHOW", "SET"]),
+            BytesMut::new(),
+            Ok(Progress::Wait(Stage::Greeting)),
+        );
+        let feed = |from: &(Session, BytesMut, _), input: &[u8]| {
+            let (mut session, mut output, _) = from.clone();
+            let result = session.receive(input, &mut output);
+            (session, output, result)
+        };
+        let mut snapshots = vec![start];
+        for byte in &server {
+            snapshots.push(feed(&snapshots[snapshots.len() - 1], &[*byte]));
+        }
+        assert!(matches!(snapshots[server.len()].2, Ok(Progress::Done(_))));
+        for from in 0..server.len() {
+            for to in from + 1..=server.len() {
+                let after = feed(&snapshots[from], &server[from..to]);
+                assert!(after == snapshots[to], "bytes {from}..{to}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_before_the_greeting() {
+        let mut session = session(&["SHOW"]);
+        let mut output = BytesMut::new();
+        let (last, first) = GREETING.split_last().unwrap();
+        assert_eq!(session.receive(first, &mut output), Ok(Progress::Wait(Stage::Greeting)));
+        assert!(output.is_empty());
+        assert_eq!(session.receive(&[*last], &mut output), Ok(Progress::Wait(Stage::Login)));
+        assert!(!output.is_empty());
+    }
+
+    #[test]
+    fn an_authentication_switch_is_answered_with_a_scramble_of_the_new_nonce() {
+        let mut session = session(&[]);
+        let mut output = BytesMut::new();
+        session.receive(GREETING, &mut output).unwrap();
+        output.clear();
+        assert_eq!(session.receive(SWITCH, &mut output), Ok(Progress::Wait(Stage::Login)));
+        let nonce: [u8; 20] = SWITCH[27..47].try_into().unwrap();
+        let scramble = Password::new("secret").scramble_native(&nonce).unwrap();
+        assert_eq!(output[..], [&[20, 0, 0, 3][..], &scramble].concat());
+    }
+
+    #[test]
+    fn an_authentication_switch_with_an_empty_password_is_answered_with_an_empty_packet() {
+        let credentials = Credentials::new("probe", Password::default()).unwrap();
+        let mut session = Session::new(Arc::new(credentials), &[]).unwrap();
+        let mut output = BytesMut::new();
+        session.receive(GREETING, &mut output).unwrap();
+        output.clear();
+        session.receive(SWITCH, &mut output).unwrap();
+        assert_eq!(output[..], [0, 0, 0, 3]);
+        let done = session.receive(&numbered(OK, 4), &mut output);
+        assert_eq!(done, Ok(Progress::Done(Vec::new())));
+    }
+
+    #[test]
+    fn switches_without_end_are_refused_at_the_second() {
+        let error = failure(&[], &[GREETING, SWITCH, &numbered(SWITCH, 4)]);
+        assert_eq!(error, Error::Unexpected { what: "second authentication switch" });
+    }
+
+    #[test]
+    fn an_err_instead_of_the_greeting_is_a_refusal_and_nothing_is_sent() {
+        for (capture, code) in [
+            (&include_bytes!("../../tests/captures/err-1040-no-greeting.bin")[..], 1040),
+            (include_bytes!("../../tests/captures/err-1129-host-blocked.bin"), 1129),
+            (include_bytes!("../../tests/captures/err-1130-host-denied.bin"), 1130),
+        ] {
+            let (result, output) = run(&["SHOW"], &[capture]);
+            assert!(matches!(result, Err(Error::Refused(error)) if error.code == code));
+            assert!(output.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_err_after_the_login_is_a_refusal() {
+        for (capture, code) in [
+            (&include_bytes!("../../tests/captures/err-1040-after-auth.bin")[..], 1040),
+            (include_bytes!("../../tests/captures/err-1045-password.bin"), 1045),
+            (include_bytes!("../../tests/captures/err-1045-require-ssl.bin"), 1045),
+            (include_bytes!("../../tests/captures/err-1226-max-user.bin"), 1226),
+            (include_bytes!("../../tests/captures/err-4151-locked.bin"), 4151),
+        ] {
+            let error = failure(&["SHOW"], &[GREETING, capture]);
+            assert!(matches!(error, Error::Refused(error) if error.code == code));
+        }
+    }
+
+    #[test]
+    fn an_err_to_one_statement_leaves_the_others_their_replies() {
+        let expired = include_bytes!("../../tests/captures/err-1820-expired.bin");
+        let (result, _) = run(&["SHOW", "SHOW"], &[GREETING, OK, expired, STATUS]);
+        let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
+        assert!(matches!(&replies[..], [Reply::Err(error), Reply::Rows(_)] if error.code == 1820));
+    }
+
+    #[test]
+    fn an_err_in_the_middle_of_the_rows_is_the_reply() {
+        let rows = &STATUS[..STATUS.len() - 9];
+        let err = numbered(b"\x09\0\0\0\xFF\x25\x05#70100", 14);
+        let (result, _) = run(&["SHOW"], &[GREETING, OK, rows, &err]);
+        let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
+        assert!(matches!(&replies[..], [Reply::Err(error)] if error.code == 1317));
+    }
+
+    #[test]
+    fn a_second_greeting_is_out_of_place() {
+        let error = failure(&[], &[GREETING, &numbered(GREETING, 2)]);
+        assert_eq!(error, Error::Unexpected { what: "login reply" });
+    }
+
+    #[test]
+    fn a_reply_that_does_not_begin_at_packet_one_is_refused() {
+        let error = failure(&["SHOW"], &[GREETING, OK, &numbered(STATUS, 3)]);
+        assert_eq!(error, Error::Sequence { expected: 1, received: 3 });
+    }
+
+    #[test]
+    fn columns_over_the_cap_are_refused_at_their_count() {
+        for count in [&b"\x01\0\0\x01\x11"[..], b"\x09\0\0\x01\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"]
+        {
+            let error = failure(&["SHOW"], &[GREETING, OK, count]);
+            assert_eq!(error, Error::TooLarge { what: "columns" });
+        }
+        let (result, _) = run(&["SHOW"], &[GREETING, OK, b"\x01\0\0\x01\x10"]);
+        assert_eq!(result, Ok(Progress::Wait(Stage::Query)));
+    }
+
+    #[test]
+    fn rows_over_the_cap_are_refused() {
+        let mut server =
+            [GREETING, OK, b"\x01\0\0\x01\x01", b"\x01\0\0\x02x", b"\x05\0\0\x03\xFE\0\0\0\0"]
+                .concat();
+        for row in 0..64 {
+            server.extend([1, 0, 0, 4 + row, 0xFB]);
+        }
+        assert_eq!(run(&["SHOW"], &[&server]).0, Ok(Progress::Wait(Stage::Query)));
+        server.extend([1, 0, 0, 4 + 64, 0xFB]);
+        assert_eq!(failure(&["SHOW"], &[&server]), Error::TooLarge { what: "rows" });
+    }
+
+    #[test]
+    fn a_packet_between_columns_and_rows_is_out_of_place() {
+        let error = failure(
+            &["SHOW"],
+            &[GREETING, OK, b"\x01\0\0\x01\x01", b"\x01\0\0\x02x", b"\x01\0\0\x03x"],
+        );
+        assert_eq!(error, Error::Unexpected { what: "packet before the rows" });
+    }
+
+    #[test]
+    fn a_session_that_is_done_or_has_failed_stays_so_and_writes_nothing() {
+        for server in [[GREETING, OK].concat(), b"HTTP/1.0 400 Bad Request\r\n".to_vec()] {
+            let mut session = session(&[]);
+            let mut output = BytesMut::new();
+            let _ = session.receive(&server, &mut output);
+            output.clear();
+            assert_eq!(session.receive(GREETING, &mut output), Err(Error::Ended));
+            assert!(output.is_empty());
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_mysql_are_refused_within_the_first_packet_header() {
+        for bytes in [&b"HTTP"[..], b"SSH-", b"\x16\x03\x01\x02", b"\0\0\0\x01"] {
+            let mut session = session(&[]);
+            assert!(session.receive(bytes, &mut BytesMut::new()).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_or_statement_that_no_packet_can_carry_is_refused_at_once() {
+        for user in ["a\0b".to_owned(), "x".repeat(321)] {
+            assert!(matches!(
+                Credentials::new(user, Password::default()),
+                Err(Error::Request { .. })
+            ));
+        }
+        let credentials = Arc::new(Credentials::new("x".repeat(320), Password::default()).unwrap());
+        let long = "x".repeat(16 * 1024);
+        assert!(Session::new(credentials.clone(), &[&long[1..]]).is_ok());
+        assert!(matches!(Session::new(credentials, &[&long]), Err(Error::Request { .. })));
+    }
+
+    #[test]
+    fn the_password_is_in_no_debug_output() {
+        let shown = format!("{:?}", session(&[]));
+        assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
+    }
+}
