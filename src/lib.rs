@@ -1,2 +1,18 @@
 //! Tells a load balancer whether a MariaDB Galera node should get traffic.
+
+#[cfg(feature = "daemon")]
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod connect;
+pub mod galera;
+pub mod http;
+#[cfg(feature = "daemon")]
+pub mod log;
 pub mod mysql;
+#[cfg(feature = "daemon")]
+pub mod probe;
+#[cfg(feature = "daemon")]
+pub mod run;
+#[cfg(feature = "daemon")]
+pub mod server;
+pub mod verdict;

@@ -1,0 +1,388 @@
+//! What healthy means: rows of names and values to [`Facts`] to [`Verdict`].
+//!
+//! Pure functions of what the node said. The states are those that real nodes
+//! were seen in; the tests at the end are the table.
+
+// This file reads a peer's bytes: nothing in it may panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
+use crate::verdict::{Reason, Verdict};
+
+/// What to send after the login, in this order.
+///
+/// 1. Takes the node's causality check off this session: with it, even SHOW
+///    waits on a node that lags. A server without Galera answers
+///    [`UNKNOWN_VARIABLE`], which is no fault.
+/// 2. and 3. SHOW is answered in every state; a SELECT may be refused with 1047.
+///    The SESSION forms do not sum up all threads, and hold the same values.
+pub const STATEMENTS: [&str; 3] = [
+    "SET SESSION wsrep_sync_wait=0",
+    "SHOW SESSION STATUS WHERE Variable_name IN ('wsrep_cluster_status','wsrep_connected',\
+     'wsrep_local_index','wsrep_local_state','wsrep_ready')",
+    "SHOW SESSION VARIABLES WHERE Variable_name IN ('offline_mode','pxc_maint_mode','read_only',\
+     'super_read_only','wsrep_desync','wsrep_on','wsrep_reject_queries',\
+     'wsrep_sst_donor_rejects_queries')",
+];
+
+/// ER_UNKNOWN_SYSTEM_VARIABLE.
+pub const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// The longest part of a value that is kept. Every healthy value is shorter.
+const MAX_VALUE: usize = 64;
+
+/// What the node said of itself, by the names of the server's own variables;
+/// `None` where it said nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the server's variables")]
+pub struct Facts {
+    pub wsrep_cluster_status: Option<String>,
+    pub wsrep_connected: Option<String>,
+    pub wsrep_local_index: Option<String>,
+    pub wsrep_local_state: Option<String>,
+    pub wsrep_ready: Option<String>,
+    pub offline_mode: Option<String>,
+    pub pxc_maint_mode: Option<String>,
+    pub read_only: Option<String>,
+    pub super_read_only: Option<String>,
+    pub wsrep_desync: Option<String>,
+    pub wsrep_on: Option<String>,
+    pub wsrep_reject_queries: Option<String>,
+    pub wsrep_sst_donor_rejects_queries: Option<String>,
+}
+
+impl Facts {
+    /// Notes one row of SHOW STATUS or SHOW VARIABLES; `None` stands for NULL.
+    /// Names are taken in any case, unknown ones are passed over. A variable
+    /// that comes twice with two values keeps both, which is healthy nowhere.
+    pub fn note(&mut self, name: &[u8], value: Option<&[u8]>) {
+        let value = match value {
+            Some(value) => {
+                let kept = value.get(..MAX_VALUE).unwrap_or(value);
+                kept.escape_ascii().to_string()
+            }
+            None => "NULL".to_owned(),
+        };
+        let Some(variable) = self.variable(name) else { return };
+        match variable {
+            Some(earlier) if *earlier != value => *earlier = format!("{earlier} and {value}"),
+            Some(_) => {}
+            None => *variable = Some(value),
+        }
+    }
+
+    fn variable(&mut self, name: &[u8]) -> Option<&mut Option<String>> {
+        Some(match name.to_ascii_lowercase().as_slice() {
+            b"wsrep_cluster_status" => &mut self.wsrep_cluster_status,
+            b"wsrep_connected" => &mut self.wsrep_connected,
+            b"wsrep_local_index" => &mut self.wsrep_local_index,
+            b"wsrep_local_state" => &mut self.wsrep_local_state,
+            b"wsrep_ready" => &mut self.wsrep_ready,
+            b"offline_mode" => &mut self.offline_mode,
+            b"pxc_maint_mode" => &mut self.pxc_maint_mode,
+            b"read_only" => &mut self.read_only,
+            b"super_read_only" => &mut self.super_read_only,
+            b"wsrep_desync" => &mut self.wsrep_desync,
+            b"wsrep_on" => &mut self.wsrep_on,
+            b"wsrep_reject_queries" => &mut self.wsrep_reject_queries,
+            b"wsrep_sst_donor_rejects_queries" => &mut self.wsrep_sst_donor_rejects_queries,
+            _ => return None,
+        })
+    }
+}
+
+/// What the operator wants of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// A server without Galera is meant, and may serve.
+    pub standalone: bool,
+}
+
+/// The verdict on a node that said `facts`. Where several things are wrong, the
+/// reason is the one nearest to the cause.
+pub fn judge(facts: &Facts, policy: Policy) -> Verdict {
+    match refusal(facts, policy) {
+        Some(reason) => Verdict::Refuse(reason),
+        None => Verdict::Serve,
+    }
+}
+
+fn refusal(facts: &Facts, policy: Policy) -> Option<Reason> {
+    if facts.offline_mode.as_deref().is_some_and(|mode| !is_off(mode)) {
+        return Some(Reason::Offline);
+    }
+    let cluster = match facts.wsrep_on.as_deref() {
+        Some(on) if is_on(on) => cluster_refusal(facts),
+        None if policy.standalone => None,
+        Some(off) if policy.standalone && is_off(off) => None,
+        None => Some(Reason::NoGalera),
+        Some(_) => Some(match facts.wsrep_cluster_status.as_deref() {
+            None | Some("Disconnected") => Reason::NoGalera,
+            // It looks perfect but for wsrep_on.
+            Some(_) => Reason::WsrepOff,
+        }),
+    };
+    cluster.or_else(|| {
+        // MariaDB 12 has values beside ON, and every one of them refuses writes.
+        match (facts.read_only.as_deref(), facts.super_read_only.as_deref()) {
+            (None, _) => Some(Reason::IncompleteFacts),
+            (Some(read_only), super_read_only) => {
+                let writable = is_off(read_only) && super_read_only.is_none_or(is_off);
+                (!writable).then_some(Reason::ReadOnly)
+            }
+        }
+    })
+}
+
+/// What is wrong with a node whose wsrep_on is ON.
+fn cluster_refusal(facts: &Facts) -> Option<Reason> {
+    let (Some(status), Some(connected), Some(state), Some(ready)) = (
+        facts.wsrep_cluster_status.as_deref(),
+        facts.wsrep_connected.as_deref(),
+        facts.wsrep_local_state.as_deref(),
+        facts.wsrep_ready.as_deref(),
+    ) else {
+        return Some(Reason::IncompleteFacts);
+    };
+    match (status, state) {
+        // Both look like a lost connection or quorum, but will not heal alike.
+        (_, "5") => return Some(Reason::Inconsistent),
+        (_, "1") => return Some(Reason::Joining),
+        ("Primary", _) => {}
+        ("Disconnected", _) => return Some(Reason::WsrepDisconnected),
+        _ => return Some(Reason::NonPrimary),
+    }
+    if !is_on(connected) {
+        return Some(Reason::WsrepDisconnected);
+    }
+    match state {
+        "4" => {}
+        "2" if facts.wsrep_desync.as_deref().is_some_and(is_on) => return Some(Reason::Desynced),
+        "2" => return Some(Reason::Donor),
+        "3" => return Some(Reason::Joined),
+        _ => return Some(Reason::NotSynced),
+    }
+    if !is_on(ready) {
+        return Some(Reason::NotReady);
+    }
+    if facts.wsrep_reject_queries.as_deref().is_some_and(|value| value != "NONE") {
+        return Some(Reason::RejectingQueries);
+    }
+    if facts.pxc_maint_mode.as_deref().is_some_and(|mode| mode != "DISABLED") {
+        return Some(Reason::Maintenance);
+    }
+    None
+}
+
+fn is_on(value: &str) -> bool {
+    matches!(value, "ON" | "1")
+}
+
+fn is_off(value: &str) -> bool {
+    matches!(value, "OFF" | "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A synced node of MariaDB 10.11, with some variables changed: another
+    /// value, or `-` for one that the server does not send.
+    fn facts(changes: &[(&str, &str)]) -> Facts {
+        let mut facts = Facts::default();
+        for (name, value) in [
+            ("wsrep_cluster_status", "Primary"),
+            ("wsrep_connected", "ON"),
+            ("wsrep_local_index", "0"),
+            ("wsrep_local_state", "4"),
+            ("wsrep_ready", "ON"),
+            ("read_only", "OFF"),
+            ("wsrep_desync", "OFF"),
+            ("wsrep_on", "ON"),
+            ("wsrep_reject_queries", "NONE"),
+            ("wsrep_sst_donor_rejects_queries", "OFF"),
+        ] {
+            if !changes.iter().any(|(changed, _)| *changed == name) {
+                facts.note(name.as_bytes(), Some(value.as_bytes()));
+            }
+        }
+        for (name, value) in changes.iter().filter(|(_, value)| *value != "-") {
+            facts.note(name.as_bytes(), Some(value.as_bytes()));
+        }
+        facts
+    }
+
+    fn verdict(changes: &[(&str, &str)]) -> &'static str {
+        judge(&facts(changes), Policy::default()).as_str()
+    }
+
+    #[test]
+    fn every_state_that_a_node_was_seen_in_has_its_verdict() {
+        const NOWHERE: &str = "18446744073709551615";
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        let table: &[Row<'_>] = &[
+            ("synced", &[], "serve"),
+            ("wsrep_desync=ON", &[("wsrep_local_state", "2"), ("wsrep_desync", "ON")], "desynced"),
+            ("donor, or read lock held", &[("wsrep_local_state", "2")], "donor"),
+            (
+                "joiner during IST",
+                &[
+                    ("wsrep_cluster_status", "non-Primary"),
+                    ("wsrep_local_state", "1"),
+                    ("wsrep_ready", "OFF"),
+                    ("wsrep_local_index", NOWHERE),
+                ],
+                "joining",
+            ),
+            ("after IST", &[("wsrep_local_state", "1"), ("wsrep_ready", "OFF")], "joining"),
+            ("joined", &[("wsrep_local_state", "3")], "joined"),
+            (
+                "partitioned",
+                &[
+                    ("wsrep_cluster_status", "non-Primary"),
+                    ("wsrep_local_state", "0"),
+                    ("wsrep_ready", "OFF"),
+                ],
+                "non-primary",
+            ),
+            (
+                "wsrep_cluster_address=''",
+                &[
+                    ("wsrep_cluster_status", "Disconnected"),
+                    ("wsrep_local_state", "0"),
+                    ("wsrep_ready", "OFF"),
+                    ("wsrep_connected", "OFF"),
+                    ("wsrep_local_index", NOWHERE),
+                ],
+                "wsrep-disconnected",
+            ),
+            (
+                "voted out",
+                &[
+                    ("wsrep_cluster_status", "Disconnected"),
+                    ("wsrep_local_state", "5"),
+                    ("wsrep_ready", "OFF"),
+                    ("wsrep_connected", "OFF"),
+                    ("wsrep_local_index", NOWHERE),
+                ],
+                "inconsistent",
+            ),
+            ("reject ALL", &[("wsrep_reject_queries", "ALL")], "rejecting-queries"),
+            ("reject ALL_KILL", &[("wsrep_reject_queries", "ALL_KILL")], "rejecting-queries"),
+            ("wsrep_on=OFF", &[("wsrep_on", "OFF"), ("wsrep_local_state", "-")], "wsrep-off"),
+            (
+                "no provider",
+                &[
+                    ("wsrep_on", "OFF"),
+                    ("wsrep_cluster_status", "Disconnected"),
+                    ("wsrep_local_state", "-"),
+                    ("wsrep_ready", "OFF"),
+                    ("wsrep_connected", "OFF"),
+                ],
+                "no-galera",
+            ),
+            ("read_only=ON", &[("read_only", "ON")], "read-only"),
+            ("read_only of MariaDB 12", &[("read_only", "NO_LOCK")], "read-only"),
+            ("super_read_only=ON", &[("super_read_only", "ON")], "read-only"),
+            ("super_read_only=OFF", &[("super_read_only", "OFF")], "serve"),
+            ("offline_mode=ON", &[("offline_mode", "ON")], "offline"),
+            ("offline_mode=OFF", &[("offline_mode", "OFF")], "serve"),
+            ("pxc_maint_mode", &[("pxc_maint_mode", "MAINTENANCE")], "maintenance"),
+            ("pxc_maint_mode, shutdown", &[("pxc_maint_mode", "SHUTDOWN")], "maintenance"),
+            ("pxc_maint_mode, none", &[("pxc_maint_mode", "DISABLED")], "serve"),
+            ("not ready alone", &[("wsrep_ready", "OFF")], "not-ready"),
+            ("not connected alone", &[("wsrep_connected", "OFF")], "wsrep-disconnected"),
+            ("a state of the future", &[("wsrep_local_state", "6")], "not-synced"),
+            ("numbers for words", &[("wsrep_on", "1"), ("read_only", "0")], "serve"),
+        ];
+        for (state, changes, expected) in table {
+            assert_eq!(verdict(changes), *expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_a_galera_node_must_have_is_a_refusal_when_it_is_missing() {
+        for name in [
+            "wsrep_cluster_status",
+            "wsrep_connected",
+            "wsrep_local_state",
+            "wsrep_ready",
+            "read_only",
+        ] {
+            assert_eq!(verdict(&[(name, "-")]), "incomplete-facts", "{name}");
+        }
+        assert_eq!(verdict(&[("wsrep_on", "-")]), "no-galera");
+        assert_eq!(judge(&Facts::default(), Policy::default()).as_str(), "no-galera");
+    }
+
+    #[test]
+    fn a_variable_that_only_some_servers_have_may_be_missing() {
+        for name in ["wsrep_desync", "wsrep_reject_queries", "wsrep_sst_donor_rejects_queries"] {
+            assert_eq!(verdict(&[(name, "-")]), "serve", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_with_null_nonsense_or_two_values_is_never_healthy() {
+        let names = "wsrep_on wsrep_cluster_status wsrep_connected wsrep_local_state wsrep_ready \
+                     read_only super_read_only offline_mode pxc_maint_mode wsrep_reject_queries";
+        for name in names.split(' ') {
+            let mut with_null = facts(&[(name, "-")]);
+            with_null.note(name.as_bytes(), None);
+            let mut twice = facts(&[]);
+            twice.note(name.as_bytes(), Some(b"\xff\0"));
+            twice.note(name.as_bytes(), Some(b"\xfe\0"));
+            for facts in [with_null, twice, facts(&[(name, &"ON".repeat(1000))])] {
+                let verdict = judge(&facts, Policy::default());
+                assert!(matches!(verdict, Verdict::Refuse(_)), "{name}: {facts:?}");
+            }
+        }
+        let mut same = facts(&[]);
+        same.note(b"wsrep_on", Some(b"ON"));
+        assert_eq!(judge(&same, Policy::default()), Verdict::Serve);
+    }
+
+    #[test]
+    fn names_are_taken_in_any_case() {
+        let mut facts = facts(&[("wsrep_on", "-")]);
+        facts.note(b"WSREP_ON", Some(b"ON"));
+        assert_eq!(judge(&facts, Policy::default()), Verdict::Serve);
+    }
+
+    #[test]
+    fn standalone_lets_a_server_without_galera_serve_and_nothing_else() {
+        let policy = Policy { standalone: true };
+        let verdict = |changes: &[(&str, &str)]| judge(&facts(changes), policy).as_str();
+        let mut plain = Facts::default();
+        plain.note(b"read_only", Some(b"OFF"));
+        assert_eq!(judge(&plain, policy), Verdict::Serve);
+        assert_eq!(verdict(&[("wsrep_on", "OFF"), ("wsrep_cluster_status", "-")]), "serve");
+        assert_eq!(verdict(&[("wsrep_on", "OFF"), ("read_only", "ON")]), "read-only");
+        assert_eq!(verdict(&[("wsrep_on", "OFF"), ("offline_mode", "ON")]), "offline");
+        assert_eq!(verdict(&[("wsrep_on", "nonsense")]), "wsrep-off");
+        assert_eq!(verdict(&[("wsrep_cluster_status", "non-Primary")]), "non-primary");
+        assert_eq!(judge(&Facts::default(), policy).as_str(), "incomplete-facts");
+    }
+
+    #[test]
+    fn every_variable_that_is_asked_for_is_noted() {
+        let asked: Vec<_> = STATEMENTS.iter().flat_map(|statement| statement.split('\'')).collect();
+        let names: Vec<_> =
+            asked.iter().filter(|part| part.contains('_') && !part.contains(' ')).collect();
+        assert_eq!(names.len(), 13);
+        for name in names {
+            assert!(Facts::default().variable(name.as_bytes()).is_some(), "{name}");
+        }
+    }
+}

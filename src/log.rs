@@ -1,0 +1,135 @@
+//! Log lines to standard error, by a thread of their own: a pipe that nobody
+//! reads must not hold up an answer. Lines that it does not take are counted
+//! and lost.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::{LogFormat, LogSettings};
+
+/// Lines that may wait; at 200 bytes a line, 200 kB.
+const QUEUE: usize = 1024;
+
+/// How long the end of the program waits for standard error.
+const FLUSH: Duration = Duration::from_millis(50);
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// The way to the writing thread.
+#[derive(Clone)]
+pub struct Log {
+    queue: SyncSender<Message>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Log {
+    /// Starts the thread and makes it the program's log.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(settings: LogSettings) -> io::Result<Self> {
+        let (queue, messages) = sync_channel(QUEUE);
+        let log = Log { queue, lost: Arc::default() };
+        let lost = Arc::clone(&log.lost);
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write(&messages, &lost, io::stderr()))?;
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::from_level(settings.level))
+            .with_target(false)
+            .with_writer(move || Line(writer.clone()));
+        match settings.format {
+            LogFormat::Text => subscriber.init(),
+            LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        }
+        Ok(log)
+    }
+
+    /// Waits until what was logged is written, but not long.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(FLUSH);
+        }
+    }
+}
+
+/// Takes one event: the formatter writes a whole line at once.
+struct Line(Log);
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.queue.try_send(Message::Line(line.to_vec())).is_err() {
+            self.0.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Errors of the output have nowhere to be told.
+fn write(messages: &Receiver<Message>, lost: &AtomicU64, mut output: impl Write) {
+    for message in messages {
+        match message {
+            Message::Line(line) => {
+                let _ = output.write_all(&line);
+            }
+            Message::Flush(done) => {
+                let _ = done.send(());
+            }
+        }
+        let lost = lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let _ = writeln!(output, "{lost} log lines were lost: standard error was too slow");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_find_the_queue_full_are_counted_and_never_waited_for() {
+        let (queue, messages) = sync_channel(2);
+        let log = Log { queue, lost: Arc::default() };
+        for _ in 0..5 {
+            Line(log.clone()).write_all(b"line\n").unwrap();
+        }
+        log.flush();
+        let Log { queue, lost } = log;
+        drop(queue);
+        let mut output = Vec::new();
+        write(&messages, &lost, &mut output);
+        assert_eq!(
+            String::from_utf8(output).unwrap(),
+            "line\n3 log lines were lost: standard error was too slow\nline\n"
+        );
+    }
+
+    #[test]
+    fn a_flush_returns_once_the_lines_before_it_are_written() {
+        let (queue, messages) = sync_channel(2);
+        let (done, wait) = sync_channel(1);
+        queue.send(Message::Line(b"line\n".to_vec())).unwrap();
+        queue.send(Message::Flush(done)).unwrap();
+        drop(queue);
+        let mut output = Vec::new();
+        write(&messages, &AtomicU64::new(0), &mut output);
+        wait.try_recv().unwrap();
+        assert_eq!(output, b"line\n");
+    }
+}

@@ -1,0 +1,320 @@
+//! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+
+use crate::connect::{Connect, Opening, Stream};
+use crate::galera::{self, Facts};
+use crate::mysql::{self, Credentials, Progress, Reply, ServerError, Session, Stage};
+use crate::verdict::Reason;
+
+/// Read at once; a whole reply is about 1 kB.
+const READ: usize = 4 * 1024;
+
+/// How long a node may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For each step.
+    pub step: Duration,
+    /// For the whole dialogue.
+    pub whole: Duration,
+}
+
+/// A part of a dialogue with a deadline of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Resolving the name and opening the connection.
+    Connect,
+    /// Waiting for the server's first packet.
+    Greeting,
+    /// The login, with every turn that it takes.
+    Login,
+    /// The statements and their replies.
+    Query,
+}
+
+impl From<Stage> for Step {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Greeting => Step::Greeting,
+            Stage::Login => Step::Login,
+            Stage::Query => Step::Query,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Connect => "connect",
+            Step::Greeting => "greeting",
+            Step::Login => "login",
+            Step::Query => "query",
+        })
+    }
+}
+
+/// A deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stalled {
+    /// The step that was not done.
+    pub step: Step,
+    /// How long that step had been waited for.
+    pub waited: Duration,
+}
+
+impl Stalled {
+    /// The reason that names the step.
+    pub fn reason(self) -> Reason {
+        match self.step {
+            Step::Connect => Reason::StalledConnect,
+            Step::Greeting => Reason::StalledGreeting,
+            Step::Login => Reason::StalledLogin,
+            Step::Query => Reason::StalledQuery,
+        }
+    }
+}
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {} not done within {:?}", self.step, self.waited)
+    }
+}
+
+/// Why a dialogue ended without facts.
+#[derive(Debug)]
+pub enum Failure {
+    /// No connection came about.
+    Connect(io::Error),
+    /// The connection broke, or the server closed it (`UnexpectedEof`).
+    Broken {
+        /// The step that was not done.
+        step: Step,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The session failed: the server refused the login, or broke the protocol.
+    Session(mysql::Error),
+    /// The server answered a statement with an error.
+    Statement(ServerError),
+    /// The server answered a statement with what that statement never gives.
+    Answer,
+}
+
+impl Failure {
+    /// The reason that the failure means.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Failure::Connect(error) => connect_reason(error),
+            Failure::Broken { .. } => Reason::Disconnected,
+            Failure::Session(mysql::Error::Refused(error)) | Failure::Statement(error) => {
+                server_reason(error.code)
+            }
+            Failure::Session(mysql::Error::UnknownPlugin { .. }) => Reason::UnsupportedPlugin,
+            Failure::Session(mysql::Error::Incompatible { .. }) => Reason::UnsupportedServer,
+            Failure::Session(_) | Failure::Answer => Reason::ProtocolError,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Connect(error) => write!(f, "connect failed: {error}"),
+            Failure::Broken { step, error } => {
+                write!(f, "connection lost in step {step}: {error}")
+            }
+            Failure::Session(error) => write!(f, "{error}"),
+            Failure::Statement(error) => write!(f, "statement refused: {error}"),
+            Failure::Answer => f.write_str("statement answered with the wrong kind of reply"),
+        }
+    }
+}
+
+impl StdError for Failure {}
+
+fn connect_reason(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
+        io::ErrorKind::ConnectionReset => Reason::Disconnected,
+        // The kernel's own limit; and a Unix socket whose backlog is full,
+        // which means that nobody accepts.
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Reason::StalledConnect,
+        _ => Reason::Unreachable,
+    }
+}
+
+/// Server error numbers: MySQL's and MariaDB's "Server Error Message Reference".
+fn server_reason(code: u16) -> Reason {
+    match code {
+        1040 => Reason::TooManyConnections,         // ER_CON_COUNT_ERROR
+        1044 | 1045 | 1698 => Reason::AccessDenied, // ER_[DB]ACCESS_DENIED_[NO_PASSWORD_]ERROR
+        1047 => Reason::NotReady, // ER_UNKNOWN_COM_ERROR, "WSREP has not yet prepared node"
+        1053 | 1927 => Reason::ShuttingDown, // ER_SERVER_SHUTDOWN, ER_CONNECTION_KILLED
+        1129 => Reason::HostBlocked, // ER_HOST_IS_BLOCKED
+        1130 => Reason::HostDenied, // ER_HOST_NOT_PRIVILEGED
+        1203 | 1226 => Reason::UserLimit, // ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
+        1820 | 1862 => Reason::PasswordExpired, // ER_MUST_CHANGE_PASSWORD[_LOGIN]
+        3032 => Reason::Offline,  // ER_SERVER_OFFLINE_MODE
+        3118 | 4151 => Reason::AccountLocked, // ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL, MariaDB
+        3159 => Reason::NeedsTls, // ER_SECURE_TRANSPORT_REQUIRED
+        _ => Reason::ServerError,
+    }
+}
+
+/// One connection to the node and what is asked over it.
+///
+/// Everything that it holds is in this value: dropped at any point, it closes
+/// its socket and leaves nothing behind.
+pub struct Dialogue {
+    way: Way,
+    session: Session,
+    input: BytesMut,
+    output: BytesMut,
+    deadlines: Deadlines,
+    began: Instant,
+    step: Step,
+    step_began: Instant,
+}
+
+enum Way {
+    Opening(Opening),
+    Open(Box<dyn Stream>),
+}
+
+impl Dialogue {
+    /// Begins a dialogue now: the deadlines count from here.
+    ///
+    /// # Panics
+    /// Never: the statements are constants that fit their packets.
+    pub fn begin(node: &dyn Connect, credentials: &Arc<Credentials>, deadlines: Deadlines) -> Self {
+        let now = Instant::now();
+        Self {
+            way: Way::Opening(node.connect(deadlines.step)),
+            session: Session::new(Arc::clone(credentials), &galera::STATEMENTS)
+                .expect("the statements fit their packets"),
+            input: BytesMut::with_capacity(READ),
+            output: BytesMut::new(),
+            deadlines,
+            began: now,
+            step: Step::Connect,
+            step_began: now,
+        }
+    }
+
+    /// Runs on until the node's answer or failure, or until a deadline passes.
+    /// After a stall the dialogue is whole: it can be dropped, or run on with
+    /// [`finish`](Dialogue::finish).
+    ///
+    /// # Errors
+    /// [`Stalled`] at the deadline of the step or of the whole dialogue,
+    /// whichever comes first.
+    pub async fn run(&mut self) -> Result<Result<Facts, Failure>, Stalled> {
+        loop {
+            let whole = self.began + self.deadlines.whole;
+            let deadline = whole.min(self.step_began + self.deadlines.step);
+            // A peer that always has one more byte never lets the timer's turn
+            // come, so the clock is read as well.
+            let advanced = match Instant::now() < deadline {
+                true => timeout_at(deadline, self.advance()).await.ok(),
+                false => None,
+            };
+            match advanced {
+                Some(Some(result)) => return Ok(result),
+                Some(None) => {}
+                None => {
+                    let waited = self.step_began.elapsed();
+                    return Err(Stalled { step: self.step, waited });
+                }
+            }
+        }
+    }
+
+    /// Runs on to the end without a deadline.
+    pub async fn finish(&mut self) -> Result<Facts, Failure> {
+        loop {
+            if let Some(result) = self.advance().await {
+                return result;
+            }
+        }
+    }
+
+    /// One turn of input and output, with the end if it came. Cancelled at any
+    /// point it loses nothing.
+    async fn advance(&mut self) -> Option<Result<Facts, Failure>> {
+        match self.turn().await {
+            Ok(None) => None,
+            Ok(Some(replies)) => Some(facts(replies)),
+            Err(failure) => Some(Err(failure)),
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
+        let stream = match &mut self.way {
+            Way::Open(stream) => stream,
+            Way::Opening(opening) => {
+                self.way = Way::Open(opening.await.map_err(Failure::Connect)?);
+                self.enter(Step::Greeting);
+                return Ok(None);
+            }
+        };
+        let step = self.step;
+        let broken = |error| Failure::Broken { step, error };
+        while !self.output.is_empty() {
+            if stream.write_buf(&mut self.output).await.map_err(broken)? == 0 {
+                return Err(broken(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        self.input.clear();
+        if stream.read_buf(&mut self.input).await.map_err(broken)? == 0 {
+            return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        match self.session.receive(&self.input, &mut self.output).map_err(Failure::Session)? {
+            Progress::Done(replies) => Ok(Some(replies)),
+            Progress::Wait(stage) => {
+                self.enter(stage.into());
+                Ok(None)
+            }
+        }
+    }
+
+    fn enter(&mut self, step: Step) {
+        if self.step != step {
+            self.step = step;
+            self.step_began = Instant::now();
+        }
+    }
+}
+
+/// What the replies to [`galera::STATEMENTS`] say.
+fn facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
+    let Ok([prepared, status, variables]) = <[Reply; 3]>::try_from(replies) else {
+        return Err(Failure::Answer);
+    };
+    match prepared {
+        Reply::Ok => {}
+        Reply::Err(error) if error.code == galera::UNKNOWN_VARIABLE => {}
+        Reply::Err(error) => return Err(Failure::Statement(error)),
+        Reply::Rows(_) => return Err(Failure::Answer),
+    }
+    let mut facts = Facts::default();
+    for reply in [status, variables] {
+        let rows = match reply {
+            Reply::Rows(rows) => rows,
+            Reply::Err(error) => return Err(Failure::Statement(error)),
+            Reply::Ok => return Err(Failure::Answer),
+        };
+        for row in rows {
+            let [Some(name), value] = &row[..] else { return Err(Failure::Answer) };
+            facts.note(name, value.as_deref());
+        }
+    }
+    Ok(facts)
+}

@@ -1,0 +1,135 @@
+//! Serve, or refuse with one reason: what every part of the program ends in.
+
+use std::fmt;
+
+/// What the balancer is told of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The node should get traffic.
+    Serve,
+    /// The node should get none.
+    Refuse(Reason),
+}
+
+impl Verdict {
+    /// `serve`, or the reason's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Serve => "serve",
+            Verdict::Refuse(reason) => reason.as_str(),
+        }
+    }
+
+    /// A line for people. It is the same for every node: nothing that a server
+    /// said is in it.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Verdict::Serve => "the node is fit to serve",
+            Verdict::Refuse(reason) => reason.explanation(),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.as_str(), self.explanation())
+    }
+}
+
+/// Declares [`Reason`] with each reason's word and explanation, so that the
+/// three cannot part.
+macro_rules! reasons {
+    ($($variant:ident $word:literal $explanation:literal)*) => {
+        /// Why a node is refused. People alert on the words: they never change.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $(#[doc = concat!("`", $word, "`: ", $explanation, ".")] $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the README's table.
+            pub const ALL: &[Reason] = &[$(Reason::$variant),*];
+
+            /// The word, in kebab-case.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Reason::$variant => $word,)* }
+            }
+
+            /// A line for people: lower case, no full stop.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Reason::$variant => $explanation,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // What the node says of itself.
+    NonPrimary "non-primary" "the node is in a component without quorum"
+    WsrepDisconnected "wsrep-disconnected" "the node is not connected to any cluster"
+    Inconsistent "inconsistent" "the cluster voted the node out because its data differs"
+    Joining "joining" "the node is receiving a state transfer"
+    Joined "joined" "the node has its state transfer and is catching up"
+    Donor "donor" "the node is giving a state transfer, or its tables are locked by FLUSH TABLES WITH READ LOCK"
+    Desynced "desynced" "wsrep_desync is on: the node may lag behind without limit"
+    NotSynced "not-synced" "wsrep_local_state is not 4 (Synced)"
+    NotReady "not-ready" "wsrep_ready is not ON"
+    RejectingQueries "rejecting-queries" "wsrep_reject_queries is not NONE"
+    ReadOnly "read-only" "read_only or super_read_only is on"
+    Offline "offline" "offline_mode is on"
+    Maintenance "maintenance" "pxc_maint_mode is not DISABLED"
+    WsrepOff "wsrep-off" "wsrep_on is OFF: writes on the node are not replicated"
+    NoGalera "no-galera" "the server is in no Galera cluster (--standalone if a plain server is meant)"
+    IncompleteFacts "incomplete-facts" "the server left out a variable that it must have"
+
+    // What the server says to the probe.
+    AccessDenied "access-denied" "the server refused the user or the password"
+    AccountLocked "account-locked" "the probe's account is locked"
+    PasswordExpired "password-expired" "the password of the probe's account has expired"
+    HostDenied "host-denied" "the server has no account for the probe's address"
+    HostBlocked "host-blocked" "the server blocked the probe's address after too many connect errors (FLUSH HOSTS clears it)"
+    TooManyConnections "too-many-connections" "the server's max_connections are used up"
+    UserLimit "user-limit" "the probe's account has used up its connections or queries"
+    NeedsTls "needs-tls" "the server takes this login over TLS only"
+    ShuttingDown "shutting-down" "the server is shutting down"
+    ServerError "server-error" "the server answered with an error"
+
+    // What the way there says.
+    StalledConnect "stalled-connect" "no TCP connection within the deadline"
+    StalledGreeting "stalled-greeting" "the server accepted the connection and sent no greeting within the deadline"
+    StalledLogin "stalled-login" "the server did not answer the login within the deadline"
+    StalledQuery "stalled-query" "the server did not answer the statements within the deadline"
+    ConnectionRefused "connection-refused" "nothing is listening at the node's address"
+    Unreachable "unreachable" "the node's address cannot be resolved or reached"
+    Disconnected "disconnected" "the server closed or reset the connection before it had answered"
+    ProtocolError "protocol-error" "what is listening there does not keep to the MySQL protocol"
+    UnsupportedServer "unsupported-server" "the server lacks a part of the protocol that the probe needs"
+    UnsupportedPlugin "unsupported-plugin" "the probe's account uses an authentication plugin that the probe does not speak"
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_its_own_word_in_kebab_case_with_an_explanation() {
+        let mut words = HashSet::from(["serve"]);
+        for reason in Reason::ALL {
+            let word = reason.as_str();
+            assert!(words.insert(word), "{word} stands twice");
+            assert!(word.split('-').all(|part| {
+                !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase())
+            }));
+            assert!(!reason.explanation().ends_with('.') && !reason.explanation().is_empty());
+        }
+    }
+}
