@@ -1,0 +1,187 @@
+//! Every step has a deadline, and the whole dialogue has one, wherever the node
+//! stops: at every byte of the dialogue, on a clock that only the test moves.
+
+mod support;
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use galera_probe::connect::{Connect, Opening, Stream};
+use galera_probe::galera::{Facts, Policy, judge};
+use galera_probe::mysql::{Credentials, Password};
+use galera_probe::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
+use galera_probe::verdict::Verdict;
+use tokio::io::duplex;
+use tokio::time::Instant;
+
+use support::node::{Fault, Node, PASSWORD, Script, USER};
+
+const STEP: Duration = Duration::from_secs(1);
+const WHOLE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(900);
+
+fn begin(node: &dyn Connect) -> Dialogue {
+    let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
+    Dialogue::begin(node, &Arc::new(credentials), Deadlines { step: STEP, whole: WHOLE })
+}
+
+type Outcome = Result<Result<Facts, Failure>, Stalled>;
+
+async fn probe(script: Script) -> (Outcome, Duration) {
+    let began = Instant::now();
+    let outcome = begin(&Node::new(script)).run().await;
+    (outcome, began.elapsed())
+}
+
+/// Bytes that a healthy node sends up to the end of the greeting, the login
+/// and the query step.
+async fn boundaries() -> [usize; 3] {
+    let node = Node::new(Script::synced());
+    let facts = begin(&node).run().await.unwrap().unwrap();
+    assert_eq!(judge(&facts, Policy::default()), Verdict::Serve);
+    // The node has read COM_QUIT when it has no connection open.
+    while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
+    let [greeting, login, query] = *node.seen.sent.lock().unwrap();
+    assert!(greeting > 50 && login == 11 && query > 300);
+    [greeting, greeting + login, greeting + login + query]
+}
+
+fn step_of(byte: usize, [greeting, login, _]: [usize; 3]) -> Step {
+    match byte {
+        _ if byte < greeting => Step::Greeting,
+        _ if byte < login => Step::Login,
+        _ => Step::Query,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stalls_after_any_byte_is_refused_at_the_deadline_of_that_step() {
+    let boundaries = boundaries().await;
+    for byte in 0..boundaries[2] {
+        let (outcome, took) = probe(Script::fault(Fault::StallAfter(byte))).await;
+        let stalled = outcome.expect_err("the node stalls");
+        assert_eq!(stalled, Stalled { step: step_of(byte, boundaries), waited: STEP }, "{byte}");
+        assert_eq!(took, STEP, "{byte}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_closes_after_any_byte_is_refused_at_once_with_that_step() {
+    let boundaries = boundaries().await;
+    for byte in 0..boundaries[2] {
+        let (outcome, took) = probe(Script::fault(Fault::CloseAfter(byte))).await;
+        let failure = outcome.unwrap().expect_err("the node closes");
+        let Failure::Broken { step, error } = failure else { panic!("{byte}: {failure}") };
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(step, step_of(byte, boundaries), "{byte}");
+        assert_eq!(took, Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_byte_every_900_ms_does_not_move_the_deadline_of_its_step() {
+    let boundaries = boundaries().await;
+    for byte in 0..boundaries[2] {
+        let (outcome, took) = probe(Script::fault(Fault::DripAfter(byte, PAUSE))).await;
+        let step = step_of(byte, boundaries);
+        // The last byte of a step comes after 900 ms, and the next step begins:
+        // it has 1 s of its own.
+        let last_of_step = boundaries.contains(&(byte + 1));
+        if byte + 1 == boundaries[2] {
+            assert!(outcome.is_ok(), "{byte}");
+            assert_eq!(took, PAUSE);
+        } else if last_of_step {
+            let next = step_of(byte + 1, boundaries);
+            assert_eq!(outcome.unwrap_err(), Stalled { step: next, waited: STEP }, "{byte}");
+            assert_eq!(took, PAUSE + STEP);
+        } else {
+            assert_eq!(outcome.unwrap_err(), Stalled { step, waited: STEP }, "{byte}");
+            assert_eq!(took, STEP);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_that_each_keep_their_deadline_are_ended_at_the_deadline_of_the_whole() {
+    /// Takes 900 ms to connect; then the node needs 900 ms for every byte.
+    struct Slow(Node);
+    impl Connect for Slow {
+        fn connect(&self, budget: Duration) -> Opening {
+            let opening = self.0.connect(budget);
+            Box::pin(async move {
+                tokio::time::sleep(PAUSE).await;
+                opening.await
+            })
+        }
+    }
+    let [greeting, ..] = boundaries().await;
+    let node = Node::new(Script::fault(Fault::DripAfter(greeting - 1, PAUSE)));
+    let began = Instant::now();
+    let stalled = begin(&Slow(node)).run().await.unwrap_err();
+    assert_eq!(stalled, Stalled { step: Step::Login, waited: WHOLE - 2 * PAUSE });
+    assert_eq!(began.elapsed(), WHOLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_never_comes_about_is_refused_at_the_deadline() {
+    struct BlackHole;
+    impl Connect for BlackHole {
+        fn connect(&self, _budget: Duration) -> Opening {
+            Box::pin(pending())
+        }
+    }
+    let began = Instant::now();
+    let stalled = begin(&BlackHole).run().await.unwrap_err();
+    assert_eq!(stalled, Stalled { step: Step::Connect, waited: STEP });
+    assert_eq!(began.elapsed(), STEP);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_takes_no_bytes_is_refused_at_the_deadline() {
+    /// Sends its greeting and reads nothing; its window is 16 bytes.
+    struct Full;
+    impl Connect for Full {
+        fn connect(&self, _budget: Duration) -> Opening {
+            Box::pin(async {
+                let (client, mut server) = duplex(16);
+                tokio::spawn(async move {
+                    let greeting = support::wire::greeting();
+                    tokio::io::AsyncWriteExt::write_all(&mut server, &greeting).await.unwrap();
+                    pending::<()>().await;
+                });
+                Ok(Box::new(client) as Box<dyn Stream>)
+            })
+        }
+    }
+    let stalled = begin(&Full).run().await.unwrap_err();
+    assert_eq!(stalled, Stalled { step: Step::Login, waited: STEP });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dialogue_that_stalled_runs_on_to_its_facts_when_the_node_wakes() {
+    let node = Node::new(Script::frozen());
+    let mut dialogue = begin(&node);
+    assert_eq!(dialogue.run().await.unwrap_err().step, Step::Greeting);
+    node.become_(Script::synced());
+    let facts = dialogue.finish().await.unwrap();
+    assert_eq!(judge(&facts, Policy::default()), Verdict::Serve);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dialogue_dropped_at_any_byte_closes_its_connection() {
+    let boundaries = boundaries().await;
+    for byte in 0..boundaries[2] {
+        let node = Node::new(Script::fault(Fault::StallAfter(byte)));
+        let mut dialogue = begin(&node);
+        dialogue.run().await.unwrap_err();
+        assert_eq!(node.seen.open.load(std::sync::atomic::Ordering::SeqCst), 1);
+        drop(dialogue);
+        while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

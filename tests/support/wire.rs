@@ -1,0 +1,107 @@
+//! The server's side of the MySQL protocol, as far as a stand-in needs it.
+
+use std::io;
+
+use sha1::{Digest, Sha1};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+pub const NONCE: &[u8; 20] = b"Knh?Cr4JZb^3~F~l$f[r";
+pub const SWITCH_NONCE: &[u8; 20] = b"5HK!^8<c_5'dDgXbcK0I";
+const NATIVE_PASSWORD: &[u8] = b"mysql_native_password\0";
+
+pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
+    [&length[..3], &[sequence], payload].concat()
+}
+
+/// The greeting of MariaDB 10.11.
+pub fn greeting() -> Vec<u8> {
+    let mut payload = b"\x0a5.5.5-10.11.19-MariaDB\0".to_vec();
+    payload.extend(7_u32.to_le_bytes());
+    payload.extend(&NONCE[..8]);
+    payload.extend(*b"\0\xfe\xf7\x08\x02\0\xff\x81\x15\0\0\0\0\0\0\x1d\0\0\0");
+    payload.extend(&NONCE[8..]);
+    payload.push(0);
+    payload.extend(NATIVE_PASSWORD);
+    packet(0, &payload)
+}
+
+pub fn ok(sequence: u8) -> Vec<u8> {
+    packet(sequence, &[0, 0, 0, 2, 0, 0, 0])
+}
+
+pub fn eof(sequence: u8) -> Vec<u8> {
+    packet(sequence, &[0xFE, 0, 0, 2, 0])
+}
+
+/// With SQLSTATE, but for the errors that come instead of the greeting.
+pub fn err(sequence: u8, code: u16, text: &str) -> Vec<u8> {
+    let mut payload = vec![0xFF];
+    payload.extend(code.to_le_bytes());
+    if sequence > 0 {
+        payload.extend(b"#HY000");
+    }
+    payload.extend(text.as_bytes());
+    packet(sequence, &payload)
+}
+
+/// AuthSwitchRequest.
+pub fn switch(sequence: u8, plugin: &str, nonce: &[u8]) -> Vec<u8> {
+    let payload = [b"\xFE", plugin.as_bytes(), b"\0", nonce, b"\0"].concat();
+    packet(sequence, &payload)
+}
+
+/// A result set of two text columns.
+pub fn rows(rows: &[(String, String)]) -> Vec<u8> {
+    let mut bytes = packet(1, &[2]);
+    let mut sequence = 2;
+    for column in ["Variable_name", "Value"] {
+        let mut definition = b"\x03def\0\0\0".to_vec();
+        definition.push(u8::try_from(column.len()).unwrap());
+        definition.extend(column.as_bytes());
+        definition.extend(*b"\0\x0c\x2d\0\0\x01\0\0\xfd\x01\0\0\0\0");
+        bytes.extend(packet(sequence, &definition));
+        sequence += 1;
+    }
+    bytes.extend(eof(sequence));
+    for (name, value) in rows {
+        sequence += 1;
+        let mut row = Vec::new();
+        for text in [name, value] {
+            row.push(u8::try_from(text.len()).unwrap());
+            row.extend(text.as_bytes());
+        }
+        bytes.extend(packet(sequence, &row));
+    }
+    bytes.extend(eof(sequence + 1));
+    bytes
+}
+
+/// One packet of the client: its number and payload.
+pub async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Vec<u8>)> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header).await?;
+    let [a, b, c, sequence] = header;
+    let mut payload = vec![0; u32::from_le_bytes([a, b, c, 0]) as usize];
+    stream.read_exact(&mut payload).await?;
+    Ok((sequence, payload))
+}
+
+/// User name and scramble of a HandshakeResponse41.
+pub fn read_login(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = payload.get(32..)?;
+    let end = rest.iter().position(|&byte| byte == 0)?;
+    let (&length, rest2) = rest.get(end + 1..)?.split_first()?;
+    Some((&rest[..end], rest2.get(..length.into())?))
+}
+
+/// As a server does it: it holds SHA1(SHA1(password)) only.
+pub fn accepts(password: &str, nonce: &[u8], scramble: &[u8]) -> bool {
+    if password.is_empty() || scramble.is_empty() {
+        return password.is_empty() && scramble.is_empty();
+    }
+    let stored = Sha1::digest(Sha1::digest(password));
+    let mask = Sha1::new().chain_update(nonce).chain_update(stored).finalize();
+    let unmasked: Vec<u8> = scramble.iter().zip(mask).map(|(a, b)| a ^ b).collect();
+    Sha1::digest(unmasked) == stored
+}
