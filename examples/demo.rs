@@ -1,1 +1,72 @@
-fn main() {}
+//! The first minute without a database: a stand-in node on a free port, the
+//! real `serve` before it, and what a balancer sees as the node goes through
+//! its states.
+#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use galera_probe::config;
+use galera_probe::connect::Address;
+use galera_probe::galera::Policy;
+use galera_probe::mysql::{Credentials, Password};
+use galera_probe::probe::Deadlines;
+use galera_probe::run;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use support::node::{Node, PASSWORD, Script, USER};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let node = Node::new(Script::synced());
+    let mysql = TcpListener::bind("127.0.0.1:0").await?;
+    let port = mysql.local_addr()?.port();
+    tokio::spawn(node.clone().listen(mysql));
+
+    let http = run::listen("127.0.0.1:0".parse()?).await?;
+    let balancer = http.local_addr()?;
+    let step = Duration::from_secs(1);
+    tokio::spawn(run::serve(
+        http,
+        config::Node {
+            address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
+            credentials: Arc::new(Credentials::new(USER, Password::new(PASSWORD))?),
+            deadlines: Deadlines { step, whole: 2 * step },
+            policy: Policy::default(),
+        },
+    ));
+
+    println!("a stand-in node on 127.0.0.1:{port}, galera-probe before it on http://{balancer}/\n");
+    println!("{:<44}{:<24}after", "the node is", "the balancer sees");
+    for (state, script) in [
+        ("synced", Script::synced()),
+        ("a donor: it gives a state transfer", Script::donor()),
+        ("non-Primary: partitioned, without quorum", Script::non_primary()),
+        ("read-only", Script::synced().with(&[("read_only", "ON")])),
+        ("frozen: accepts a connection, says nothing", Script::frozen()),
+        ("back, and synced", Script::synced()),
+    ] {
+        node.become_(script);
+        let began = Instant::now();
+        let seen = ask(balancer).await?;
+        println!("{state:<44}{seen:<24}{:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(())
+}
+
+/// The status and the reason of one check.
+async fn ask(balancer: SocketAddr) -> Result<String, Box<dyn Error>> {
+    let mut stream = TcpStream::connect(balancer).await?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let status = answer.split(' ').nth(1).ok_or("no status")?;
+    let body = answer.split("\r\n\r\n").nth(1).ok_or("no body")?;
+    Ok(format!("{status} {}", body.lines().next().ok_or("no reason")?))
+}

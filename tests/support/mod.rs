@@ -2,4 +2,5 @@
 #![allow(dead_code, unreachable_pub, reason = "each of its users needs another part")]
 
 pub mod node;
+pub mod program;
 pub mod wire;

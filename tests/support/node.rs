@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use galera_probe::connect::{Connect, Opening, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -146,8 +146,15 @@ impl Node {
     pub async fn listen(self, listener: TcpListener) -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
-            let node = self.clone();
-            tokio::spawn(async move { node.play(Box::new(stream)).await });
+            tokio::spawn(self.clone().play(Box::new(stream)));
+        }
+    }
+
+    /// The same on a Unix socket.
+    pub async fn listen_unix(self, listener: UnixListener) -> io::Result<()> {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(self.clone().play(Box::new(stream)));
         }
     }
 

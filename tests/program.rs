@@ -1,0 +1,290 @@
+//! The program as an operator meets it: its two commands, its answers, its
+//! errors, over real sockets.
+
+mod support;
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use support::node::{Node, PASSWORD, Script};
+use support::program::{Serve, command, output, request, run};
+
+/// A stand-in on a port of its own, and that address.
+async fn node(script: Script) -> (Node, String) {
+    let node = Node::new(script);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(node.clone().listen(listener));
+    (node, address)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_balancer_gets_200_and_503_as_the_node_goes_through_its_states() {
+    let (node, address) = node(Script::synced()).await;
+    let probe = Serve::start(&["--target", &address]).await;
+    for (script, status, word) in [
+        (Script::synced(), 200, "serve"),
+        (Script::donor(), 503, "donor"),
+        (Script::non_primary(), 503, "non-primary"),
+        (Script::frozen(), 503, "stalled-greeting"),
+        (Script::synced(), 200, "serve"),
+    ] {
+        node.become_(script);
+        let response = probe.get("/").await;
+        assert_eq!((response.status, response.word()), (status, word));
+    }
+}
+
+#[tokio::test]
+async fn answers_are_whole_and_close_their_connection() {
+    let (_node, address) = node(Script::synced()).await;
+    let probe = Serve::start(&["--target", &address]).await;
+    let response = probe.get("/").await;
+    assert_eq!(response.body, "serve\nthe node is fit to serve\n");
+    for line in [
+        "HTTP/1.1 200 OK",
+        "Content-Length: 31",
+        "Connection: close",
+        "Cache-Control: no-store",
+        "Content-Type: text/plain; charset=utf-8",
+    ] {
+        assert!(response.head.lines().any(|header| header == line), "{line}: {}", response.head);
+    }
+    for (asked, status, has_body) in [
+        ("HEAD / HTTP/1.0\r\n\r\n", 200, false),
+        ("OPTIONS / HTTP/1.0\r\n\r\n", 200, true),
+        ("GET /other HTTP/1.1\r\n\r\n", 404, true),
+        ("DELETE / HTTP/1.1\r\n\r\n", 405, true),
+        ("nonsense\r\n\r\n", 400, true),
+    ] {
+        let response = request(probe.http, asked).await;
+        assert_eq!((response.status, !response.body.is_empty()), (status, has_body), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn check_says_one_line_and_exits_0_for_serve_and_1_for_refuse() {
+    let (node, address) = node(Script::synced()).await;
+    let check = run(&["check", "--target", &address]).await;
+    assert_eq!(check.status.code(), Some(0));
+    assert_eq!(text(&check.stdout), "serve: the node is fit to serve\n");
+    assert_eq!(text(&check.stderr), "");
+
+    node.become_(Script::non_primary());
+    let check = run(&["check", "--target", &address]).await;
+    assert_eq!(check.status.code(), Some(1));
+    assert_eq!(text(&check.stdout), "non-primary: the node is in a component without quorum\n");
+}
+
+#[tokio::test]
+async fn a_plain_server_is_refused_unless_standalone_says_that_it_is_meant() {
+    let mut script = Script::synced();
+    script.variables.retain(|name, _| !name.starts_with("wsrep_"));
+    let (_node, address) = node(script).await;
+    let check = run(&["check", "--target", &address]).await;
+    assert!(text(&check.stdout).starts_with("no-galera: "));
+    let check = run(&["check", "--standalone", "--target", &address]).await;
+    assert!(text(&check.stdout).starts_with("serve: "));
+}
+
+#[tokio::test]
+async fn nothing_listening_a_black_hole_and_a_silent_listener_are_refused_within_the_deadline() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nothing = closed.local_addr().unwrap();
+    drop(closed);
+    // Accepts, and says nothing: the story that this program began with.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // A listener whose queue is full: the kernel drops what asks to come in.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let hole = socket.listen(1).unwrap();
+    let mut queued = Vec::new();
+    let full = async {
+        loop {
+            queued.push(TcpStream::connect(hole.local_addr().unwrap()).await.unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(300), full).await.unwrap_err();
+
+    for (address, word, at_once) in [
+        (nothing, "connection-refused", true),
+        (hole.local_addr().unwrap(), "stalled-connect", false),
+        (silent.local_addr().unwrap(), "stalled-greeting", false),
+    ] {
+        let target = address.to_string();
+        let probe = Serve::start(&["--target", &target, "--step-timeout", "300ms"]).await;
+        let response = probe.get("/").await;
+        assert_eq!((response.status, response.word()), (503, word));
+        if !at_once {
+            assert!(response.took >= Duration::from_millis(300));
+        }
+        let check = run(&["check", "--target", &target, "--step-timeout", "300ms"]).await;
+        assert!(text(&check.stdout).starts_with(word), "{word}");
+        assert_eq!(check.status.code(), Some(1));
+    }
+}
+
+#[tokio::test]
+async fn sigterm_and_sigint_end_it_with_0_while_a_dialogue_hangs() {
+    for signal in ["TERM", "INT"] {
+        let (node, address) = node(Script::frozen()).await;
+        let mut probe =
+            Serve::start(&["--target", &address, "--step-timeout", "1h", "--timeout", "1h"]).await;
+        let mut asker = TcpStream::connect(probe.http).await.unwrap();
+        asker.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        while node.seen.open.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let (code, _) = probe.end(signal).await;
+        assert_eq!(code, Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_no_answer() {
+    let (_node, address) = node(Script::synced()).await;
+    // Standard error is a pipe of 64 KiB that is not read again.
+    let probe = Serve::start(&["--target", &address, "--log-level", "trace"]).await;
+    let mut logged = 0;
+    while logged < 200 * 1024 {
+        let response = probe.get("/").await;
+        assert_eq!(response.status, 200);
+        logged += 400;
+    }
+}
+
+#[tokio::test]
+async fn the_password_is_in_no_log_no_answer_and_no_error() {
+    let (node, address) = node(Script::synced()).await;
+    for script in [Script::synced(), Script { password: "other".to_owned(), ..Script::synced() }] {
+        node.become_(script);
+        let check = run(&["check", "--target", &address, "--log-level", "trace"]).await;
+        let said = text(&check.stdout) + &text(&check.stderr);
+        assert!(said.contains("dialogue"), "{said}");
+        assert!(!said.contains(PASSWORD), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn server_text_reaches_the_log_escaped_and_never_the_answer() {
+    let text = "\x1b[31mno such user 'admin'\n".to_owned();
+    let (_node, address) =
+        node(Script { statement_error: Some((4242, text)), ..Script::synced() }).await;
+    let mut probe = Serve::start(&["--target", &address, "--log-level", "debug"]).await;
+    let response = probe.get("/").await;
+    assert_eq!(response.word(), "server-error");
+    assert!(!response.body.contains("admin") && !response.head.contains("admin"));
+    probe.end("TERM").await;
+    let mut log = String::new();
+    probe.log.read_to_string(&mut log).await.unwrap();
+    assert!(log.contains("admin") && !log.contains('\x1b'), "{log}");
+}
+
+#[tokio::test]
+async fn a_json_log_is_one_object_a_line() {
+    let (_node, address) = node(Script::donor()).await;
+    let arguments = ["check", "--target", &address, "--log-level", "debug", "--log-format", "json"];
+    let check = run(&arguments).await;
+    let log = text(&check.stderr);
+    assert!(!log.is_empty());
+    for line in log.lines() {
+        assert!(line.starts_with("{\"timestamp\":\"") && line.ends_with('}'), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_exits_2_and_names_the_flag_and_the_fix() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty");
+    std::fs::write(&empty, "\n").unwrap();
+    let big = directory.path().join("big");
+    std::fs::write(&big, "x".repeat(4097)).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let long = "x".repeat(321);
+    for (arguments, says) in [
+        (&["check", "--target", "db1"][..], ["--target", "write HOST:PORT"]),
+        (&["check", "--target", "::1:3306"], ["--target", "write [::1]:3306"]),
+        (&["check", "--timeout", "5"], ["--timeout", "as in 1500ms or 2s"]),
+        (&["check", "--step-timeout", "0s"], ["--step-timeout", "from 1ms to 1h"]),
+        (&["check", "--user", &long], ["--user", "over 320 bytes"]),
+        (&["check", "--password", "x"], ["--password", "--password-file"]),
+        (&["check", "--log-level", "loud"], ["--log-level", "write error, warn"]),
+        (&["check", "--log-format", "xml"], ["--log-format", "text, json"]),
+        (&["serve", "--listen", "9200"], ["--listen", "as in 0.0.0.0:9200"]),
+        (&["serve", "--listen", &taken], ["--listen", "choose another address"]),
+        (&["check", "extra"], ["extra", "Usage:"]),
+        (&["chekc"], ["chekc", "check"]),
+        (&[], ["Usage:", "serve"]),
+    ] {
+        let mut command = command(arguments);
+        command.env_remove("GALERA_PROBE_PASSWORD");
+        let wrong = output(command).await;
+        let error = text(&wrong.stderr);
+        assert_eq!(wrong.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(says.iter().all(|part| error.contains(part)), "{arguments:?}: {error}");
+        assert_eq!(text(&wrong.stdout), "");
+    }
+    for (path, says) in [
+        (directory.path().join("missing"), "cannot be read"),
+        (directory.path().to_owned(), "cannot be read"),
+        (empty, "is empty"),
+        (big, "more than 4096 bytes"),
+    ] {
+        let mut command = command(&["check", "--password-file", path.to_str().unwrap()]);
+        command.env_remove("GALERA_PROBE_PASSWORD");
+        let wrong = output(command).await;
+        let error = text(&wrong.stderr);
+        assert_eq!(wrong.status.code(), Some(2), "{error}");
+        assert!(error.contains("--password-file") && error.contains(says), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_password_comes_from_the_file_or_the_variable_and_not_from_both() {
+    let (_node, address) = node(Script::synced()).await;
+    let directory = tempfile::tempdir().unwrap();
+    for line_end in ["", "\n", "\r\n"] {
+        let path = directory.path().join("password");
+        std::fs::write(&path, format!("{PASSWORD}{line_end}")).unwrap();
+        let arguments = ["check", "--target", &address, "--password-file", path.to_str().unwrap()];
+        let mut from_file = command(&arguments);
+        from_file.env_remove("GALERA_PROBE_PASSWORD");
+        assert_eq!(output(from_file).await.status.code(), Some(0), "{line_end:?}");
+
+        let both = run(&arguments).await;
+        assert_eq!(both.status.code(), Some(2));
+        assert!(text(&both.stderr).contains("unset one of them"));
+    }
+}
+
+#[tokio::test]
+async fn every_flag_has_an_environment_variable() {
+    let (_node, address) = node(Script::synced()).await;
+    let mut from_environment = command(&["check"]);
+    from_environment.env("GALERA_PROBE_TARGET", &address);
+    assert_eq!(output(from_environment).await.status.code(), Some(0));
+
+    for command_name in ["serve", "check"] {
+        let help = text(&run(&[command_name, "--help"]).await.stdout);
+        let flags = help.lines().filter_map(|line| line.trim().strip_prefix("--"));
+        for flag in flags.map(|line| line.split(' ').next().unwrap()).filter(|flag| *flag != "help")
+        {
+            let variable = format!("GALERA_PROBE_{}", flag.to_uppercase().replace('-', "_"));
+            assert!(help.contains(&format!("[env: {variable}]")), "{flag}: {help}");
+            // A value that no flag takes; a user name may be almost anything.
+            let mut wrong = command(&[command_name]);
+            wrong.env(&variable, if flag == "user" { "x".repeat(321) } else { "\u{1}".to_owned() });
+            let wrong = output(wrong).await;
+            assert_eq!(wrong.status.code(), Some(2), "{variable}");
+            assert!(text(&wrong.stderr).contains(flag), "{variable}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The program itself, as an operator starts it.
+
+use std::net::SocketAddr;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+
+use super::node::PASSWORD;
+
+/// More than any deadline of the program's; a test that needs it has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program with a password and nothing else in its environment.
+pub fn command(arguments: &[&str]) -> Command {
+    // Not there when an example is built.
+    let program = option_env!("CARGO_BIN_EXE_galera-probe").expect("a test of this package");
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("GALERA_PROBE_PASSWORD", PASSWORD);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs to its end.
+pub async fn run(arguments: &[&str]) -> Output {
+    output(command(arguments)).await
+}
+
+pub async fn output(mut command: Command) -> Output {
+    timeout(PATIENCE, command.output()).await.expect("the program ends").unwrap()
+}
+
+/// A running `serve`.
+pub struct Serve {
+    pub child: Child,
+    pub http: SocketAddr,
+    pub log: BufReader<tokio::process::ChildStderr>,
+}
+
+impl Serve {
+    /// Starts it on a free port and waits until it listens.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
+        Self::start_command(command(&all)).await
+    }
+
+    pub async fn start_command(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        timeout(PATIENCE, log.read_line(&mut line)).await.expect("the program starts").unwrap();
+        let address = line.split("listening address=").nth(1);
+        let http = address.unwrap_or_else(|| panic!("no address: {line}")).trim().parse().unwrap();
+        Self { child, http, log }
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        request(self.http, &format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n")).await
+    }
+
+    /// Sends a signal and waits for the end: the exit code and how long it took.
+    pub async fn end(&mut self, signal: &str) -> (Option<i32>, Duration) {
+        let pid = self.child.id().unwrap().to_string();
+        let began = Instant::now();
+        let kill = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await;
+        assert!(kill.unwrap().success());
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("the program ends").unwrap();
+        (status.code(), began.elapsed())
+    }
+}
+
+/// An answer, and how long it took.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+    pub took: Duration,
+}
+
+impl Response {
+    /// The first line of the body.
+    pub fn word(&self) -> &str {
+        self.body.lines().next().unwrap_or_default()
+    }
+}
+
+/// One exchange, as a balancer has it: send, read to the end.
+pub async fn request(address: SocketAddr, request: &str) -> Response {
+    let began = Instant::now();
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
+    };
+    let response = timeout(PATIENCE, exchange).await.expect("an answer");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a whole answer");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Response { status, head: head.to_owned(), body: body.to_owned(), took: began.elapsed() }
+}

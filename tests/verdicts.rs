@@ -1,0 +1,194 @@
+//! What a node says, whole dialogues of it, and the verdict that it comes to.
+
+mod support;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use galera_probe::connect::{Address, Connect, Opening};
+use galera_probe::galera::{Policy, judge};
+use galera_probe::mysql::{Credentials, Password};
+use galera_probe::probe::{Deadlines, Dialogue};
+
+use support::node::{Node, PASSWORD, Script, USER};
+use support::wire;
+
+async fn verdict_of(node: &dyn Connect, password: &str) -> &'static str {
+    let credentials = Arc::new(Credentials::new(USER, Password::new(password)).unwrap());
+    let second = Duration::from_secs(1);
+    let deadlines = Deadlines { step: second, whole: 2 * second };
+    match Dialogue::begin(node, &credentials, deadlines).run().await {
+        Ok(Ok(facts)) => judge(&facts, Policy::default()).as_str(),
+        Ok(Err(failure)) => failure.reason().as_str(),
+        Err(stalled) => stalled.reason().as_str(),
+    }
+}
+
+async fn verdict(script: Script) -> &'static str {
+    verdict_of(&Node::new(script), PASSWORD).await
+}
+
+async fn instead_of_greeting(bytes: Vec<u8>) -> &'static str {
+    verdict(Script { instead_of_greeting: Some(bytes), ..Script::synced() }).await
+}
+
+async fn instead_of_login(bytes: Vec<u8>) -> &'static str {
+    verdict(Script { instead_of_login: Some(bytes), ..Script::synced() }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_synced_node_serves_and_other_states_are_refused() {
+    assert_eq!(verdict(Script::synced()).await, "serve");
+    assert_eq!(verdict(Script::donor()).await, "donor");
+    assert_eq!(verdict(Script::non_primary()).await, "non-primary");
+    assert_eq!(verdict(Script::frozen()).await, "stalled-greeting");
+    assert_eq!(verdict(Script::synced().with(&[("read_only", "ON")])).await, "read-only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logins_work_with_a_switch_with_an_empty_password_and_with_both() {
+    for switch in [false, true] {
+        for password in ["", PASSWORD] {
+            let script = Script { switch, password: password.to_owned(), ..Script::synced() };
+            assert_eq!(verdict_of(&Node::new(script), password).await, "serve");
+        }
+        let script = Script { switch, ..Script::synced() };
+        assert_eq!(verdict_of(&Node::new(script), "wrong").await, "access-denied");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_instead_of_the_greeting_is_a_reason_of_its_own() {
+    for (code, reason) in
+        [(1040, "too-many-connections"), (1129, "host-blocked"), (1130, "host-denied")]
+    {
+        assert_eq!(instead_of_greeting(wire::err(0, code, "no")).await, reason);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_to_the_login_is_a_reason_of_its_own() {
+    for (code, reason) in [
+        (1040, "too-many-connections"),
+        (1045, "access-denied"),
+        (1698, "access-denied"),
+        (1053, "shutting-down"),
+        (1226, "user-limit"),
+        (1862, "password-expired"),
+        (3032, "offline"),
+        (3118, "account-locked"),
+        (4151, "account-locked"),
+        (3159, "needs-tls"),
+        (9999, "server-error"),
+    ] {
+        assert_eq!(instead_of_login(wire::err(2, code, "no")).await, reason, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_to_the_statements_is_a_reason_of_its_own() {
+    for (code, reason) in [
+        (1820, "password-expired"),
+        (1047, "not-ready"),
+        (1205, "server-error"),
+        (1927, "shutting-down"),
+        // No fault of the first statement, but of the others it is.
+        (1193, "server-error"),
+    ] {
+        let statement_error = Some((code, "no".to_owned()));
+        let script = Script { statement_error, ..Script::synced() };
+        assert_eq!(verdict(script).await, reason, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_is_not_spoken_is_said_so() {
+    let nonce = &[7; 32];
+    for plugin in ["client_ed25519", "caching_sha2_password", "mysql_clear_password"] {
+        let switch = wire::switch(2, plugin, nonce);
+        assert_eq!(instead_of_login(switch).await, "unsupported-plugin");
+    }
+    assert_eq!(instead_of_login(wire::packet(2, b"\xFE")).await, "unsupported-plugin");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_a_mysql_server_is_refused_within_its_first_bytes() {
+    for bytes in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+        &[0; 64],
+        &[0xFF; 64],
+    ] {
+        assert_eq!(instead_of_greeting(bytes.to_vec()).await, "protocol-error", "{bytes:?}");
+    }
+    assert_eq!(instead_of_greeting(wire::packet(0, b"\x09old")).await, "unsupported-server");
+}
+
+#[tokio::test(start_paused = true)]
+async fn statements_answered_without_rows_are_a_protocol_error_and_never_serve() {
+    // OK to the login and to each statement.
+    let oks = [wire::ok(2), wire::ok(1), wire::ok(1), wire::ok(1)].concat();
+    assert_eq!(instead_of_login(oks).await, "protocol-error");
+    let no_rows = [wire::ok(2), wire::ok(1), wire::rows(&[]), wire::rows(&[])].concat();
+    assert_eq!(instead_of_login(no_rows).await, "no-galera");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_fails_is_a_reason_of_its_own() {
+    struct Fails(io::ErrorKind);
+    impl Connect for Fails {
+        fn connect(&self, _budget: Duration) -> Opening {
+            let error = self.0.into();
+            Box::pin(async { Err(error) })
+        }
+    }
+    for (kind, reason) in [
+        (io::ErrorKind::ConnectionRefused, "connection-refused"),
+        (io::ErrorKind::ConnectionReset, "disconnected"),
+        (io::ErrorKind::TimedOut, "stalled-connect"),
+        (io::ErrorKind::WouldBlock, "stalled-connect"),
+        (io::ErrorKind::HostUnreachable, "unreachable"),
+        (io::ErrorKind::NotFound, "unreachable"),
+    ] {
+        assert_eq!(verdict_of(&Fails(kind), PASSWORD).await, reason);
+    }
+}
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "what is left out is said")]
+async fn a_node_is_asked_over_ipv4_ipv6_a_name_and_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("node.sock");
+    let unix = tokio::net::UnixListener::bind(&path).unwrap();
+    let node = Node::new(Script::synced());
+    tokio::spawn(node.clone().listen_unix(unix));
+    assert_eq!(verdict_of(&Address::Unix(path), PASSWORD).await, "serve");
+
+    for (listen, host) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "localhost")] {
+        let listener = match tokio::net::TcpListener::bind((listen, 0)).await {
+            Ok(listener) => listener,
+            Err(error) if listen == "::1" => {
+                eprintln!("LEFT OUT: IPv6, this machine has none: {error}");
+                continue;
+            }
+            Err(error) => panic!("{listen}: {error}"),
+        };
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(node.clone().listen(listener));
+        let address = Address::Tcp { host: host.to_owned(), port };
+        assert_eq!(verdict_of(&address, PASSWORD).await, "serve", "{host}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_without_a_node_is_refused_at_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
+    assert_eq!(verdict_of(&address, PASSWORD).await, "connection-refused");
+    let address = Address::Unix("/nonexistent/mysqld.sock".into());
+    assert_eq!(verdict_of(&address, PASSWORD).await, "unreachable");
+}
