@@ -108,7 +108,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Answer balancers over HTTP: 200 when the node should get traffic, else 503.
+    /// Answer balancers over HTTP: 200 to give the node traffic, else 503.
     Serve {
         /// Address and port for HTTP.
         #[arg(
@@ -125,7 +125,7 @@ enum Command {
         #[command(flatten)]
         log: LogArgs,
     },
-    /// Ask the node once: one line out, exit code 0 serve, 1 refuse, 2 wrong usage.
+    /// Ask the node once: one line out, exit code 0 to serve, 1 to refuse.
     Check {
         #[command(flatten)]
         node: NodeArgs,
@@ -155,7 +155,7 @@ struct NodeArgs {
         default_value = "galera_probe"
     )]
     user: String,
-    /// File that holds the password; or set GALERA_PROBE_PASSWORD. Neither: no password.
+    /// File that holds the password; GALERA_PROBE_PASSWORD is the other way.
     #[arg(long, env = "GALERA_PROBE_PASSWORD_FILE", hide_env_values = true, value_name = "PATH")]
     password_file: Option<PathBuf>,
     /// Time for each step: connect, greeting, login, query.

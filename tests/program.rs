@@ -1,6 +1,8 @@
 //! The program as an operator meets it: its two commands, its answers, its
 //! errors, over real sockets.
 
+#[path = "support/program.rs"]
+mod program;
 mod support;
 
 use std::sync::atomic::Ordering::SeqCst;
@@ -9,8 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use program::{Serve, command, output, request, run};
 use support::node::{Node, PASSWORD, Script};
-use support::program::{Serve, command, output, request, run};
 
 /// A stand-in on a port of its own, and that address.
 async fn node(script: Script) -> (Node, String) {

@@ -1,4 +1,5 @@
 //! The program itself, as an operator starts it.
+#![allow(dead_code, unreachable_pub, reason = "each of its users needs another part")]
 
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
@@ -9,16 +10,14 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
-use super::node::PASSWORD;
+use crate::support::node::PASSWORD;
 
 /// More than any deadline of the program's; a test that needs it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program with a password and nothing else in its environment.
 pub fn command(arguments: &[&str]) -> Command {
-    // Not there when an example is built.
-    let program = option_env!("CARGO_BIN_EXE_galera-probe").expect("a test of this package");
-    let mut command = Command::new(program);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_galera-probe"));
     command.args(arguments).env_clear().env("GALERA_PROBE_PASSWORD", PASSWORD);
     command.stdin(Stdio::null()).kill_on_drop(true);
     command

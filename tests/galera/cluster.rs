@@ -1,0 +1,78 @@
+//! The `cluster` script, and a probe before one of its nodes.
+
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::program::{Response, Serve};
+
+pub const PASSWORD: &str = "secret";
+
+/// How long a state may take to come about; a node that joins takes longest.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs `tests/galera/cluster` and gives what it printed.
+pub fn cluster<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> String {
+    let output = command(arguments).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "tests/galera/cluster failed: {}", output.status);
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/galera/cluster"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+pub fn sql(node: &str, statement: &str) -> String {
+    cluster(["sql", node, statement])
+}
+
+/// A counter of SHOW GLOBAL STATUS.
+pub fn counter(node: &str, name: &str) -> u64 {
+    let row = sql(node, &format!("SHOW GLOBAL STATUS LIKE '{name}'"));
+    row.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Connect errors that the node holds against an address.
+pub fn connect_errors(node: &str, address: &str) -> u64 {
+    let errors = sql(
+        node,
+        &format!(
+            "SELECT COALESCE(SUM(SUM_CONNECT_ERRORS), 0) FROM performance_schema.host_cache \
+             WHERE IP = '{address}'"
+        ),
+    );
+    errors.parse().unwrap()
+}
+
+/// Makes the probe's account anew, as the README has it.
+pub fn make_account(host: &str) {
+    sql(
+        "1",
+        &format!(
+            "CREATE OR REPLACE USER galera_probe@'{host}' IDENTIFIED BY '{PASSWORD}' \
+             WITH MAX_USER_CONNECTIONS 3"
+        ),
+    );
+}
+
+/// Asks until the answer has this word.
+pub async fn eventually(probe: &Serve, word: &str) -> Response {
+    let began = Instant::now();
+    loop {
+        let response = probe.get("/").await;
+        if response.word() == word {
+            return response;
+        }
+        assert!(began.elapsed() < PATIENCE, "not {word} but {}", response.body);
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub async fn assert_answer(probe: &Serve, status: u16, word: &str) {
+    let response = probe.get("/").await;
+    assert_eq!((response.status, response.word()), (status, word));
+}

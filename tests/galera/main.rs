@@ -1,0 +1,13 @@
+//! Against real MariaDB Galera nodes, which `cluster` beside this file runs:
+//!
+//!     tests/galera/cluster start 3
+//!     cargo test --test galera -- --ignored --test-threads=1 nodes_3
+//!     tests/galera/cluster stop
+
+mod cluster;
+mod nodes_1;
+mod nodes_3;
+#[path = "../support/program.rs"]
+mod program;
+#[path = "../support/mod.rs"]
+mod support;

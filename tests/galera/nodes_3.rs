@@ -1,0 +1,218 @@
+//! Three real nodes, each in a network namespace of its own, and the probe in
+//! another: every state, with its reason.
+
+use tokio::process::Command;
+
+use crate::cluster::{
+    PASSWORD, assert_answer, cluster, connect_errors, counter, eventually, make_account, sql,
+};
+use crate::program::{Serve, output};
+
+/// The prober's namespace and its address there.
+const PROBER: (&str, &str) = ("p1", "10.77.0.11");
+
+/// The node that the faults are made on.
+const NODE: &str = "3";
+
+/// The program in a prober's namespace.
+fn command(namespace: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/galera/cluster"));
+    command.args(["exec", namespace, env!("CARGO_BIN_EXE_galera-probe")]).args(arguments);
+    command.env("GALERA_PROBE_PASSWORD", PASSWORD).kill_on_drop(true);
+    command
+}
+
+async fn serve(node: &str, arguments: &[&str]) -> Serve {
+    let target = cluster(["address", node]);
+    let listen = format!("{}:0", PROBER.1);
+    let all = [&["serve", "--listen", &listen, "--target", &target], arguments].concat();
+    Serve::start_command(command(PROBER.0, &all)).await
+}
+
+async fn check(namespace: &str, arguments: &[&str]) -> String {
+    let target = cluster(["address", NODE]);
+    let all = [&["check", "--target", &target], arguments].concat();
+    String::from_utf8(output(command(namespace, &all)).await.stdout).unwrap()
+}
+
+/// A probe before the node, with the cluster whole and every fault of an
+/// earlier test undone.
+async fn healthy() -> Serve {
+    for undo in ["thaw", "heal", "unblackhole", "background-end"] {
+        cluster([undo, NODE]);
+    }
+    make_account(PROBER.1);
+    let probe = serve(NODE, &[]).await;
+    eventually(&probe, "serve").await;
+    probe
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn every_synced_node_is_200() {
+    drop(healthy().await);
+    for node in ["1", "2", "3"] {
+        assert_answer(&serve(node, &[]).await, 200, "serve").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn variables_set_by_an_operator_refuse_the_node_and_give_it_back() {
+    let probe = healthy().await;
+    for (set, reset, word) in [
+        (&["desync", NODE, "on"][..], &["desync", NODE, "off"][..], "desynced"),
+        (&["reject", NODE, "ALL"], &["reject", NODE, "NONE"], "rejecting-queries"),
+        (&["read-only", NODE, "on"], &["read-only", NODE, "off"], "read-only"),
+        (
+            &["sql", NODE, "SET GLOBAL wsrep_on=OFF"],
+            &["sql", NODE, "SET GLOBAL wsrep_on=ON"],
+            "wsrep-off",
+        ),
+        (&["background", NODE, "FLUSH TABLES WITH READ LOCK"], &["background-end", NODE], "donor"),
+    ] {
+        cluster(set);
+        assert_answer(&probe, 503, word).await;
+        cluster(reset);
+        eventually(&probe, "serve").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_partitioned_node_is_non_primary_and_the_others_serve_on_until_it_is_healed() {
+    let probe = healthy().await;
+    cluster(["partition", NODE]);
+    let response = eventually(&probe, "non-primary").await;
+    assert_eq!(response.status, 503);
+    for other in ["1", "2"] {
+        eventually(&serve(other, &[]).await, "serve").await;
+    }
+    cluster(["heal", NODE]);
+    assert_eq!(eventually(&probe, "serve").await.status, 200);
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_joiner_is_joining_until_it_is_synced() {
+    let probe = healthy().await;
+    cluster(["kill", NODE]);
+    assert_answer(&probe, 503, "connection-refused").await;
+    cluster(["join-held", NODE, "ist"]);
+    assert_answer(&probe, 503, "joining").await;
+    cluster(["join-release", NODE]);
+    eventually(&probe, "serve").await;
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn during_a_full_copy_the_joiner_refuses_connections_and_the_donor_is_a_donor() {
+    let probe = healthy().await;
+    cluster(["kill", NODE]);
+    let donor = cluster(["join-held", NODE, "sst"]);
+    assert_answer(&probe, 503, "connection-refused").await;
+    let donor = serve(&donor, &[]).await;
+    assert_answer(&donor, 503, "donor").await;
+    cluster(["join-release", NODE]);
+    eventually(&probe, "serve").await;
+    eventually(&donor, "serve").await;
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_frozen_node_and_a_black_hole_are_refused_at_the_deadline_by_the_step_that_stalled() {
+    let probe = healthy().await;
+    for (fault, mend, word) in
+        [("freeze", "thaw", "stalled-greeting"), ("blackhole", "unblackhole", "stalled-connect")]
+    {
+        cluster([fault, NODE]);
+        assert_answer(&probe, 503, word).await;
+        cluster([mend, NODE]);
+        eventually(&probe, "serve").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_login_that_the_node_refuses_is_a_reason_of_its_own() {
+    let probe = healthy().await;
+    let wrong = check("p1", &["--user", "nobody"]).await;
+    assert!(wrong.starts_with("access-denied: "), "{wrong}");
+
+    let stranger = check("p2", &[]).await;
+    assert!(stranger.starts_with("host-denied: "), "{stranger}");
+
+    sql("1", "CREATE OR REPLACE USER holder@'10.77.0.254' IDENTIFIED BY 'secret'");
+    let limit = sql(NODE, "SELECT @@GLOBAL.max_connections");
+    sql(NODE, "SET GLOBAL max_connections=10");
+    // Ten are max_connections; the eleventh is the spare one for an administrator.
+    cluster(["hold", NODE, "10", "holder", "secret"]);
+    assert_answer(&probe, 503, "too-many-connections").await;
+    cluster(["background-end", NODE]);
+    sql(NODE, &format!("SET GLOBAL max_connections={limit}"));
+    eventually(&probe, "serve").await;
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn an_address_that_the_node_blocked_is_host_blocked_until_its_hosts_are_flushed() {
+    let probe = healthy().await;
+    let limit = sql(NODE, "SELECT @@GLOBAL.max_connect_errors");
+    sql(NODE, "FLUSH HOSTS");
+    // The checks that this program replaces: connect, and close without a login.
+    let address = cluster(["address", NODE]).replace(':', "/");
+    let tcp_check = format!("for i in 1 2 3; do read -rn1 byte < /dev/tcp/{address}; done");
+    cluster(["exec", PROBER.0, "bash", "-c", &tcp_check]);
+    assert!(connect_errors(NODE, PROBER.1) >= 3);
+    sql(NODE, "SET GLOBAL max_connect_errors=3");
+    assert_answer(&probe, 503, "host-blocked").await;
+    sql(NODE, &format!("SET GLOBAL max_connect_errors={limit}"));
+    sql(NODE, "FLUSH HOSTS");
+    assert_answer(&probe, 200, "serve").await;
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_node_that_lags_under_wsrep_sync_wait_is_answered_for_without_waiting() {
+    drop(healthy().await);
+    sql(NODE, "SET GLOBAL wsrep_provider_options='repl.causal_read_timeout=PT5S'");
+    sql(NODE, "SET GLOBAL wsrep_sync_wait=15");
+    cluster(["background", NODE, "FLUSH TABLES WITH READ LOCK"]);
+    sql("1", "CREATE OR REPLACE TABLE test.lag (id INT PRIMARY KEY)");
+    sql("1", "INSERT INTO test.lag VALUES (1)");
+
+    // Without our SET, SHOW waits on such a node, for as long as it was told.
+    let waits =
+        std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/galera/cluster"))
+            .args(["sql", NODE, "SHOW STATUS LIKE 'wsrep_ready'"])
+            .output()
+            .unwrap();
+    let error = String::from_utf8_lossy(&waits.stderr);
+    assert!(!waits.status.success() && error.contains("1205"), "{error}");
+
+    let answer = serve(NODE, &["--step-timeout", "100ms"]).await.get("/").await;
+    assert_eq!((answer.status, answer.word()), (503, "donor"));
+
+    cluster(["background-end", NODE]);
+    sql(NODE, "SET GLOBAL wsrep_sync_wait=0");
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn healthy_probes_leave_no_trace_in_what_the_node_holds_against_an_address() {
+    let probe = healthy().await;
+    sql(NODE, "FLUSH HOSTS");
+    let trace = || {
+        (
+            counter(NODE, "Aborted_clients"),
+            counter(NODE, "Aborted_connects"),
+            connect_errors(NODE, PROBER.1),
+        )
+    };
+    let before = trace();
+    for _ in 0..100 {
+        assert_answer(&probe, 200, "serve").await;
+    }
+    assert_eq!(before, trace());
+    assert_eq!(before.2, 0);
+}
