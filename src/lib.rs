@@ -1,5 +1,7 @@
 //! Tells a load balancer whether a MariaDB Galera node should get traffic.
 
+#![warn(unreachable_pub)]
+
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]

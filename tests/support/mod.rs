@@ -1,6 +1,6 @@
 //! Shared by the tests, the benchmarks and the demo. `program` is for those tests
 //! alone that have the program built for them, and is theirs to include.
-#![allow(dead_code, unreachable_pub, reason = "each of its users needs another part")]
+#![allow(dead_code, reason = "each of its users needs another part")]
 
 pub mod node;
 pub mod wire;

@@ -1,5 +1,5 @@
 //! The program itself, as an operator starts it.
-#![allow(dead_code, unreachable_pub, reason = "each of its users needs another part")]
+#![allow(dead_code, reason = "each of its users needs another part")]
 
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
