@@ -17,8 +17,10 @@ use galera_probe::galera::Policy;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::Deadlines;
 use galera_probe::run;
+use galera_probe::target::{Settings, Timing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 
 use support::node::{Node, PASSWORD, Script, USER};
 
@@ -36,9 +38,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         http,
         config::Node {
             address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
-            credentials: Arc::new(Credentials::new(USER, Password::new(PASSWORD))?),
-            deadlines: Deadlines { step, whole: 2 * step },
-            policy: Policy::default(),
+            settings: Settings {
+                credentials: Arc::new(Credentials::new(USER, Password::new(PASSWORD))?),
+                deadlines: Deadlines { step, whole: 2 * step },
+                policy: Policy::default(),
+                timing: Timing { max_age: Duration::ZERO, settle: 4 * step, ..Timing::default() },
+            },
         },
     ));
 
@@ -50,13 +55,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("non-Primary: partitioned, without quorum", Script::non_primary()),
         ("read-only", Script::synced().with(&[("read_only", "ON")])),
         ("frozen: accepts a connection, says nothing", Script::frozen()),
-        ("back, and synced", Script::synced()),
+        ("still frozen: nobody waits for it again", Script::frozen()),
+        ("awake, and says that it is synced", Script::synced()),
     ] {
         node.become_(script);
         let began = Instant::now();
         let seen = ask(balancer).await?;
         println!("{state:<44}{seen:<24}{:.1} ms", began.elapsed().as_secs_f64() * 1e3);
     }
+    let woke = Instant::now();
+    while ask(balancer).await? != "200 serve" {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let settled = woke.elapsed().as_secs_f64() * 1e3;
+    println!(
+        "{:<44}{:<24}{settled:.0} ms",
+        "found fit for twice as long as it stalled", "200 serve"
+    );
     Ok(())
 }
 

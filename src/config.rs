@@ -18,6 +18,7 @@ use crate::connect::Address;
 use crate::galera::Policy;
 use crate::mysql::{Credentials, Password};
 use crate::probe::Deadlines;
+use crate::target::{Settings, Timing};
 
 /// The longest password; a file that holds more is not a password file.
 const MAX_PASSWORD: u64 = 4096;
@@ -52,12 +53,8 @@ pub enum Action {
 pub struct Node {
     /// Where it listens.
     pub address: Address,
-    /// Who logs in.
-    pub credentials: Arc<Credentials>,
-    /// How long it may take.
-    pub deadlines: Deadlines,
-    /// What is wanted of it.
-    pub policy: Policy,
+    /// How it is asked.
+    pub settings: Settings,
 }
 
 /// How to log.
@@ -89,12 +86,14 @@ impl Config {
         I: IntoIterator,
         I::Item: Into<OsString> + Clone,
     {
-        let (action, node, log) = match Cli::try_parse_from(arguments)?.command {
-            Command::Serve { listen, node, log } => (Action::Serve { listen }, node, log),
-            Command::Check { node, log } => (Action::Check, node, log),
+        let (action, node, timing, log) = match Cli::try_parse_from(arguments)?.command {
+            Command::Serve { listen, node, timing, log } => {
+                (Action::Serve { listen }, node, timing.read(), log)
+            }
+            Command::Check { node, log } => (Action::Check, node, Timing::default(), log),
         };
         let log = LogSettings { format: log.log_format, level: log.log_level };
-        Ok(Config { action, node: node.read()?, log })
+        Ok(Config { action, node: node.read(timing)?, log })
     }
 }
 
@@ -122,6 +121,8 @@ enum Command {
         listen: SocketAddr,
         #[command(flatten)]
         node: NodeArgs,
+        #[command(flatten)]
+        timing: TimingArgs,
         #[command(flatten)]
         log: LogArgs,
     },
@@ -184,6 +185,40 @@ struct NodeArgs {
 }
 
 #[derive(Args)]
+struct TimingArgs {
+    /// Age up to which a verdict is given without asking again; 0s: always ask.
+    #[arg(
+        long,
+        env = "GALERA_PROBE_MAX_AGE",
+        hide_env_values = true,
+        value_name = "DURATION",
+        default_value = "1s",
+        value_parser = parse_duration
+    )]
+    max_age: Duration,
+    /// Longest time to stay fit after a stall before serving again; 0s: none.
+    #[arg(
+        long,
+        env = "GALERA_PROBE_SETTLE",
+        hide_env_values = true,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = parse_duration
+    )]
+    settle: Duration,
+    /// Time to serve on a node that was fit and now times out; 0s: none.
+    #[arg(
+        long,
+        env = "GALERA_PROBE_GRACE",
+        hide_env_values = true,
+        value_name = "DURATION",
+        default_value = "0s",
+        value_parser = parse_duration
+    )]
+    grace: Duration,
+}
+
+#[derive(Args)]
 struct LogArgs {
     /// Form of the log lines on standard error.
     #[arg(
@@ -207,16 +242,25 @@ struct LogArgs {
 }
 
 impl NodeArgs {
-    fn read(self) -> Result<Node, clap::Error> {
+    fn read(self, timing: Timing) -> Result<Node, clap::Error> {
         let password = read_password(self.password_file.as_deref())?;
         let credentials = Credentials::new(self.user, password)
             .map_err(|error| invalid(format_args!("--user: {error}")))?;
         Ok(Node {
             address: self.target,
-            credentials: Arc::new(credentials),
-            deadlines: Deadlines { step: self.step_timeout, whole: self.timeout },
-            policy: Policy { standalone: self.standalone },
+            settings: Settings {
+                credentials: Arc::new(credentials),
+                deadlines: Deadlines { step: self.step_timeout, whole: self.timeout },
+                policy: Policy { standalone: self.standalone },
+                timing,
+            },
         })
+    }
+}
+
+impl TimingArgs {
+    fn read(self) -> Timing {
+        Timing { max_age: self.max_age, settle: self.settle, grace: self.grace }
     }
 }
 
@@ -297,15 +341,22 @@ fn parse_listen(value: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// From a millisecond to an hour: zero would refuse every node, and a longer
-/// wait than a balancer's is a mistake.
-fn parse_timeout(value: &str) -> Result<Duration, String> {
+/// Up to an hour: what is longer is a mistake.
+fn parse_duration(value: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(value)
         .map_err(|_| "write a number with its unit, as in 1500ms or 2s".to_owned())?;
-    if duration < Duration::from_millis(1) || duration > Duration::from_secs(3600) {
-        return Err("it must be from 1ms to 1h".to_owned());
+    match duration <= Duration::from_secs(3600) {
+        true => Ok(duration),
+        false => Err("it must be at most 1h".to_owned()),
     }
-    Ok(duration)
+}
+
+/// Zero would refuse every node.
+fn parse_timeout(value: &str) -> Result<Duration, String> {
+    match parse_duration(value)? {
+        timeout if timeout < Duration::from_millis(1) => Err("it must be at least 1ms".to_owned()),
+        timeout => Ok(timeout),
+    }
 }
 
 fn parse_level(value: &str) -> Result<Level, String> {

@@ -16,7 +16,9 @@
     )
 )]
 
-use crate::verdict::Verdict;
+use std::borrow::Cow;
+
+use crate::verdict::{Health, Verdict};
 
 /// The longest request head. Balancers send under 300 bytes.
 pub const MAX_HEAD: usize = 8 * 1024;
@@ -25,7 +27,7 @@ pub const MAX_HEAD: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
 
 /// What the bytes of a request come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// The head is not complete; more is to be read.
     Incomplete,
@@ -74,12 +76,12 @@ fn path(target: &str) -> &str {
 }
 
 /// What is sent back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     status: &'static str,
     headers: &'static str,
     word: &'static str,
-    explanation: &'static str,
+    explanation: Cow<'static, str>,
     head_only: bool,
 }
 
@@ -88,39 +90,39 @@ impl Answer {
         status: "404 Not Found",
         headers: "",
         word: "not-found",
-        explanation: "the node's health is at /",
+        explanation: Cow::Borrowed("the node's health is at /"),
         head_only: false,
     };
     const METHOD_NOT_ALLOWED: Answer = Answer {
         status: "405 Method Not Allowed",
         headers: "Allow: GET, HEAD, OPTIONS\r\n",
         word: "method-not-allowed",
-        explanation: "ask with GET, HEAD or OPTIONS",
+        explanation: Cow::Borrowed("ask with GET, HEAD or OPTIONS"),
         head_only: false,
     };
     const BAD_REQUEST: Answer = Answer {
         status: "400 Bad Request",
         headers: "",
         word: "bad-request",
-        explanation: "this is no HTTP/1.0 or HTTP/1.1 request",
+        explanation: Cow::Borrowed("this is no HTTP/1.0 or HTTP/1.1 request"),
         head_only: false,
     };
     const HEAD_TOO_LARGE: Answer = Answer {
         status: "431 Request Header Fields Too Large",
         headers: "",
         word: "head-too-large",
-        explanation: "the request's head is over 8 KiB or 64 lines",
+        explanation: Cow::Borrowed("the request's head is over 8 KiB or 64 lines"),
         head_only: false,
     };
 
     /// 200 for serve, 503 for everything else.
-    pub fn health(verdict: Verdict, head_only: bool) -> Self {
-        let status = match verdict {
+    pub fn health(health: Health, head_only: bool) -> Self {
+        let status = match health.verdict {
             Verdict::Serve => "200 OK",
             Verdict::Refuse(_) => "503 Service Unavailable",
         };
-        let (word, explanation) = (verdict.as_str(), verdict.explanation());
-        Self { status, headers: "", word, explanation, head_only }
+        let word = health.verdict.as_str();
+        Self { status, headers: "", word, explanation: health.to_string().into(), head_only }
     }
 
     /// The answer's bytes. Every answer ends its connection: fewer states, and
@@ -202,7 +204,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole() {
-        let answer = Answer::health(Verdict::Refuse(Reason::NonPrimary), false).encode();
+        let answer = Answer::health(Verdict::Refuse(Reason::NonPrimary).into(), false).encode();
         assert_eq!(
             String::from_utf8(answer).unwrap(),
             "HTTP/1.1 503 Service Unavailable\r\n\
@@ -217,15 +219,15 @@ mod tests {
 
     #[test]
     fn an_answer_to_head_has_the_length_of_the_body_that_it_leaves_out() {
-        let whole = Answer::health(Verdict::Serve, false).encode();
-        let head = Answer::health(Verdict::Serve, true).encode();
+        let whole = Answer::health(Verdict::Serve.into(), false).encode();
+        let head = Answer::health(Verdict::Serve.into(), true).encode();
         assert!(whole.starts_with(&head) && head.ends_with(b"\r\n\r\n"));
         assert_eq!(whole.len() - head.len(), "serve\nthe node is fit to serve\n".len());
     }
 
     #[test]
     fn serve_is_200_and_every_refusal_503() {
-        let status = |verdict| Answer::health(verdict, false).status;
+        let status = |verdict: Verdict| Answer::health(verdict.into(), false).status;
         assert_eq!(status(Verdict::Serve), "200 OK");
         for reason in Reason::ALL {
             assert_eq!(status(Verdict::Refuse(*reason)), "503 Service Unavailable");

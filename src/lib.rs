@@ -17,4 +17,6 @@ pub mod probe;
 pub mod run;
 #[cfg(feature = "daemon")]
 pub mod server;
+#[cfg(feature = "daemon")]
+pub mod target;
 pub mod verdict;

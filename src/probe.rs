@@ -285,6 +285,17 @@ impl Dialogue {
         }
     }
 
+    /// When it began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The step that it is in, or ended in. In [`Step::Query`] the login is
+    /// complete.
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
     fn enter(&mut self, step: Step) {
         if self.step != step {
             self.step = step;

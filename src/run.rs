@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use tokio::net::TcpListener;
 use tracing::{debug, info};
@@ -11,15 +10,18 @@ use crate::config::Node;
 use crate::galera;
 use crate::probe::Dialogue;
 use crate::server;
+use crate::target::Target;
 use crate::verdict::Verdict;
 
-/// Answers balancers on `listener` for ever.
+/// Answers balancers on `listener` for ever. Dropped, it closes the listener and
+/// the dialogue with the node.
 pub async fn serve(listener: TcpListener, node: Node) {
-    server::serve(listener, move || {
-        let node = node.clone();
-        async move { check(&node).await }
-    })
-    .await;
+    let (target, asking) = Target::new(node.address, node.settings);
+    let ask = move || {
+        let asking = asking.clone();
+        async move { asking.ask().await }
+    };
+    tokio::join!(target.run(), server::serve(listener, ask));
 }
 
 /// Opens the balancers' listener.
@@ -34,13 +36,13 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Asks the node once, within its deadlines.
 pub async fn check(node: &Node) -> Verdict {
-    let began = Instant::now();
-    let mut dialogue = Dialogue::begin(&node.address, &node.credentials, node.deadlines);
-    let (verdict, detail) = match dialogue.run().await {
-        Ok(Ok(facts)) => (galera::judge(&facts, node.policy), format!("{facts:?}")),
-        Ok(Err(failure)) => (Verdict::Refuse(failure.reason()), failure.to_string()),
-        Err(stalled) => (Verdict::Refuse(stalled.reason()), stalled.to_string()),
-    };
-    debug!(target = %node.address, %verdict, %detail, elapsed = ?began.elapsed(), "dialogue");
-    verdict
+    let settings = &node.settings;
+    let mut dialogue = Dialogue::begin(&node.address, &settings.credentials, settings.deadlines);
+    let outcome = dialogue.run().await;
+    debug!(?outcome, step = %dialogue.step(), took = ?dialogue.began().elapsed(), "dialogue ended");
+    match outcome {
+        Ok(Ok(facts)) => galera::judge(&facts, settings.policy),
+        Ok(Err(failure)) => Verdict::Refuse(failure.reason()),
+        Err(stalled) => Verdict::Refuse(stalled.reason()),
+    }
 }

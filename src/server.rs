@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::http::{self, Answer, Parsed};
-use crate::verdict::Verdict;
+use crate::verdict::Health;
 
 /// Connections that are served at once; the next ones wait in the accept queue.
 const MAX_CONNECTIONS: usize = 512;
@@ -30,19 +30,19 @@ const MAX_DRAIN: u64 = 64 * 1024;
 /// would take the processor from what could free them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers for ever. `ask` gives the verdict, in bounded time.
+/// Answers for ever. `ask` gives the node's health, in bounded time.
 pub async fn serve<F>(listener: TcpListener, ask: impl Fn() -> F)
 where
-    F: Future<Output = Verdict> + Send + 'static,
+    F: Future<Output = Health> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let verdict = ask();
+                let health = ask();
                 tokio::spawn(async move {
-                    if let Err(error) = exchange(stream, verdict).await {
+                    if let Err(error) = exchange(stream, health).await {
                         debug!(%peer, %error, "HTTP exchange ended early");
                     }
                     drop(place);
@@ -56,15 +56,15 @@ where
     }
 }
 
-/// One request and its answer. `verdict` is polled only if it is asked for.
-async fn exchange<S>(mut stream: S, verdict: impl Future<Output = Verdict>) -> io::Result<()>
+/// One request and its answer. `health` is polled only if it is asked for.
+async fn exchange<S>(mut stream: S, health: impl Future<Output = Health>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let answer = match timeout(REQUEST_TIME, read_request(&mut stream)).await?? {
         // Closed without a byte: a TCP check. No answer, no error.
         None => return Ok(()),
-        Some(Asked::Health { head_only }) => Answer::health(verdict.await, head_only),
+        Some(Asked::Health { head_only }) => Answer::health(health.await, head_only),
         Some(Asked::Other(answer)) => answer,
     };
     timeout(ANSWER_TIME, async {

@@ -1,6 +1,7 @@
 //! Serve, or refuse with one reason: what every part of the program ends in.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What the balancer is told of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,42 @@ impl Verdict {
         match self {
             Verdict::Serve => "the node is fit to serve",
             Verdict::Refuse(reason) => reason.explanation(),
+        }
+    }
+}
+
+/// A verdict as an asker is told it, with the time that belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What the balancer is told.
+    pub verdict: Verdict,
+    /// How long that has been so, or will be.
+    pub time: Option<Time>,
+}
+
+/// A time that belongs to a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// The node has been stalled for so long.
+    For(Duration),
+    /// The node must stay fit for so long.
+    Left(Duration),
+}
+
+impl From<Verdict> for Health {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, time: None }
+    }
+}
+
+impl fmt::Display for Health {
+    /// The line for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verdict.explanation())?;
+        match self.time {
+            None => Ok(()),
+            Some(Time::For(time)) => write!(f, "; for {:.1} s", time.as_secs_f64()),
+            Some(Time::Left(time)) => write!(f, "; {:.1} s left", time.as_secs_f64()),
         }
     }
 }
@@ -100,12 +137,16 @@ reasons! {
     StalledGreeting "stalled-greeting" "the server accepted the connection and sent no greeting within the deadline"
     StalledLogin "stalled-login" "the server did not answer the login within the deadline"
     StalledQuery "stalled-query" "the server did not answer the statements within the deadline"
+    Settling "settling" "the node woke from a stall, and must stay fit for a while before it is served again"
     ConnectionRefused "connection-refused" "nothing is listening at the node's address"
     Unreachable "unreachable" "the node's address cannot be resolved or reached"
     Disconnected "disconnected" "the server closed or reset the connection before it had answered"
     ProtocolError "protocol-error" "what is listening there does not keep to the MySQL protocol"
     UnsupportedServer "unsupported-server" "the server lacks a part of the protocol that the probe needs"
     UnsupportedPlugin "unsupported-plugin" "the probe's account uses an authentication plugin that the probe does not speak"
+
+    // What the probe says of itself.
+    Stopping "stopping" "the probe is shutting down"
 }
 
 impl fmt::Display for Reason {

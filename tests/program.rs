@@ -30,7 +30,8 @@ fn text(bytes: &[u8]) -> String {
 #[tokio::test]
 async fn a_balancer_gets_200_and_503_as_the_node_goes_through_its_states() {
     let (node, address) = node(Script::synced()).await;
-    let probe = Serve::start(&["--target", &address]).await;
+    let eager = ["--target", &address, "--max-age", "0s", "--settle", "0s"];
+    let probe = Serve::start(&eager).await;
     for (script, status, word) in [
         (Script::synced(), 200, "serve"),
         (Script::donor(), 503, "donor"),
@@ -215,7 +216,7 @@ async fn wrong_usage_exits_2_and_names_the_flag_and_the_fix() {
         (&["check", "--target", "db1"][..], ["--target", "write HOST:PORT"]),
         (&["check", "--target", "::1:3306"], ["--target", "write [::1]:3306"]),
         (&["check", "--timeout", "5"], ["--timeout", "as in 1500ms or 2s"]),
-        (&["check", "--step-timeout", "0s"], ["--step-timeout", "from 1ms to 1h"]),
+        (&["check", "--step-timeout", "0s"], ["--step-timeout", "at least 1ms"]),
         (&["check", "--user", &long], ["--user", "over 320 bytes"]),
         (&["check", "--password", "x"], ["--password", "--password-file"]),
         (&["check", "--log-level", "loud"], ["--log-level", "write error, warn"]),

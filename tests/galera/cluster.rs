@@ -13,17 +13,23 @@ pub const PASSWORD: &str = "secret";
 /// How long a state may take to come about; a node that joins takes longest.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs `tests/galera/cluster` and gives what it printed.
+/// The script, as `tests/run` calls it.
+pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/galera/cluster");
+
+/// Runs the script and gives what it printed.
 pub fn cluster<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> String {
-    let output = command(arguments).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "tests/galera/cluster failed: {}", output.status);
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    try_cluster(arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/galera/cluster"));
-    command.args(arguments).stdin(Stdio::null());
-    command
+/// The same, or what it printed to standard error.
+pub fn try_cluster<S: AsRef<OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> Result<String, String> {
+    let output = Command::new(SCRIPT).args(arguments).stdin(Stdio::null()).output().unwrap();
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).unwrap().trim_end().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 pub fn sql(node: &str, statement: &str) -> String {

@@ -14,7 +14,7 @@ fn targets() -> [String; 2] {
 #[ignore = "needs a real node: tests/run"]
 async fn a_healthy_node_serves_by_tcp_and_by_its_socket() {
     for target in targets() {
-        let probe = Serve::start(&["--target", &target]).await;
+        let probe = Serve::start(&["--target", &target, "--max-age", "0s"]).await;
         assert_answer(&probe, 200, "serve").await;
         let check = run(&["check", "--target", &target]).await;
         assert_eq!(check.status.code(), Some(0));
@@ -25,7 +25,7 @@ async fn a_healthy_node_serves_by_tcp_and_by_its_socket() {
 #[ignore = "needs a real node: tests/run"]
 async fn healthy_probes_leave_no_trace_in_the_servers_counters() {
     for target in targets() {
-        let probe = Serve::start(&["--target", &target]).await;
+        let probe = Serve::start(&["--target", &target, "--max-age", "0s"]).await;
         let before = ["Aborted_clients", "Aborted_connects"].map(|name| counter("1", name));
         let connections = counter("1", "Connections");
         for _ in 0..100 {
@@ -56,7 +56,7 @@ async fn an_account_without_a_password_logs_in_and_a_wrong_one_is_denied() {
 #[ignore = "needs a real node: tests/run"]
 async fn a_node_in_no_cluster_is_refused_and_standalone_does_not_hide_it() {
     let [target, _] = targets();
-    let probe = Serve::start(&["--target", &target, "--standalone"]).await;
+    let probe = Serve::start(&["--target", &target, "--max-age", "0s", "--standalone"]).await;
     let addresses = sql("1", "SELECT @@wsrep_cluster_address");
     sql("1", "SET GLOBAL wsrep_cluster_address=''");
     assert_answer(&probe, 503, "wsrep-disconnected").await;

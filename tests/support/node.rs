@@ -43,6 +43,8 @@ pub enum Fault {
     None,
     /// After so many bytes nothing more comes.
     StallAfter(usize),
+    /// After so many bytes nothing more comes, until the script is another.
+    FreezeAfter(usize),
     /// After so many bytes the connection is closed.
     CloseAfter(usize),
     /// After so many bytes the rest comes one byte at a time.
@@ -279,9 +281,10 @@ impl<W: AsyncWriteExt + Unpin> Wire<W> {
         let fault = self.script.wait_for(|script| !script.frozen).await.map_err(whole)?.fault;
         let before = match fault {
             Fault::None => bytes.len(),
-            Fault::StallAfter(n) | Fault::CloseAfter(n) | Fault::DripAfter(n, _) => {
-                n.saturating_sub(self.sent).min(bytes.len())
-            }
+            Fault::StallAfter(n)
+            | Fault::FreezeAfter(n)
+            | Fault::CloseAfter(n)
+            | Fault::DripAfter(n, _) => n.saturating_sub(self.sent).min(bytes.len()),
         };
         self.write(&bytes[..before]).await?;
         let rest = &bytes[before..];
@@ -291,6 +294,11 @@ impl<W: AsyncWriteExt + Unpin> Wire<W> {
         match fault {
             Fault::None => Ok(()),
             Fault::StallAfter(_) => Err(STALLED.into()),
+            Fault::FreezeAfter(_) => {
+                let other = |script: &Script| !matches!(script.fault, Fault::FreezeAfter(_));
+                self.script.wait_for(other).await.map_err(whole)?;
+                self.write(rest).await
+            }
             Fault::CloseAfter(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Fault::DripAfter(_, pause) => {
                 for byte in rest {

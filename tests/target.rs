@@ -1,0 +1,462 @@
+//! The task that owns a node, on a clock that only the test moves: askers share
+//! one dialogue, nobody waits for a silent node, and a node that woke is not
+//! trusted at once.
+
+mod support;
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use galera_probe::connect::{Connect, Opening};
+use galera_probe::galera::Policy;
+use galera_probe::mysql::{Credentials, Password};
+use galera_probe::probe::Deadlines;
+use galera_probe::target::{Asking, Settings, Target, Timing};
+use galera_probe::verdict::{Health, Time};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, advance, sleep};
+
+use support::node::{Fault, Node, PASSWORD, Script, USER};
+use support::wire;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const WHOLE: Duration = Duration::from_secs(2);
+
+const TIMING: Timing =
+    Timing { max_age: SECOND, settle: Duration::from_secs(10), grace: Duration::ZERO };
+
+fn start(node: impl Connect + 'static, timing: Timing) -> Asking {
+    let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
+    let settings = Settings {
+        credentials: Arc::new(credentials),
+        deadlines: Deadlines { step: SECOND, whole: WHOLE },
+        policy: Policy::default(),
+        timing,
+    };
+    let (target, asking) = Target::new(node, settings);
+    tokio::spawn(target.run());
+    asking
+}
+
+/// Asks; the word and how long the answer took.
+async fn ask(asking: &Asking) -> (&'static str, Duration) {
+    let (health, took) = ask_health(asking).await;
+    (health.verdict.as_str(), took)
+}
+
+async fn ask_health(asking: &Asking) -> (Health, Duration) {
+    let began = Instant::now();
+    let health = asking.ask().await;
+    (health, began.elapsed())
+}
+
+/// Lets the other tasks come to rest without moving the clock by more than
+/// tokio's own grain.
+async fn settle_down() {
+    sleep(MILLISECOND).await;
+}
+
+const AT_ONCE: Duration = Duration::ZERO;
+
+fn connections(node: &Node) -> usize {
+    node.seen.connections.load(SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_askers_at_once_cost_one_connection() {
+    let node = Node::new(Script::fault(Fault::DripAfter(0, 5 * MILLISECOND)));
+    let asking = start(node.clone(), TIMING);
+    let mut askers = JoinSet::new();
+    for _ in 0..1000 {
+        let asking = asking.clone();
+        askers.spawn(async move { ask(&asking).await });
+    }
+    for (word, took) in askers.join_all().await {
+        assert_eq!(word, "stalled-query");
+        assert!(took <= WHOLE);
+    }
+    assert_eq!(connections(&node), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_is_given_again_until_it_is_a_second_old() {
+    let node = Node::new(Script::synced());
+    let asking = start(node.clone(), TIMING);
+    assert_eq!(ask(&asking).await.0, "serve");
+    node.become_(Script::donor());
+    advance(SECOND - MILLISECOND).await;
+    assert_eq!(ask(&asking).await.0, "serve");
+    assert_eq!(connections(&node), 1);
+    advance(MILLISECOND).await;
+    assert_eq!(ask(&asking).await.0, "donor");
+    assert_eq!(connections(&node), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_max_age_of_zero_every_asker_begins_a_dialogue_and_still_one_at_a_time() {
+    let node = Node::new(Script::synced());
+    let asking = start(node.clone(), Timing { max_age: Duration::ZERO, ..TIMING });
+    for expected in 1..=5 {
+        assert_eq!(ask(&asking).await.0, "serve");
+        settle_down().await;
+        assert_eq!(connections(&node), expected);
+    }
+    let askers: JoinSet<_> = (0..100)
+        .map(|_| {
+            let asking = asking.clone();
+            async move { ask(&asking).await.0 }
+        })
+        .collect();
+    assert!(askers.join_all().await.iter().all(|word| *word == "serve"));
+    assert_eq!(connections(&node), 6);
+    assert_eq!(node.seen.most_open.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_asker_that_goes_away_cancels_nobody_else() {
+    let node = Node::new(Script::fault(Fault::DripAfter(0, MILLISECOND)));
+    let asking = start(node.clone(), TIMING);
+    let (gone, stays) = (asking.clone(), asking.clone());
+    let gone = tokio::spawn(async move { ask(&gone).await });
+    let stays = tokio::spawn(async move { ask(&stays).await.0 });
+    sleep(10 * MILLISECOND).await;
+    gone.abort();
+    assert_eq!(stays.await.unwrap(), "serve");
+    assert_eq!(connections(&node), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_dialogue_is_held_and_new_askers_are_told_at_once_for_how_long() {
+    let node = Node::new(Script::frozen());
+    let asking = start(node.clone(), TIMING);
+    assert_eq!(ask(&asking).await, ("stalled-greeting", SECOND));
+    for seconds in 2..=5 {
+        advance(SECOND).await;
+        let (health, took) = ask_health(&asking).await;
+        assert_eq!(health.verdict.as_str(), "stalled-greeting");
+        assert_eq!(health.time, Some(Time::For(seconds * SECOND)));
+        assert_eq!(took, AT_ONCE);
+    }
+    assert_eq!((connections(&node), node.seen.unfinished()), (1, 0));
+    // It wakes: the login is completed and COM_QUIT sent, though nobody asks.
+    node.become_(Script::synced());
+    settle_down().await;
+    assert_eq!((connections(&node), node.seen.unfinished()), (1, 0));
+    assert_eq!(node.seen.quits.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_at_any_step_after_the_connect_is_held_and_finished_when_the_node_wakes() {
+    let greeting = wire::greeting().len();
+    for (byte, word) in [
+        (0, "stalled-greeting"),
+        (greeting - 1, "stalled-greeting"),
+        (greeting, "stalled-login"),
+        (greeting + 11, "stalled-query"),
+        (greeting + 200, "stalled-query"),
+    ] {
+        let node = Node::new(Script::fault(Fault::FreezeAfter(byte)));
+        let asking = start(node.clone(), TIMING);
+        assert_eq!(ask(&asking).await, (word, SECOND), "{byte}");
+        advance(WHOLE).await;
+        assert_eq!(ask(&asking).await, (word, AT_ONCE), "{byte}");
+        node.become_(Script::synced());
+        settle_down().await;
+        assert_eq!(ask(&asking).await.0, "settling", "{byte}");
+        assert_eq!(node.seen.unfinished(), 0, "{byte}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::print_stdout, reason = "the schedule is to be seen")]
+async fn a_stall_of_24_hours_costs_under_100_connections_and_its_askers_never_wait() {
+    for script in [Script::frozen(), Script::fault(Fault::StallAfter(150))] {
+        let node = Node::new(script);
+        let asking = start(node.clone(), TIMING);
+        assert_eq!(ask(&asking).await.1, SECOND);
+        let began = Instant::now();
+        let mut seen = 1;
+        while began.elapsed() < Duration::from_secs(24 * 3600) {
+            sleep(SECOND).await;
+            let (word, took) = ask(&asking).await;
+            assert!(word.starts_with("stalled-") && took == AT_ONCE, "{word}, {took:?}");
+            if connections(&node) > seen {
+                seen = connections(&node);
+                println!("connection {seen} after {:?}", began.elapsed());
+            }
+        }
+        assert!((70..100).contains(&seen), "{seen} connections");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_that_cannot_be_finished_back_off_from_5_s_doubling_to_20_minutes() {
+    let instead_of_login = |bytes| Script { instead_of_login: Some(bytes), ..Script::synced() };
+    let instead_of_greeting =
+        |bytes| Script { instead_of_greeting: Some(bytes), ..Script::synced() };
+    for (script, word) in [
+        (instead_of_greeting(b"SSH-2.0-OpenSSH\r\n".to_vec()), "protocol-error"),
+        (instead_of_greeting(wire::packet(0, b"\x09old")), "unsupported-server"),
+        (instead_of_greeting(wire::err(0, 1129, "blocked")), "host-blocked"),
+        (instead_of_greeting(Vec::new()), "disconnected"),
+        (instead_of_login(wire::err(2, 1045, "denied")), "access-denied"),
+        (instead_of_login(wire::switch(2, "client_ed25519", &[7; 32])), "unsupported-plugin"),
+    ] {
+        let node = Node::new(script);
+        let asking = start(node.clone(), TIMING);
+        let mut gaps = Vec::new();
+        let mut last = Instant::now();
+        assert_eq!(ask(&asking).await.0, word);
+        while gaps.len() < 10 {
+            sleep(SECOND).await;
+            let before = connections(&node);
+            assert_eq!(ask(&asking).await, (word, AT_ONCE));
+            if connections(&node) > before {
+                gaps.push(last.elapsed().as_secs());
+                last = Instant::now();
+            }
+        }
+        assert_eq!(gaps, [5, 10, 20, 40, 80, 160, 320, 640, 1200, 1200], "{word}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_was_mended_is_noticed_within_10_seconds() {
+    let node = Node::new(Script { password: "other".to_owned(), ..Script::synced() });
+    let asking = start(node.clone(), TIMING);
+    assert_eq!(ask(&asking).await.0, "access-denied");
+    sleep(SECOND).await;
+    node.become_(Script::synced());
+    let mended = Instant::now();
+    while ask(&asking).await.0 != "serve" {
+        sleep(SECOND).await;
+    }
+    assert!(mended.elapsed() < 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completed_login_begins_the_schedule_anew() {
+    let denied = Script { password: "other".to_owned(), ..Script::synced() };
+    let node = Node::new(denied.clone());
+    let asking = start(node.clone(), TIMING);
+    for _ in 0..3600 {
+        ask(&asking).await;
+        sleep(SECOND).await;
+    }
+    node.become_(Script::donor());
+    while ask(&asking).await.0 != "donor" {
+        sleep(SECOND).await;
+    }
+    node.become_(denied);
+    sleep(SECOND).await;
+    assert_eq!(ask(&asking).await.0, "access-denied");
+    let before = connections(&node);
+    sleep(5 * SECOND).await;
+    ask(&asking).await;
+    assert_eq!(connections(&node), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_no_handshake_unfinished_does_not_back_off() {
+    let error =
+        |code| Script { instead_of_login: Some(wire::err(2, code, "no")), ..Script::synced() };
+    for script in [Script::donor(), error(1040), error(4151), error(1226)] {
+        let node = Node::new(script);
+        let asking = start(node.clone(), TIMING);
+        for expected in 1..=20 {
+            ask(&asking).await;
+            assert_eq!(connections(&node), expected);
+            sleep(SECOND).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_in_the_connect_is_dropped_and_tried_again_once_in_max_age() {
+    struct BlackHole(Arc<AtomicUsize>);
+    impl Connect for BlackHole {
+        fn connect(&self, _budget: Duration) -> Opening {
+            self.0.fetch_add(1, SeqCst);
+            Box::pin(pending())
+        }
+    }
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let asking = start(BlackHole(attempts.clone()), TIMING);
+    assert_eq!(ask(&asking).await, ("stalled-connect", SECOND));
+    assert_eq!(ask(&asking).await, ("stalled-connect", AT_ONCE));
+    assert_eq!(attempts.load(SeqCst), 1);
+    advance(SECOND).await;
+    let (health, took) = ask_health(&asking).await;
+    assert_eq!((health.verdict.as_str(), took), ("stalled-connect", SECOND));
+    assert_eq!(health.time, Some(Time::For(3 * SECOND)));
+    assert_eq!(attempts.load(SeqCst), 2);
+}
+
+/// Stalls a node that serves, asks each 10 ms, and says how long the node had
+/// been stalled and how long it was settling.
+async fn stall_for(stall: Duration, timing: Timing) -> (Duration, Duration) {
+    let node = Node::new(Script::synced());
+    let asking = start(node.clone(), timing);
+    assert_eq!(ask(&asking).await.0, "serve");
+    advance(timing.max_age).await;
+    node.become_(Script::frozen());
+    let froze = Instant::now();
+    let thaw = node.clone();
+    tokio::spawn(async move {
+        sleep(stall).await;
+        thaw.become_(Script::synced());
+    });
+    let mut woke = None;
+    loop {
+        let (word, _) = ask(&asking).await;
+        match word {
+            "serve" if woke.is_some() || froze.elapsed() > stall => break,
+            "settling" => woke = woke.or(Some(Instant::now())),
+            _ => assert!(woke.is_none(), "{word}"),
+        }
+        sleep(10 * MILLISECOND).await;
+    }
+    let woke = woke.unwrap_or(Instant::now());
+    (woke - froze, woke.elapsed())
+}
+
+fn near(time: Duration, expected: Duration) -> bool {
+    time >= expected && time < expected + 50 * MILLISECOND
+}
+
+/// Always asks, so that times are exact.
+const EAGER: Timing = Timing { max_age: Duration::ZERO, ..TIMING };
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_probe_of_2100_ms_costs_4200_ms_of_settling() {
+    let (stalled, settling) = stall_for(2100 * MILLISECOND, EAGER).await;
+    assert!(near(stalled, 2100 * MILLISECOND), "{stalled:?}");
+    assert!(near(settling, 4200 * MILLISECOND), "{settling:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freeze_of_30_s_costs_10_s_of_settling() {
+    let (stalled, settling) = stall_for(30 * SECOND, EAGER).await;
+    assert!(near(stalled, 30 * SECOND), "{stalled:?}");
+    assert!(near(settling, 10 * SECOND), "{settling:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn settling_can_be_turned_off() {
+    let (_, settling) = stall_for(30 * SECOND, Timing { settle: Duration::ZERO, ..EAGER }).await;
+    assert_eq!(settling, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_probe_within_its_deadline_costs_no_settling() {
+    let (_, settling) = stall_for(900 * MILLISECOND, EAGER).await;
+    assert_eq!(settling, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_start_does_not_settle() {
+    let asking = start(Node::new(Script::synced()), TIMING);
+    assert_eq!(ask(&asking).await.0, "serve");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_found_unfit_while_it_settles_begins_to_settle_anew() {
+    let node = Node::new(Script::frozen());
+    let asking = start(node.clone(), EAGER);
+    ask(&asking).await;
+    advance(29 * SECOND).await;
+    node.become_(Script::synced());
+    settle_down().await;
+    // Primary for 6 s, then it learns that it was voted out, then it is back.
+    for (script, word, seconds) in
+        [(Script::synced(), "settling", 6), (Script::non_primary(), "non-primary", 3)]
+    {
+        node.become_(script);
+        for _ in 0..seconds {
+            assert_eq!(ask(&asking).await.0, word);
+            sleep(SECOND).await;
+        }
+    }
+    node.become_(Script::synced());
+    let (health, _) = ask_health(&asking).await;
+    assert_eq!(health.verdict.as_str(), "settling");
+    assert_eq!(health.time, Some(Time::Left(10 * SECOND)));
+    advance(10 * SECOND).await;
+    assert_eq!(ask(&asking).await.0, "serve");
+}
+
+#[tokio::test(start_paused = true)]
+async fn grace_serves_on_a_node_that_times_out_for_a_while_and_needs_no_settling_after() {
+    let node = Node::new(Script::synced());
+    let asking = start(node.clone(), Timing { grace: 5 * SECOND, ..EAGER });
+    assert_eq!(ask(&asking).await.0, "serve");
+    node.become_(Script::frozen());
+    assert_eq!(ask(&asking).await, ("serve", SECOND));
+    advance(3900 * MILLISECOND).await;
+    assert_eq!(ask(&asking).await, ("serve", AT_ONCE));
+    node.become_(Script::synced());
+    settle_down().await;
+    assert_eq!(ask(&asking).await.0, "serve");
+
+    node.become_(Script::frozen());
+    assert_eq!(ask(&asking).await.0, "serve");
+    advance(4 * SECOND).await;
+    assert_eq!(ask(&asking).await, ("stalled-greeting", AT_ONCE));
+    node.become_(Script::synced());
+    settle_down().await;
+    assert_eq!(ask(&asking).await.0, "settling");
+}
+
+#[tokio::test(start_paused = true)]
+async fn grace_never_softens_a_definite_refusal() {
+    struct Refused(AtomicUsize, Node);
+    impl Connect for Refused {
+        fn connect(&self, budget: Duration) -> Opening {
+            match self.0.fetch_add(1, SeqCst) {
+                0 => self.1.connect(budget),
+                _ => Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) }),
+            }
+        }
+    }
+    let timing = Timing { grace: 3600 * SECOND, ..EAGER };
+    let asking = start(Refused(AtomicUsize::new(0), Node::new(Script::synced())), timing);
+    assert_eq!(ask(&asking).await.0, "serve");
+    assert_eq!(ask(&asking).await.0, "connection-refused");
+
+    for (script, word) in [(Script::donor(), "donor"), (Script::non_primary(), "non-primary")] {
+        let node = Node::new(Script::synced());
+        let asking = start(node.clone(), timing);
+        assert_eq!(ask(&asking).await.0, "serve");
+        node.become_(script);
+        assert_eq!(ask(&asking).await.0, word);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_dropped_closes_its_connection_and_tells_its_askers() {
+    for held in [false, true] {
+        let node = Node::new(Script::fault(Fault::StallAfter(10)));
+        let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
+        let settings = Settings {
+            credentials: Arc::new(credentials),
+            deadlines: Deadlines { step: SECOND, whole: WHOLE },
+            policy: Policy::default(),
+            timing: TIMING,
+        };
+        let (target, asking) = Target::new(node.clone(), settings);
+        let target = tokio::spawn(target.run());
+        let asker = asking.clone();
+        let asker = tokio::spawn(async move { ask(&asker).await.0 });
+        sleep(if held { WHOLE } else { 10 * MILLISECOND }).await;
+        assert_eq!(node.seen.open.load(SeqCst), 1);
+        target.abort();
+        settle_down().await;
+        assert_eq!(node.seen.open.load(SeqCst), 0);
+        assert_eq!(asker.await.unwrap(), if held { "stalled-greeting" } else { "stopping" });
+        assert_eq!(ask(&asking).await, ("stopping", AT_ONCE));
+    }
+}
