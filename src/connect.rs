@@ -2,21 +2,28 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+
+use crate::dns::Resolver;
 
 /// Finds a peer that is gone while a dialogue waits for it: after 15 s of
-/// silence, three questions 5 s apart, so within half a minute.
+/// silence, three questions 5 s apart, so within [`GONE`].
 const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(15))
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
+
+/// The same where bytes of ours are on their way: their repetition would go on
+/// for a quarter of an hour, and keep-alive would not begin.
+const GONE: Duration = Duration::from_secs(30);
 
 /// An open way to a node.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -58,40 +65,61 @@ impl fmt::Display for Address {
     }
 }
 
-impl Connect for Address {
-    fn connect(&self, budget: Duration) -> Opening {
-        let address = self.clone();
-        Box::pin(async move {
-            Ok(match address {
-                Address::Unix(path) => {
-                    Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>
-                }
-                Address::Tcp { host, port } => Box::new(connect_tcp(&host, port, budget).await?),
-            })
-        })
+/// Opens real ways to an [`Address`].
+#[derive(Clone)]
+pub enum Connector {
+    /// By TCP, over IPv4 or IPv6.
+    Tcp(Resolver),
+    /// By a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Connector {
+    /// The connector to an address.
+    pub fn new(address: &Address) -> Self {
+        match address {
+            Address::Tcp { host, port } => Self::Tcp(Resolver::new(host, *port)),
+            Address::Unix(path) => Self::Unix(path.clone()),
+        }
     }
 }
 
-/// Tries every address of the name in turn, each with its share of the time.
-async fn connect_tcp(host: &str, port: u16, budget: Duration) -> io::Result<TcpStream> {
-    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-    let share = budget / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (index, address) in addresses.iter().enumerate() {
-        let attempt = TcpStream::connect(address);
-        // The last one may use all that is left.
-        let attempted = match index + 1 == addresses.len() {
-            true => attempt.await,
-            false => timeout(share, attempt).await.unwrap_or_else(|elapsed| Err(elapsed.into())),
-        };
-        match attempted {
+impl Connect for Connector {
+    fn connect(&self, budget: Duration) -> Opening {
+        match self.clone() {
+            Self::Unix(path) => Box::pin(async move {
+                Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>)
+            }),
+            Self::Tcp(resolver) => Box::pin(async move {
+                let deadline = Instant::now() + budget;
+                // Half, so that the last good addresses get the other half.
+                let addresses = resolver.resolve(budget / 2).await?;
+                Ok(Box::new(connect_in_turn(&addresses, deadline).await?) as Box<dyn Stream>)
+            }),
+        }
+    }
+}
+
+/// Tries every address, each with its share of the time that is left.
+async fn connect_in_turn(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for (address, left) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        let attempt = timeout(share, TcpStream::connect(address)).await;
+        match attempt.unwrap_or_else(|elapsed| Err(elapsed.into())) {
             Ok(stream) => {
-                stream.set_nodelay(true)?;
-                SockRef::from(&stream).set_tcp_keepalive(&KEEP_ALIVE)?;
+                prepare(&stream)?;
                 return Ok(stream);
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&KEEP_ALIVE)?;
+    socket.set_tcp_user_timeout(Some(GONE))
 }

@@ -6,6 +6,8 @@
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod connect;
+#[cfg(feature = "daemon")]
+pub mod dns;
 pub mod galera;
 pub mod http;
 #[cfg(feature = "daemon")]

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tracing::{debug, info};
 
 use crate::config::Node;
+use crate::connect::Connector;
 use crate::galera;
 use crate::probe::Dialogue;
 use crate::server;
@@ -16,7 +17,7 @@ use crate::verdict::Verdict;
 /// Answers balancers on `listener` for ever. Dropped, it closes the listener and
 /// the dialogue with the node.
 pub async fn serve(listener: TcpListener, node: Node) {
-    let (target, asking) = Target::new(node.address, node.settings);
+    let (target, asking) = Target::new(Connector::new(&node.address), node.settings);
     let ask = move || {
         let asking = asking.clone();
         async move { asking.ask().await }
@@ -37,7 +38,8 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Asks the node once, within its deadlines.
 pub async fn check(node: &Node) -> Verdict {
     let settings = &node.settings;
-    let mut dialogue = Dialogue::begin(&node.address, &settings.credentials, settings.deadlines);
+    let node = Connector::new(&node.address);
+    let mut dialogue = Dialogue::begin(&node, &settings.credentials, settings.deadlines);
     let outcome = dialogue.run().await;
     debug!(?outcome, step = %dialogue.step(), took = ?dialogue.began().elapsed(), "dialogue ended");
     match outcome {

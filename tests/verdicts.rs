@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galera_probe::connect::{Address, Connect, Opening};
+use galera_probe::connect::{Address, Connect, Connector, Opening};
 use galera_probe::galera::{Policy, judge};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::{Deadlines, Dialogue};
@@ -164,7 +164,7 @@ async fn a_node_is_asked_over_ipv4_ipv6_a_name_and_a_unix_socket() {
     let unix = tokio::net::UnixListener::bind(&path).unwrap();
     let node = Node::new(Script::synced());
     tokio::spawn(node.clone().listen_unix(unix));
-    assert_eq!(verdict_of(&Address::Unix(path), PASSWORD).await, "serve");
+    assert_eq!(verdict_of(&Connector::new(&Address::Unix(path)), PASSWORD).await, "serve");
 
     for (listen, host) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "localhost")] {
         let listener = match tokio::net::TcpListener::bind((listen, 0)).await {
@@ -178,7 +178,7 @@ async fn a_node_is_asked_over_ipv4_ipv6_a_name_and_a_unix_socket() {
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(node.clone().listen(listener));
         let address = Address::Tcp { host: host.to_owned(), port };
-        assert_eq!(verdict_of(&address, PASSWORD).await, "serve", "{host}");
+        assert_eq!(verdict_of(&Connector::new(&address), PASSWORD).await, "serve", "{host}");
     }
 }
 
@@ -188,7 +188,7 @@ async fn an_address_without_a_node_is_refused_at_once() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
-    assert_eq!(verdict_of(&address, PASSWORD).await, "connection-refused");
+    assert_eq!(verdict_of(&Connector::new(&address), PASSWORD).await, "connection-refused");
     let address = Address::Unix("/nonexistent/mysqld.sock".into());
-    assert_eq!(verdict_of(&address, PASSWORD).await, "unreachable");
+    assert_eq!(verdict_of(&Connector::new(&address), PASSWORD).await, "unreachable");
 }

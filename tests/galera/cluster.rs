@@ -2,16 +2,8 @@
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
-
-use crate::program::{Response, Serve};
 
 pub const PASSWORD: &str = "secret";
-
-/// How long a state may take to come about; a node that joins takes longest.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The script, as `tests/run` calls it.
 pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/galera/cluster");
@@ -63,22 +55,4 @@ pub fn make_account(host: &str) {
              WITH MAX_USER_CONNECTIONS 3"
         ),
     );
-}
-
-/// Asks until the answer has this word.
-pub async fn eventually(probe: &Serve, word: &str) -> Response {
-    let began = Instant::now();
-    loop {
-        let response = probe.get("/").await;
-        if response.word() == word {
-            return response;
-        }
-        assert!(began.elapsed() < PATIENCE, "not {word} but {}", response.body);
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-pub async fn assert_answer(probe: &Serve, status: u16, word: &str) {
-    let response = probe.get("/").await;
-    assert_eq!((response.status, response.word()), (status, word));
 }

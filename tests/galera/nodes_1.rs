@@ -1,6 +1,6 @@
 //! One real node on loopback; needs no root.
 
-use crate::cluster::{assert_answer, cluster, counter, make_account, sql};
+use crate::cluster::{cluster, counter, make_account, sql};
 use crate::program::{Serve, run};
 
 /// The ways in to the node.
@@ -15,7 +15,7 @@ fn targets() -> [String; 2] {
 async fn a_healthy_node_serves_by_tcp_and_by_its_socket() {
     for target in targets() {
         let probe = Serve::start(&["--target", &target, "--max-age", "0s"]).await;
-        assert_answer(&probe, 200, "serve").await;
+        probe.assert(200, "serve").await;
         let check = run(&["check", "--target", &target]).await;
         assert_eq!(check.status.code(), Some(0));
     }
@@ -29,7 +29,7 @@ async fn healthy_probes_leave_no_trace_in_the_servers_counters() {
         let before = ["Aborted_clients", "Aborted_connects"].map(|name| counter("1", name));
         let connections = counter("1", "Connections");
         for _ in 0..100 {
-            assert_answer(&probe, 200, "serve").await;
+            probe.assert(200, "serve").await;
         }
         assert!(counter("1", "Connections") >= connections + 100);
         // A server thread that has yet to see its client's end would count it.
@@ -59,9 +59,9 @@ async fn a_node_in_no_cluster_is_refused_and_standalone_does_not_hide_it() {
     let probe = Serve::start(&["--target", &target, "--max-age", "0s", "--standalone"]).await;
     let addresses = sql("1", "SELECT @@wsrep_cluster_address");
     sql("1", "SET GLOBAL wsrep_cluster_address=''");
-    assert_answer(&probe, 503, "wsrep-disconnected").await;
+    probe.assert(503, "wsrep-disconnected").await;
     sql("1", &format!("SET GLOBAL wsrep_cluster_address='{addresses}'"));
-    crate::cluster::eventually(&probe, "serve").await;
+    probe.eventually("serve").await;
 }
 
 #[tokio::test]

@@ -4,8 +4,7 @@
 use tokio::process::Command;
 
 use crate::cluster::{
-    PASSWORD, SCRIPT, assert_answer, cluster, connect_errors, counter, eventually, make_account,
-    sql, try_cluster,
+    PASSWORD, SCRIPT, cluster, connect_errors, counter, make_account, sql, try_cluster,
 };
 use crate::program::{Serve, output};
 
@@ -50,7 +49,7 @@ async fn healthy() -> Serve {
     }
     make_account(PROBER.1);
     let probe = serve(NODE, EAGER).await;
-    eventually(&probe, "serve").await;
+    probe.eventually("serve").await;
     probe
 }
 
@@ -59,7 +58,7 @@ async fn healthy() -> Serve {
 async fn every_synced_node_is_200() {
     drop(healthy().await);
     for node in ["1", "2", "3"] {
-        assert_answer(&serve(node, EAGER).await, 200, "serve").await;
+        serve(node, EAGER).await.assert(200, "serve").await;
     }
 }
 
@@ -79,9 +78,9 @@ async fn variables_set_by_an_operator_refuse_the_node_and_give_it_back() {
         (&["background", NODE, "FLUSH TABLES WITH READ LOCK"], &["background-end", NODE], "donor"),
     ] {
         cluster(set);
-        assert_answer(&probe, 503, word).await;
+        probe.assert(503, word).await;
         cluster(reset);
-        eventually(&probe, "serve").await;
+        probe.eventually("serve").await;
     }
 }
 
@@ -90,13 +89,13 @@ async fn variables_set_by_an_operator_refuse_the_node_and_give_it_back() {
 async fn a_partitioned_node_is_non_primary_and_the_others_serve_on_until_it_is_healed() {
     let probe = healthy().await;
     cluster(["partition", NODE]);
-    let response = eventually(&probe, "non-primary").await;
+    let response = probe.eventually("non-primary").await;
     assert_eq!(response.status, 503);
     for other in ["1", "2"] {
-        eventually(&serve(other, EAGER).await, "serve").await;
+        serve(other, EAGER).await.eventually("serve").await;
     }
     cluster(["heal", NODE]);
-    assert_eq!(eventually(&probe, "serve").await.status, 200);
+    assert_eq!(probe.eventually("serve").await.status, 200);
 }
 
 #[tokio::test]
@@ -104,11 +103,11 @@ async fn a_partitioned_node_is_non_primary_and_the_others_serve_on_until_it_is_h
 async fn a_joiner_is_joining_until_it_is_synced() {
     let probe = healthy().await;
     cluster(["shutdown", NODE]);
-    assert_answer(&probe, 503, "connection-refused").await;
+    probe.assert(503, "connection-refused").await;
     cluster(["join-held", NODE, "ist"]);
-    assert_answer(&probe, 503, "joining").await;
+    probe.assert(503, "joining").await;
     cluster(["join-release", NODE]);
-    eventually(&probe, "serve").await;
+    probe.eventually("serve").await;
 }
 
 #[tokio::test]
@@ -117,12 +116,12 @@ async fn during_a_full_copy_the_joiner_refuses_connections_and_the_donor_is_a_do
     let probe = healthy().await;
     cluster(["kill", NODE]);
     let donor = cluster(["join-held", NODE, "sst"]);
-    assert_answer(&probe, 503, "connection-refused").await;
+    probe.assert(503, "connection-refused").await;
     let donor = serve(&donor, EAGER).await;
-    assert_answer(&donor, 503, "donor").await;
+    donor.assert(503, "donor").await;
     cluster(["join-release", NODE]);
-    eventually(&probe, "serve").await;
-    eventually(&donor, "serve").await;
+    probe.eventually("serve").await;
+    donor.eventually("serve").await;
 }
 
 #[tokio::test]
@@ -133,9 +132,9 @@ async fn a_frozen_node_and_a_black_hole_are_refused_at_the_deadline_by_the_step_
         [("freeze", "thaw", "stalled-greeting"), ("blackhole", "unblackhole", "stalled-connect")]
     {
         cluster([fault, NODE]);
-        assert_answer(&probe, 503, word).await;
+        probe.assert(503, word).await;
         cluster([mend, NODE]);
-        eventually(&probe, "serve").await;
+        probe.eventually("serve").await;
     }
 }
 
@@ -154,10 +153,10 @@ async fn a_login_that_the_node_refuses_is_a_reason_of_its_own() {
     sql(NODE, "SET GLOBAL max_connections=10");
     // Ten are max_connections; the eleventh is the spare one for an administrator.
     cluster(["hold", NODE, "10", "holder", "secret"]);
-    assert_answer(&probe, 503, "too-many-connections").await;
+    probe.assert(503, "too-many-connections").await;
     cluster(["background-end", NODE]);
     sql(NODE, &format!("SET GLOBAL max_connections={limit}"));
-    eventually(&probe, "serve").await;
+    probe.eventually("serve").await;
 }
 
 #[tokio::test]
@@ -172,10 +171,10 @@ async fn an_address_that_the_node_blocked_is_host_blocked_until_its_hosts_are_fl
     cluster(["exec", PROBER.0, "bash", "-c", &tcp_check]);
     assert!(connect_errors(NODE, PROBER.1) >= 3);
     sql(NODE, "SET GLOBAL max_connect_errors=3");
-    assert_answer(&probe, 503, "host-blocked").await;
+    probe.assert(503, "host-blocked").await;
     sql(NODE, &format!("SET GLOBAL max_connect_errors={limit}"));
     sql(NODE, "FLUSH HOSTS");
-    assert_eq!(eventually(&probe, "serve").await.status, 200);
+    assert_eq!(probe.eventually("serve").await.status, 200);
 }
 
 #[tokio::test]
@@ -214,7 +213,7 @@ async fn healthy_probes_leave_no_trace_in_what_the_node_holds_against_an_address
     };
     let before = trace();
     for _ in 0..100 {
-        assert_answer(&probe, 200, "serve").await;
+        probe.assert(200, "serve").await;
     }
     assert_eq!(before, trace());
     assert_eq!(before.2, 0);

@@ -8,12 +8,15 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::node::PASSWORD;
 
 /// More than any deadline of the program's; a test that needs it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a state may take to come about; a real node that joins takes longest.
+const STATE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program with a password and nothing else in its environment.
 pub fn command(arguments: &[&str]) -> Command {
@@ -58,6 +61,25 @@ impl Serve {
 
     pub async fn get(&self, path: &str) -> Response {
         request(self.http, &format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n")).await
+    }
+
+    /// The answer to `GET /` has this status and word.
+    pub async fn assert(&self, status: u16, word: &str) {
+        let response = self.get("/").await;
+        assert_eq!((response.status, response.word()), (status, word));
+    }
+
+    /// Asks until the answer has this word.
+    pub async fn eventually(&self, word: &str) -> Response {
+        let began = Instant::now();
+        loop {
+            let response = self.get("/").await;
+            if response.word() == word {
+                return response;
+            }
+            assert!(began.elapsed() < STATE_PATIENCE, "not {word} but {}", response.body);
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Sends a signal and waits for the end: the exit code and how long it took.

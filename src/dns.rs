@@ -1,0 +1,224 @@
+//! A host name to its addresses, without ever holding up an answer or an exit.
+//!
+//! The system's resolver blocks, for as long as it likes: with three silent name
+//! servers half a minute and more. It runs in a thread of its own, one at a time,
+//! and whoever waits for it may stop waiting.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+/// For how long addresses serve on when the name does not resolve any more.
+/// Longer, and they might be somebody else's.
+const MAX_STALE: Duration = Duration::from_secs(10 * 60);
+
+/// More addresses than any name of a single node has.
+const MAX_ADDRESSES: usize = 8;
+
+/// What the resolver of the operating system does with a name.
+type Lookup = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+/// Resolves one name. Clones share its lookup and what it found.
+#[derive(Clone)]
+pub struct Resolver {
+    host: Arc<str>,
+    port: u16,
+    lookup: Lookup,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The last addresses that were found, and when.
+    good: Option<(Vec<SocketAddr>, Instant)>,
+    /// The lookup under way: `None` in it until it ends.
+    under_way: Option<watch::Receiver<Option<Outcome>>>,
+}
+
+/// Errors are not `Clone`; their kind and text are.
+type Outcome = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
+
+impl Resolver {
+    /// A resolver for `host`, which may be an address, and a port.
+    pub fn new(host: &str, port: u16) -> Self {
+        Self::with(host, port, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
+    }
+
+    fn with(
+        host: &str,
+        port: u16,
+        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { host: host.into(), port, lookup: Arc::new(lookup), known: Arc::default() }
+    }
+
+    /// The addresses, within `patience`: at most eight of them, at least one.
+    /// When the name does not resolve in time, the last good ones, if they are
+    /// under ten minutes old.
+    ///
+    /// # Errors
+    /// What the operating system says, or `TimedOut` when it has said nothing.
+    pub async fn resolve(&self, patience: Duration) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, self.port)]);
+        }
+        let (mut lookup, was_under_way) = self.look_up()?;
+        // One that has already used up somebody's patience gets no more of it.
+        let patience =
+            if was_under_way && self.good().is_some() { Duration::ZERO } else { patience };
+        let outcome = timeout(patience, lookup.wait_for(Option::is_some)).await;
+        let error = match outcome.map(|ended| ended.map(|outcome| outcome.clone())) {
+            Ok(Ok(Some(Ok(addresses)))) => return Ok(addresses),
+            Ok(Ok(Some(Err((kind, text))))) => io::Error::new(kind, text),
+            Ok(_) => io::Error::other("the lookup's thread is gone"),
+            Err(_) => io::Error::new(io::ErrorKind::TimedOut, "the name has not resolved in time"),
+        };
+        match self.good() {
+            Some(addresses) => {
+                warn!(host = %self.host, %error, "name does not resolve: using its last addresses");
+                Ok(addresses)
+            }
+            None => Err(error),
+        }
+    }
+
+    fn good(&self) -> Option<Vec<SocketAddr>> {
+        let known = self.known();
+        let (addresses, at) = known.good.as_ref()?;
+        (at.elapsed() < MAX_STALE).then(|| addresses.clone())
+    }
+
+    /// The lookup that is under way, or a new one.
+    fn look_up(&self) -> io::Result<(watch::Receiver<Option<Outcome>>, bool)> {
+        let mut known = self.known();
+        if let Some(lookup) = &known.under_way {
+            return Ok((lookup.clone(), true));
+        }
+        let (sender, receiver) = watch::channel(None);
+        let resolver = self.clone();
+        thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+            let outcome = resolver.outcome();
+            let mut known = resolver.known();
+            if let Ok(addresses) = &outcome {
+                known.good = Some((addresses.clone(), Instant::now()));
+            }
+            known.under_way = None;
+            sender.send_replace(Some(outcome));
+        })?;
+        known.under_way = Some(receiver.clone());
+        Ok((receiver, false))
+    }
+
+    fn outcome(&self) -> Outcome {
+        let mut addresses = (self.lookup)(&self.host, self.port)
+            .map_err(|error| (error.kind(), error.to_string()))?;
+        addresses.truncate(MAX_ADDRESSES);
+        match addresses.is_empty() {
+            true => Err((io::ErrorKind::NotFound, "the name has no address".to_owned())),
+            false => Ok(addresses),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::mpsc::{Sender, channel};
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(500);
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 3306))
+    }
+
+    /// A resolver whose lookups end when, and as, the test says.
+    fn by_hand() -> (Resolver, Sender<io::Result<Vec<SocketAddr>>>, Arc<AtomicUsize>) {
+        let (answers, lookups) = channel();
+        let lookups = Mutex::new(lookups);
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = count.clone();
+        let resolver = Resolver::with("db", 3306, move |_, _| {
+            counter.fetch_add(1, SeqCst);
+            lookups.lock().unwrap().recv().unwrap()
+        });
+        (resolver, answers, count)
+    }
+
+    fn refused() -> io::Result<Vec<SocketAddr>> {
+        Err(io::Error::other("no such name"))
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_no_lookup() {
+        for host in ["192.0.2.7", "::1"] {
+            let resolver = Resolver::with(host, 1, |_, _| panic!("a lookup"));
+            let addresses = resolver.resolve(Duration::ZERO).await.unwrap();
+            assert_eq!(addresses, [SocketAddr::new(host.parse().unwrap(), 1)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn localhost_resolves() {
+        let addresses = Resolver::new("localhost", 7).resolve(PATIENCE).await.unwrap();
+        assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_hangs_is_waited_for_no_longer_than_told_and_never_doubled() {
+        let (resolver, answers, count) = by_hand();
+        for _ in 0..20 {
+            let error = resolver.resolve(Duration::from_millis(1)).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+        assert_eq!(count.load(SeqCst), 1);
+        let ends = async { answers.send(Ok(vec![address(1)])).unwrap() };
+        let (resolved, ()) = tokio::join!(resolver.resolve(Duration::from_secs(10)), ends);
+        assert_eq!(resolved.unwrap(), [address(1)]);
+        assert_eq!(count.load(SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_good_addresses_serve_on_for_ten_minutes() {
+        let (resolver, answers, _) = by_hand();
+        answers.send(Ok(vec![address(1), address(2)])).unwrap();
+        let good = [address(1), address(2)];
+        // The clock is paused, so waiting for the thread takes no time of its own.
+        while resolver.resolve(Duration::ZERO).await.is_err() {
+            thread::yield_now();
+        }
+        for _ in 0..9 {
+            advance(Duration::from_secs(60)).await;
+            answers.send(refused()).unwrap();
+            assert_eq!(resolver.resolve(Duration::ZERO).await.unwrap(), good);
+        }
+        advance(Duration::from_secs(61)).await;
+        assert!(resolver.resolve(Duration::ZERO).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_without_an_address_is_an_error() {
+        let resolver = Resolver::with("db", 3306, |_, _| Ok(Vec::new()));
+        let error = resolver.resolve(Duration::from_secs(10)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_name_gives_at_most_eight_addresses() {
+        let resolver = Resolver::with("db", 3306, |_, _| Ok((0..200).map(address).collect()));
+        assert_eq!(resolver.resolve(Duration::from_secs(10)).await.unwrap().len(), 8);
+    }
+}
