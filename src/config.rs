@@ -186,7 +186,7 @@ struct NodeArgs {
 
 #[derive(Args)]
 struct TimingArgs {
-    /// Age up to which a verdict is given without asking again; 0s: always ask.
+    /// Age up to which a verdict is given again without asking; 0s: none.
     #[arg(
         long,
         env = "GALERA_PROBE_MAX_AGE",
@@ -196,7 +196,7 @@ struct TimingArgs {
         value_parser = parse_duration
     )]
     max_age: Duration,
-    /// Longest time to stay fit after a stall before serving again; 0s: none.
+    /// Longest time to stay fit after a stall before serving again.
     #[arg(
         long,
         env = "GALERA_PROBE_SETTLE",
@@ -206,7 +206,7 @@ struct TimingArgs {
         value_parser = parse_duration
     )]
     settle: Duration,
-    /// Time to serve on a node that was fit and now times out; 0s: none.
+    /// Time to serve on a node that was fit and now times out.
     #[arg(
         long,
         env = "GALERA_PROBE_GRACE",
