@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
@@ -26,9 +26,21 @@ const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
 const GONE: Duration = Duration::from_secs(30);
 
 /// An open way to a node.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// From now on closing it resets the connection, where there is such a thing.
+    fn reset_on_close(&self) {}
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl Stream for TcpStream {
+    fn reset_on_close(&self) {
+        // Where it fails, closing is as it always is.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Stream for UnixStream {}
+
+impl Stream for DuplexStream {}
 
 /// A way that is being opened. Dropped, it abandons the attempt.
 pub type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;

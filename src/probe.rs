@@ -304,6 +304,16 @@ impl Dialogue {
     }
 }
 
+impl Drop for Dialogue {
+    /// A connection that a server finds reset before it has accepted it is not
+    /// counted against the client's address; one that it finds closed is.
+    fn drop(&mut self) {
+        if let (Way::Open(stream), Step::Greeting) = (&self.way, self.step) {
+            stream.reset_on_close();
+        }
+    }
+}
+
 /// What the replies to [`galera::STATEMENTS`] say.
 fn facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
     let Ok([prepared, status, variables]) = <[Reply; 3]>::try_from(replies) else {

@@ -9,13 +9,18 @@ use super::Timing;
 use crate::probe::{Failure, Stalled, Step};
 use crate::verdict::{Health, Reason, Time, Verdict};
 
-/// The first time that a stalled dialogue is held, and that is waited after a
-/// handshake that could not be finished.
-const FIRST_HOLD: Duration = Duration::from_secs(5);
+/// The first time that a stalled dialogue is held. Most freezes end within it,
+/// and then nothing was abandoned: behind the one that is held, another would
+/// only stand in the same queue.
+const FIRST_HOLD: Duration = Duration::from_secs(80);
 
-/// The longest. With doubling up to it, a stall of 24 h costs 79 connections,
-/// under the 100 (max_connect_errors) that block an address.
-const LAST_HOLD: Duration = Duration::from_secs(20 * 60);
+/// The first pause after a handshake that could not be finished: a mended
+/// password is noticed within 10 s.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest of both. With doubling up to it, a stall of 24 h costs 76
+/// connections, under the 100 (max_connect_errors) that block an address.
+const LONGEST: Duration = Duration::from_secs(20 * 60);
 
 #[derive(Debug)]
 pub(super) struct History {
@@ -115,7 +120,7 @@ impl History {
         if step == Step::Query {
             self.abandoned = 0;
         } else if outcome.is_err_and(|failure| backs_off(failure, step)) {
-            self.not_before = Some(now + hold(self.abandoned));
+            self.not_before = Some(now + pause(self.abandoned));
             self.abandoned();
         }
         let stall = self.stall.take();
@@ -184,10 +189,18 @@ impl History {
     }
 }
 
-/// How long to hold a stalled dialogue, or to wait after an unfinished
-/// handshake, when `abandoned` were before it.
+/// How long to hold a stalled dialogue when `abandoned` were before it.
 fn hold(abandoned: u32) -> Duration {
-    FIRST_HOLD.saturating_mul(2_u32.saturating_pow(abandoned)).min(LAST_HOLD)
+    doubled(FIRST_HOLD, abandoned)
+}
+
+/// How long to wait after an unfinished handshake.
+fn pause(abandoned: u32) -> Duration {
+    doubled(FIRST_PAUSE, abandoned)
+}
+
+fn doubled(first: Duration, times: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(times)).min(LONGEST)
 }
 
 /// For how long a node must stay fit after it was stalled.
@@ -205,5 +218,126 @@ fn backs_off(failure: &Failure, step: Step) -> bool {
             matches!(failure.reason(), Reason::HostBlocked | Reason::AccessDenied)
         }
         Failure::Session(_) | Failure::Answer => step != Step::Query,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const FIT: Result<Verdict, &Failure> = Ok(Verdict::Serve);
+
+    fn history(grace: Duration) -> History {
+        History::new(Timing { max_age: SECOND, settle: 10 * SECOND, grace })
+    }
+
+    fn stalled(step: Step, waited: Duration) -> Stalled {
+        Stalled { step, waited }
+    }
+
+    #[test]
+    fn holds_double_from_80_s_and_pauses_from_5_s_up_to_20_minutes() {
+        let holds: Vec<_> = (0..6).map(|n| hold(n).as_secs()).collect();
+        assert_eq!(holds, [80, 160, 320, 640, 1200, 1200]);
+        let pauses: Vec<_> = (0..10).map(|n| pause(n).as_secs()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1200, 1200]);
+        assert_eq!((hold(u32::MAX), pause(u32::MAX)), (LONGEST, LONGEST));
+    }
+
+    #[test]
+    fn settling_takes_twice_the_stall_and_at_most_what_was_set() {
+        let most = 10 * SECOND;
+        assert_eq!(settling_time(Duration::from_millis(2100), most), Duration::from_millis(4200));
+        assert_eq!(settling_time(30 * SECOND, most), most);
+        assert_eq!(settling_time(Duration::MAX, most), most);
+        assert_eq!(settling_time(30 * SECOND, Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn only_what_a_server_counts_or_what_cannot_succeed_backs_off() {
+        use crate::mysql::{Error, ServerError};
+        let refused =
+            |code| Failure::Session(Error::Refused(ServerError { code, text: String::new() }));
+        let broken = |step| Failure::Broken { step, error: io::ErrorKind::UnexpectedEof.into() };
+        for (failure, step, expected) in [
+            (refused(1045), Step::Login, true),
+            (refused(1129), Step::Greeting, true),
+            (refused(1040), Step::Greeting, false),
+            (refused(1130), Step::Greeting, false),
+            (broken(Step::Greeting), Step::Greeting, true),
+            (broken(Step::Login), Step::Login, true),
+            (broken(Step::Query), Step::Query, false),
+            (Failure::Session(Error::Malformed { field: "x" }), Step::Greeting, true),
+            (Failure::Session(Error::UnknownPlugin { plugin: "x".into() }), Step::Login, true),
+            (Failure::Session(Error::Malformed { field: "x" }), Step::Query, false),
+            (Failure::Connect(io::ErrorKind::ConnectionRefused.into()), Step::Connect, false),
+        ] {
+            assert_eq!(backs_off(&failure, step), expected, "{failure} in {step}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_to_be_asked_when_nothing_is_known_or_what_is_known_is_old() {
+        let now = Instant::now();
+        let mut history = history(Duration::ZERO);
+        assert_eq!(history.answer(now), None);
+        history.ended(FIT, Step::Query, now, now);
+        assert_eq!(history.answer(now + SECOND / 2), Some(Verdict::Serve.into()));
+        assert_eq!(history.answer(now + SECOND), None);
+    }
+
+    #[test]
+    fn a_stalled_connect_is_dropped_and_every_other_stall_held() {
+        let now = Instant::now();
+        for (step, held) in [
+            (Step::Connect, false),
+            (Step::Greeting, true),
+            (Step::Login, true),
+            (Step::Query, true),
+        ] {
+            let mut history = history(Duration::ZERO);
+            let (health, until) = history.stalled(stalled(step, SECOND), now);
+            assert_eq!(health.time, Some(Time::For(SECOND)));
+            assert_eq!(until, held.then_some(now + FIRST_HOLD));
+            assert_eq!(history.silence(now).is_some(), held);
+        }
+    }
+
+    #[test]
+    fn a_stall_is_as_long_as_from_its_first_step_through_every_dialogue_to_the_waking() {
+        let now = Instant::now();
+        let mut history = history(Duration::ZERO);
+        history.stalled(stalled(Step::Greeting, SECOND), now);
+        history.abandoned();
+        history.stalled(stalled(Step::Connect, SECOND), now + SECOND);
+        let woke = now + SECOND + SECOND;
+        let health = history.ended(FIT, Step::Query, woke, woke);
+        assert_eq!(health.verdict, Verdict::Refuse(Reason::Settling));
+        assert_eq!(health.time, Some(Time::Left(6 * SECOND)));
+    }
+
+    #[test]
+    fn a_second_stall_while_settling_never_shortens_it() {
+        let now = Instant::now();
+        let mut history = history(Duration::ZERO);
+        history.stalled(stalled(Step::Greeting, 20 * SECOND), now);
+        history.ended(FIT, Step::Query, now, now);
+        history.stalled(stalled(Step::Greeting, SECOND), now + SECOND);
+        let health = history.ended(FIT, Step::Query, now, now + SECOND);
+        assert_eq!(health.time, Some(Time::Left(10 * SECOND)));
+    }
+
+    #[test]
+    fn a_node_that_is_gone_while_it_is_held_is_not_stalled_any_more() {
+        let now = Instant::now();
+        let mut history = history(Duration::ZERO);
+        history.stalled(stalled(Step::Greeting, SECOND), now);
+        let gone = Failure::Broken { step: Step::Greeting, error: io::ErrorKind::TimedOut.into() };
+        let health = history.ended(Err(&gone), Step::Greeting, now, now + SECOND);
+        assert_eq!(health, Verdict::Refuse(Reason::Disconnected).into());
+        assert_eq!(history.silence(now + SECOND), None);
     }
 }
