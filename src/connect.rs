@@ -106,27 +106,25 @@ impl Connect for Connector {
                 let deadline = Instant::now() + budget;
                 // Half, so that the last good addresses get the other half.
                 let addresses = resolver.resolve(budget / 2).await?;
-                Ok(Box::new(connect_in_turn(&addresses, deadline).await?) as Box<dyn Stream>)
+                let stream = connect_in_turn(&addresses, deadline).await?;
+                prepare(&stream)?;
+                Ok(Box::new(stream) as Box<dyn Stream>)
             }),
         }
     }
 }
 
-/// Tries every address, each with its share of the time that is left.
+/// Tries every address in turn. Each gets its share of the time that is left;
+/// the last is the caller's to end.
 async fn connect_in_turn(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for (address, left) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
+    let (last, others) = addresses.split_last().ok_or(io::ErrorKind::NotFound)?;
+    for (address, left) in others.iter().zip((2..=addresses.len() as u32).rev()) {
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let attempt = timeout(share, TcpStream::connect(address)).await;
-        match attempt.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-            Ok(stream) => {
-                prepare(&stream)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
+        if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
+            return Ok(stream);
         }
     }
-    Err(last)
+    TcpStream::connect(last).await
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

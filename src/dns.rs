@@ -58,34 +58,41 @@ impl Resolver {
         Self { host: host.into(), port, lookup: Arc::new(lookup), known: Arc::default() }
     }
 
-    /// The addresses, within `patience`: at most eight of them, at least one.
-    /// When the name does not resolve in time, the last good ones, if they are
-    /// under ten minutes old.
+    /// The addresses: at most eight of them, at least one. When the name does not
+    /// resolve within `patience`, the last good ones, if they are under ten
+    /// minutes old; without such, the lookup is waited for until the caller goes.
     ///
     /// # Errors
-    /// What the operating system says, or `TimedOut` when it has said nothing.
+    /// What the operating system says.
     pub async fn resolve(&self, patience: Duration) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
         let (mut lookup, was_under_way) = self.look_up()?;
-        // One that has already used up somebody's patience gets no more of it.
-        let patience =
-            if was_under_way && self.good().is_some() { Duration::ZERO } else { patience };
-        let outcome = timeout(patience, lookup.wait_for(Option::is_some)).await;
-        let error = match outcome.map(|ended| ended.map(|outcome| outcome.clone())) {
-            Ok(Ok(Some(Ok(addresses)))) => return Ok(addresses),
-            Ok(Ok(Some(Err((kind, text))))) => io::Error::new(kind, text),
-            Ok(_) => io::Error::other("the lookup's thread is gone"),
-            Err(_) => io::Error::new(io::ErrorKind::TimedOut, "the name has not resolved in time"),
-        };
-        match self.good() {
-            Some(addresses) => {
-                warn!(host = %self.host, %error, "name does not resolve: using its last addresses");
-                Ok(addresses)
+        let ended = lookup.wait_for(Option::is_some);
+        let ended = match self.good() {
+            None => ended.await,
+            // One that has used up somebody's patience gets no more of it.
+            Some(good) => {
+                let patience = if was_under_way { Duration::ZERO } else { patience };
+                match timeout(patience, ended).await {
+                    Ok(ended) => ended,
+                    Err(_) => return Ok(self.fall_back(good, "it takes too long")),
+                }
             }
-            None => Err(error),
+        };
+        let outcome = ended.map_or(None, |outcome| outcome.clone());
+        match (outcome, self.good()) {
+            (Some(Ok(addresses)), _) => Ok(addresses),
+            (Some(Err((_, error))), Some(good)) => Ok(self.fall_back(good, &error)),
+            (Some(Err((kind, error))), None) => Err(io::Error::new(kind, error)),
+            (None, _) => Err(io::Error::other("the lookup's thread is gone")),
         }
+    }
+
+    fn fall_back(&self, good: Vec<SocketAddr>, error: &str) -> Vec<SocketAddr> {
+        warn!(host = %self.host, error, "the name does not resolve: using its last addresses");
+        good
     }
 
     fn good(&self) -> Option<Vec<SocketAddr>> {
@@ -135,8 +142,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::sync::mpsc::{Sender, channel};
 
-    use tokio::time::advance;
-
     use super::*;
 
     const PATIENCE: Duration = Duration::from_millis(500);
@@ -181,8 +186,8 @@ mod tests {
     async fn a_lookup_that_hangs_is_waited_for_no_longer_than_told_and_never_doubled() {
         let (resolver, answers, count) = by_hand();
         for _ in 0..20 {
-            let error = resolver.resolve(Duration::from_millis(1)).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            let waited = timeout(Duration::from_millis(1), resolver.resolve(Duration::ZERO)).await;
+            assert!(waited.is_err());
         }
         assert_eq!(count.load(SeqCst), 1);
         let ends = async { answers.send(Ok(vec![address(1)])).unwrap() };
@@ -191,22 +196,32 @@ mod tests {
         assert_eq!(count.load(SeqCst), 1);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_last_good_addresses_serve_on_for_ten_minutes() {
-        let (resolver, answers, _) = by_hand();
-        answers.send(Ok(vec![address(1), address(2)])).unwrap();
+    #[tokio::test]
+    async fn the_last_good_addresses_serve_on_when_the_lookup_fails_or_hangs() {
+        let (resolver, answers, count) = by_hand();
         let good = [address(1), address(2)];
-        // The clock is paused, so waiting for the thread takes no time of its own.
-        while resolver.resolve(Duration::ZERO).await.is_err() {
-            thread::yield_now();
+        let long = Duration::from_secs(10);
+        answers.send(Ok(good.to_vec())).unwrap();
+        assert_eq!(resolver.resolve(long).await.unwrap(), good);
+        answers.send(refused()).unwrap();
+        assert_eq!(resolver.resolve(long).await.unwrap(), good);
+        for _ in 0..20 {
+            assert_eq!(resolver.resolve(Duration::from_millis(1)).await.unwrap(), good);
         }
-        for _ in 0..9 {
-            advance(Duration::from_secs(60)).await;
-            answers.send(refused()).unwrap();
-            assert_eq!(resolver.resolve(Duration::ZERO).await.unwrap(), good);
+        assert_eq!(count.load(SeqCst), 3);
+        answers.send(Ok(vec![address(3)])).unwrap();
+        while resolver.resolve(Duration::ZERO).await.unwrap() != [address(3)] {
+            answers.send(Ok(vec![address(3)])).unwrap();
         }
-        advance(Duration::from_secs(61)).await;
-        assert!(resolver.resolve(Duration::ZERO).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn addresses_are_not_used_for_longer_than_ten_minutes() {
+        let (resolver, answers, _) = by_hand();
+        let long_ago = Instant::now().checked_sub(MAX_STALE).unwrap();
+        resolver.known().good = Some((vec![address(1)], long_ago));
+        answers.send(refused()).unwrap();
+        assert!(resolver.resolve(Duration::from_secs(10)).await.is_err());
     }
 
     #[tokio::test]

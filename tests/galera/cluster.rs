@@ -2,6 +2,9 @@
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::program::{Serve, output};
 
 pub const PASSWORD: &str = "secret";
 
@@ -55,4 +58,65 @@ pub fn make_account(host: &str) {
              WITH MAX_USER_CONNECTIONS 3"
         ),
     );
+}
+
+/// The prober's namespace and its address there.
+pub const PROBER: (&str, &str) = ("p1", "10.77.0.11");
+
+/// The node that the faults are made on.
+pub const NODE: &str = "3";
+
+/// Every answer is news.
+pub const EAGER: &[&str] = &["--max-age", "0s"];
+
+/// The program in a prober's namespace.
+pub fn command(namespace: &str, arguments: &[&str]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(SCRIPT);
+    command.args(["exec", namespace, env!("CARGO_BIN_EXE_galera-probe")]).args(arguments);
+    command.env("GALERA_PROBE_PASSWORD", PASSWORD).kill_on_drop(true);
+    command
+}
+
+pub async fn serve(node: &str, arguments: &[&str]) -> Serve {
+    serve_target(&cluster(["address", node]), arguments).await
+}
+
+pub async fn serve_target(target: &str, arguments: &[&str]) -> Serve {
+    let listen = format!("{}:0", PROBER.1);
+    let all = [&["serve", "--listen", &listen, "--target", target], arguments].concat();
+    Serve::start_command(command(PROBER.0, &all)).await
+}
+
+pub async fn check(namespace: &str, arguments: &[&str]) -> String {
+    let target = cluster(["address", NODE]);
+    let all = [&["check", "--target", &target], arguments].concat();
+    String::from_utf8(output(command(namespace, &all)).await.stdout).unwrap()
+}
+
+/// A probe before the node, with the cluster whole and every fault of an
+/// earlier test undone.
+pub async fn healthy() -> Serve {
+    if try_cluster(["thaw", NODE]).is_err() {
+        cluster(["start-node", NODE]);
+    }
+    for undo in ["heal", "unblackhole", "background-end"] {
+        cluster([undo, NODE]);
+    }
+    // A node that was frozen claims to be Synced before it knows better; that it
+    // replicates a statement proves it.
+    let replicates = ["sql", NODE, "CREATE DATABASE IF NOT EXISTS healthy"];
+    let began = Instant::now();
+    while let Err(error) = try_cluster(replicates) {
+        assert!(began.elapsed() < Duration::from_secs(60), "{error}");
+    }
+    for node in ["1", "2", "3"] {
+        cluster(["wait-size", node, "3"]);
+        cluster(["wait", node, "wsrep_local_state_comment", "Synced"]);
+    }
+    sql(NODE, "SET GLOBAL max_connect_errors=DEFAULT");
+    sql(NODE, "FLUSH LOCAL HOSTS");
+    make_account(PROBER.1);
+    let probe = serve(NODE, EAGER).await;
+    probe.eventually("serve").await;
+    probe
 }

@@ -9,5 +9,6 @@ mod nodes_1;
 mod nodes_3;
 #[path = "../support/program.rs"]
 mod program;
+mod stalls;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,57 +1,9 @@
 //! Three real nodes, each in a network namespace of its own, and the probe in
 //! another: every state, with its reason.
 
-use tokio::process::Command;
-
 use crate::cluster::{
-    PASSWORD, SCRIPT, cluster, connect_errors, counter, make_account, sql, try_cluster,
+    EAGER, NODE, PROBER, check, cluster, connect_errors, counter, healthy, serve, sql, try_cluster,
 };
-use crate::program::{Serve, output};
-
-/// The prober's namespace and its address there.
-const PROBER: (&str, &str) = ("p1", "10.77.0.11");
-
-/// The node that the faults are made on.
-const NODE: &str = "3";
-
-/// Every answer is news.
-const EAGER: &[&str] = &["--max-age", "0s"];
-
-/// The program in a prober's namespace.
-fn command(namespace: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(SCRIPT);
-    command.args(["exec", namespace, env!("CARGO_BIN_EXE_galera-probe")]).args(arguments);
-    command.env("GALERA_PROBE_PASSWORD", PASSWORD).kill_on_drop(true);
-    command
-}
-
-async fn serve(node: &str, arguments: &[&str]) -> Serve {
-    let target = cluster(["address", node]);
-    let listen = format!("{}:0", PROBER.1);
-    let all = [&["serve", "--listen", &listen, "--target", &target], arguments].concat();
-    Serve::start_command(command(PROBER.0, &all)).await
-}
-
-async fn check(namespace: &str, arguments: &[&str]) -> String {
-    let target = cluster(["address", NODE]);
-    let all = [&["check", "--target", &target], arguments].concat();
-    String::from_utf8(output(command(namespace, &all)).await.stdout).unwrap()
-}
-
-/// A probe before the node, with the cluster whole and every fault of an
-/// earlier test undone.
-async fn healthy() -> Serve {
-    if try_cluster(["thaw", NODE]).is_err() {
-        cluster(["start-node", NODE]);
-    }
-    for undo in ["heal", "unblackhole", "background-end"] {
-        cluster([undo, NODE]);
-    }
-    make_account(PROBER.1);
-    let probe = serve(NODE, EAGER).await;
-    probe.eventually("serve").await;
-    probe
-}
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
@@ -164,7 +116,7 @@ async fn a_login_that_the_node_refuses_is_a_reason_of_its_own() {
 async fn an_address_that_the_node_blocked_is_host_blocked_until_its_hosts_are_flushed() {
     let probe = healthy().await;
     let limit = sql(NODE, "SELECT @@GLOBAL.max_connect_errors");
-    sql(NODE, "FLUSH HOSTS");
+    sql(NODE, "FLUSH LOCAL HOSTS");
     // The checks that this program replaces: connect, and close without a login.
     let address = cluster(["address", NODE]).replace(':', "/");
     let tcp_check = format!("for i in 1 2 3; do read -rn1 byte < /dev/tcp/{address}; done");
@@ -173,7 +125,7 @@ async fn an_address_that_the_node_blocked_is_host_blocked_until_its_hosts_are_fl
     sql(NODE, "SET GLOBAL max_connect_errors=3");
     probe.assert(503, "host-blocked").await;
     sql(NODE, &format!("SET GLOBAL max_connect_errors={limit}"));
-    sql(NODE, "FLUSH HOSTS");
+    sql(NODE, "FLUSH LOCAL HOSTS");
     assert_eq!(probe.eventually("serve").await.status, 200);
 }
 
@@ -203,7 +155,7 @@ async fn a_node_that_lags_under_wsrep_sync_wait_is_answered_for_without_waiting(
 #[ignore = "needs real nodes: tests/run"]
 async fn healthy_probes_leave_no_trace_in_what_the_node_holds_against_an_address() {
     let probe = healthy().await;
-    sql(NODE, "FLUSH HOSTS");
+    sql(NODE, "FLUSH LOCAL HOSTS");
     let trace = || {
         (
             counter(NODE, "Aborted_clients"),

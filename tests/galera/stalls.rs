@@ -1,0 +1,271 @@
+//! Real nodes that stall, vanish and wake, and what they hold against the
+//! prober's address afterwards: nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep};
+
+use crate::cluster::{
+    NODE, PROBER, SCRIPT, check, cluster, connect_errors, counter, healthy, make_account, serve,
+    serve_target, sql,
+};
+use crate::program::Serve;
+use crate::support::node::PASSWORD;
+
+/// Under the default, so that what a prober leaves behind shows soon.
+const MAX_CONNECT_ERRORS: u64 = 10;
+
+/// Twenty askers a second for so long: the words they were told, without
+/// repetitions. No answer takes longer than the whole deadline of 2 s.
+async fn ask_for(probe: &Serve, time: Duration, words: &mut Vec<String>) {
+    ask_until(probe, words, |began, _| began.elapsed() >= time).await;
+}
+
+/// The same until an answer is this word.
+async fn ask_until_told(probe: &Serve, last: &str, words: &mut Vec<String>) {
+    ask_until(probe, words, |began, word| {
+        assert!(began.elapsed() < Duration::from_secs(60), "not {last}");
+        word == last
+    })
+    .await;
+}
+
+async fn ask_until(probe: &Serve, words: &mut Vec<String>, done: impl Fn(Instant, &str) -> bool) {
+    let began = Instant::now();
+    let mut ticks = interval(Duration::from_millis(50));
+    loop {
+        ticks.tick().await;
+        let response = probe.get("/").await;
+        if words.last().is_none_or(|last| last != response.word()) {
+            words.push(response.word().to_owned());
+        }
+        if done(began, response.word()) {
+            return;
+        }
+    }
+}
+
+/// Connections of the prober that the node's kernel holds, whether the server
+/// has seen them or not.
+fn open_connections(address: &str) -> usize {
+    let states = ["ss", "-Htn", "state", "established", "state", "close-wait"];
+    let filter = ["src", ":3306", "dst", address];
+    let all = ["exec", NODE].iter().chain(&states).chain(&filter);
+    cluster(all).lines().count()
+}
+
+/// What the node holds against an address.
+fn trace(address: &str) -> [u64; 3] {
+    [
+        connect_errors(NODE, address),
+        counter(NODE, "Aborted_connects"),
+        counter(NODE, "Aborted_clients"),
+    ]
+}
+
+fn limit_connect_errors() {
+    sql(NODE, &format!("SET GLOBAL max_connect_errors={MAX_CONNECT_ERRORS}"));
+    sql(NODE, "FLUSH LOCAL HOSTS");
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_freeze_of_a_minute_under_20_askers_a_second_leaves_nothing_behind() {
+    drop(healthy().await);
+    limit_connect_errors();
+    let probe = serve(NODE, &[]).await;
+    let before = trace(PROBER.1);
+    let mut words = Vec::new();
+    ask_for(&probe, Duration::from_secs(3), &mut words).await;
+
+    cluster(["freeze", NODE]);
+    for _ in 0..60 {
+        ask_for(&probe, Duration::from_secs(1), &mut words).await;
+        assert!(open_connections(PROBER.1) <= 1);
+    }
+    cluster(["thaw", NODE]);
+    ask_until_told(&probe, "serve", &mut words).await;
+
+    let [first, stalled, settling, .., settled, last] = &words[..] else { panic!("{words:?}") };
+    assert_eq!([first, settling, settled, last], ["serve", "settling", "settling", "serve"]);
+    assert!(stalled.starts_with("stalled-"), "{words:?}");
+    assert_eq!(words.iter().filter(|word| *word == "serve").count(), 2, "{words:?}");
+    assert_eq!(trace(PROBER.1), before);
+    assert_eq!(before[0], 0);
+    assert!(check(PROBER.0, &[]).await.starts_with("serve: "));
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_naive_prober_that_gives_up_after_2_s_is_blocked_by_the_same_freeze() {
+    drop(healthy().await);
+    limit_connect_errors();
+    cluster(["freeze", NODE]);
+    let address = cluster(["address", NODE]).replace(':', "/");
+    let attempt = format!("exec 3<>/dev/tcp/{address} && read -rt 2 -u 3");
+    let naive = format!("for i in {{1..12}}; do ({attempt}) & done; wait");
+    cluster(["exec", PROBER.0, "bash", "-c", &naive]);
+    cluster(["thaw", NODE]);
+    let woke = Instant::now();
+    while connect_errors(NODE, PROBER.1) < MAX_CONNECT_ERRORS {
+        assert!(woke.elapsed() < Duration::from_secs(10), "not counted");
+    }
+    assert!(check(PROBER.0, &[]).await.starts_with("host-blocked: "));
+    sql(NODE, "FLUSH LOCAL HOSTS");
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_stall_after_the_login_is_held_and_leaves_nothing_behind() {
+    const BRIDGE: &str = "10.77.0.254";
+    drop(healthy().await);
+    limit_connect_errors();
+    make_account(BRIDGE);
+    let node = cluster(["address", NODE]).parse().unwrap();
+    let proxy = Proxy::start(BRIDGE, node).await;
+    let target = proxy.address.to_string();
+    let probe = serve_target(&target, &[]).await;
+    let before = trace(BRIDGE);
+    let mut words = Vec::new();
+    ask_for(&probe, Duration::from_secs(2), &mut words).await;
+    let connections = *proxy.connections.borrow();
+
+    proxy.stuck.send_replace(true);
+    ask_for(&probe, Duration::from_secs(10), &mut words).await;
+    assert_eq!(*proxy.connections.borrow(), connections + 1);
+    proxy.stuck.send_replace(false);
+    ask_until_told(&probe, "serve", &mut words).await;
+
+    assert_eq!(words, ["serve", "stalled-query", "settling", "serve"]);
+    assert_eq!(trace(BRIDGE), before);
+    assert_eq!(before[0], 0);
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_peer_that_vanishes_while_it_is_held_is_served_again_when_another_answers() {
+    drop(healthy().await);
+    let probe = serve(NODE, &[]).await;
+    let mut words = Vec::new();
+    ask_for(&probe, Duration::from_secs(1), &mut words).await;
+    cluster(["freeze", NODE]);
+    ask_for(&probe, Duration::from_secs(4), &mut words).await;
+    // The node's interface goes down; node 2 takes its address.
+    let address = "10.77.0.3/24";
+    cluster(["exec", NODE, "ip", "link", "set", "eth0", "down"]);
+    cluster(["exec", "2", "ip", "address", "add", address, "dev", "eth0"]);
+    ask_until_told(&probe, "serve", &mut words).await;
+    assert_eq!(words[0], "serve");
+    assert!(words[1].starts_with("stalled-"), "{words:?}");
+
+    cluster(["exec", "2", "ip", "address", "del", address, "dev", "eth0"]);
+    cluster(["exec", NODE, "ip", "link", "set", "eth0", "up"]);
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+#[expect(clippy::print_stdout, reason = "the time to exit is to be seen")]
+async fn a_resolver_that_says_nothing_holds_up_no_answer_and_no_exit() {
+    drop(healthy().await);
+    // Node 1 has the name server's address, and drops what it is asked.
+    let drop_dns = ["INPUT", "-p", "udp", "--dport", "53", "-j", "DROP"];
+    cluster(["exec", "1", "iptables", "-A"].iter().chain(&drop_dns));
+    let resolv = "nameserver 10.77.0.1";
+    let mut probe = serve_with("/etc/resolv.conf", resolv, &["--target", "db.example:3306"]).await;
+    let pid = probe.child.id().unwrap();
+    let threads_at_start = threads(pid);
+    let mut most = 0;
+    for _ in 0..100 {
+        let response = probe.get("/").await;
+        // The system's resolver gives up itself in the end, after 10 s.
+        assert_eq!(response.status, 503);
+        assert!(["stalled-connect", "unreachable"].contains(&response.word()), "{response:?}");
+        most = most.max(threads(pid));
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(most <= threads_at_start + 2, "{most} threads, {threads_at_start} at the start");
+    let (code, took) = probe.end("TERM").await;
+    println!("threads {threads_at_start}, at most {most}; exit after {took:?}");
+    assert_eq!(code, Some(0));
+    cluster(["exec", "1", "iptables", "-D"].iter().chain(&drop_dns));
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_name_with_two_addresses_is_served_when_the_first_is_dead() {
+    drop(healthy().await);
+    // Nobody has the first; it stands nearer to the prober's own, so it is tried first.
+    let hosts = "10.77.0.10 twins\n10.77.0.3 twins";
+    let probe = serve_with("/etc/hosts", hosts, &["--target", "twins:3306"]).await;
+    probe.assert(200, "serve").await;
+}
+
+/// The probe in a mount namespace where `file` holds something else.
+async fn serve_with(file: &str, text: &str, arguments: &[&str]) -> Serve {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    std::fs::write(&path, text).unwrap();
+    let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+    let mut command = tokio::process::Command::new(SCRIPT);
+    command.args(["exec", PROBER.0, "unshare", "-m", "bash", "-c", script, "bash"]);
+    command.arg(&path).arg(file).arg(env!("CARGO_BIN_EXE_galera-probe"));
+    command.args(["serve", "--listen", &format!("{}:0", PROBER.1), "--max-age", "0s"]);
+    command.args(arguments).env("GALERA_PROBE_PASSWORD", PASSWORD).kill_on_drop(true);
+    let probe = Serve::start_command(command).await;
+    // The mount keeps the file.
+    drop(directory);
+    probe
+}
+
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+/// Stands before a node and, while it is stuck, passes on its greeting and its
+/// answer to the login and nothing more.
+struct Proxy {
+    address: SocketAddr,
+    stuck: watch::Sender<bool>,
+    connections: watch::Receiver<usize>,
+}
+
+impl Proxy {
+    async fn start(host: &str, node: SocketAddr) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stuck, is_stuck) = watch::channel(false);
+        let (count, connections) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                count.send_modify(|count| *count += 1);
+                let server = TcpStream::connect(node).await.unwrap();
+                tokio::spawn(pass_on(client, server, is_stuck.clone()));
+            }
+        });
+        Self { address, stuck, connections }
+    }
+}
+
+async fn pass_on(client: TcpStream, server: TcpStream, mut stuck: watch::Receiver<bool>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+        let _ = to_server.shutdown().await;
+    });
+    let mut bytes = [0; 4096];
+    for turn in 0.. {
+        let Ok(length @ 1..) = from_server.read(&mut bytes).await else { return };
+        if turn >= 2 && stuck.wait_for(|stuck| !stuck).await.is_err() {
+            return;
+        }
+        if to_client.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
+    }
+}
