@@ -110,11 +110,11 @@ impl Response {
 }
 
 /// One exchange, as a balancer has it: send, read to the end.
-pub async fn request(address: SocketAddr, request: &str) -> Response {
+pub async fn request(address: SocketAddr, request: impl AsRef<str>) -> Response {
     let began = Instant::now();
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_ref().as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
         response
