@@ -18,6 +18,8 @@
     )
 )]
 
+use std::fmt;
+
 use crate::verdict::{Reason, Verdict};
 
 /// What to send after the login, in this order.
@@ -42,24 +44,54 @@ pub const UNKNOWN_VARIABLE: u16 = 1193;
 /// The longest part of a value that is kept. Every healthy value is shorter.
 const MAX_VALUE: usize = 64;
 
-/// What the node said of itself, by the names of the server's own variables;
-/// `None` where it said nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are the server's variables")]
-pub struct Facts {
-    pub wsrep_cluster_status: Option<String>,
-    pub wsrep_connected: Option<String>,
-    pub wsrep_local_index: Option<String>,
-    pub wsrep_local_state: Option<String>,
-    pub wsrep_ready: Option<String>,
-    pub offline_mode: Option<String>,
-    pub pxc_maint_mode: Option<String>,
-    pub read_only: Option<String>,
-    pub super_read_only: Option<String>,
-    pub wsrep_desync: Option<String>,
-    pub wsrep_on: Option<String>,
-    pub wsrep_reject_queries: Option<String>,
-    pub wsrep_sst_donor_rejects_queries: Option<String>,
+/// Declares [`Facts`] with one field for each variable, so that the list stands once.
+macro_rules! facts {
+    ($($variable:ident)*) => {
+        /// What the node said of itself, by the names of the server's own
+        /// variables; `None` where it said nothing.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the fields are the server's variables")]
+        pub struct Facts {
+            $(pub $variable: Option<String>,)*
+        }
+
+        impl Facts {
+            fn variable(&mut self, name: &[u8]) -> Option<&mut Option<String>> {
+                $(if name.eq_ignore_ascii_case(stringify!($variable).as_bytes()) {
+                    return Some(&mut self.$variable);
+                })*
+                None
+            }
+        }
+
+        impl fmt::Display for Facts {
+            /// The variables that the node sent, as `name=value`.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut separator = "";
+                $(if let Some(value) = &self.$variable {
+                    write!(f, "{separator}{}={value}", stringify!($variable))?;
+                    separator = " ";
+                })*
+                f.write_str(if separator.is_empty() { "no variables" } else { "" })
+            }
+        }
+    };
+}
+
+facts! {
+    wsrep_on
+    wsrep_cluster_status
+    wsrep_connected
+    wsrep_local_state
+    wsrep_ready
+    wsrep_local_index
+    wsrep_desync
+    wsrep_reject_queries
+    wsrep_sst_donor_rejects_queries
+    read_only
+    super_read_only
+    offline_mode
+    pxc_maint_mode
 }
 
 impl Facts {
@@ -80,25 +112,6 @@ impl Facts {
             Some(_) => {}
             None => *variable = Some(value),
         }
-    }
-
-    fn variable(&mut self, name: &[u8]) -> Option<&mut Option<String>> {
-        Some(match name.to_ascii_lowercase().as_slice() {
-            b"wsrep_cluster_status" => &mut self.wsrep_cluster_status,
-            b"wsrep_connected" => &mut self.wsrep_connected,
-            b"wsrep_local_index" => &mut self.wsrep_local_index,
-            b"wsrep_local_state" => &mut self.wsrep_local_state,
-            b"wsrep_ready" => &mut self.wsrep_ready,
-            b"offline_mode" => &mut self.offline_mode,
-            b"pxc_maint_mode" => &mut self.pxc_maint_mode,
-            b"read_only" => &mut self.read_only,
-            b"super_read_only" => &mut self.super_read_only,
-            b"wsrep_desync" => &mut self.wsrep_desync,
-            b"wsrep_on" => &mut self.wsrep_on,
-            b"wsrep_reject_queries" => &mut self.wsrep_reject_queries,
-            b"wsrep_sst_donor_rejects_queries" => &mut self.wsrep_sst_donor_rejects_queries,
-            _ => return None,
-        })
     }
 }
 
@@ -351,6 +364,15 @@ mod tests {
         let mut same = facts(&[]);
         same.note(b"wsrep_on", Some(b"ON"));
         assert_eq!(judge(&same, Policy::default()), Verdict::Serve);
+    }
+
+    #[test]
+    fn facts_are_shown_as_the_node_sent_them() {
+        let mut facts = Facts::default();
+        assert_eq!(facts.to_string(), "no variables");
+        facts.note(b"read_only", Some(b"OFF"));
+        facts.note(b"wsrep_on", Some(b"O\n"));
+        assert_eq!(facts.to_string(), "wsrep_on=O\\n read_only=OFF");
     }
 
     #[test]

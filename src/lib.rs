@@ -1,4 +1,56 @@
 //! Tells a load balancer whether a MariaDB Galera node should get traffic.
+//!
+//! The data flows one way, and each arrow is a function that can be tested alone:
+//!
+//! ```text
+//! HTTP bytes -> Parsed -> (Target) -> Dialogue -> packets -> rows -> Facts -> Verdict -> Answer -> HTTP bytes
+//!       http         server    target     probe      mysql            galera      verdict    http
+//! ```
+//!
+//! | module | what it does | what it must not know |
+//! |---|---|---|
+//! | [`mysql`] | bytes to packets to rows, sans I/O | sockets, clocks, logs, any other module |
+//! | [`galera`] | rows to facts to a verdict | where they came from |
+//! | [`verdict`] | serve, or refuse with one reason | anything |
+//! | [`http`] | bytes to a request, a verdict to an answer | sockets, the database |
+//! | `dns`, `connect` | the way to the node | what is said on it |
+//! | `probe` | one dialogue under its deadlines | who asks |
+//! | `target` | owns a node: sharing, holding, settling | HTTP |
+//! | `server` | the listener, one exchange a connection | the database |
+//! | `config`, `log`, `run` | arguments, log lines, the wiring | |
+//!
+//! The first four build without the default feature `daemon`, for those who embed
+//! the protocol: their tree is `bytes`, `httparse` and `sha1`.
+//!
+//! A session over any kind of stream:
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::sync::Arc;
+//!
+//! use bytes::BytesMut;
+//! use galera_probe::galera::STATEMENTS;
+//! use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
+//!
+//! fn ask(mut stream: impl Read + Write) -> Result<Vec<Reply>, Box<dyn std::error::Error>> {
+//!     let credentials = Credentials::new("galera_probe", Password::new("secret"))?;
+//!     let mut session = Session::new(Arc::new(credentials), &STATEMENTS)?;
+//!     let mut input = [0; 4096];
+//!     let mut output = BytesMut::new();
+//!     loop {
+//!         // Deadlines are the caller's: the session has no clock.
+//!         let length = stream.read(&mut input)?;
+//!         if length == 0 {
+//!             return Err("the server closed the connection".into());
+//!         }
+//!         let progress = session.receive(&input[..length], &mut output)?;
+//!         stream.write_all(&output.split())?;
+//!         if let Progress::Done(replies) = progress {
+//!             return Ok(replies);
+//!         }
+//!     }
+//! }
+//! ```
 
 #![warn(unreachable_pub)]
 

@@ -277,7 +277,10 @@ impl Dialogue {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
         match self.session.receive(&self.input, &mut self.output).map_err(Failure::Session)? {
-            Progress::Done(replies) => Ok(Some(replies)),
+            Progress::Done(replies) => {
+                self.enter(Step::Query);
+                Ok(Some(replies))
+            }
             Progress::Wait(stage) => {
                 self.enter(stage.into());
                 Ok(None)

@@ -3,6 +3,7 @@
 
 mod history;
 
+use std::fmt;
 use std::future::pending;
 use std::mem;
 use std::sync::Arc;
@@ -133,7 +134,8 @@ impl Target {
             State::Under { .. } | State::Held { .. } => self.history.silence(now),
         };
         match (known, &mut self.state) {
-            (Some(health), _) => self.tell(health, [asker]),
+            // One that has gone away costs nothing.
+            (Some(health), _) => drop(asker.send(health)),
             (None, State::Under { askers, .. }) => askers.push(asker),
             (None, State::Idle | State::Held { .. }) => self.begin(vec![asker]),
         }
@@ -150,7 +152,7 @@ impl Target {
             (State::Under { dialogue, askers }, Event::Stalled(stalled)) => {
                 debug!(%stalled, "dialogue stalled");
                 let (health, hold) = self.history.stalled(stalled, now);
-                self.tell(health, askers);
+                self.tell(health, askers, &stalled);
                 if let Some(until) = hold {
                     self.state = State::Held { dialogue, until };
                 }
@@ -182,19 +184,22 @@ impl Target {
         debug!(?outcome, %step, took = ?now.duration_since(began), "dialogue ended");
         let judged = outcome.as_ref().map(|facts| galera::judge(facts, self.settings.policy));
         let health = self.history.ended(judged, step, began, now);
-        self.tell(health, askers);
+        match &outcome {
+            Ok(facts) => self.tell(health, askers, facts),
+            Err(failure) => self.tell(health, askers, failure),
+        }
     }
 
-    fn tell(&mut self, health: Health, askers: impl IntoIterator<Item = Asker>) {
+    /// What came of a dialogue, to its askers, and to the log when it is new.
+    fn tell(&mut self, health: Health, askers: Vec<Asker>, cause: &dyn fmt::Display) {
         let verdict = health.verdict;
         if self.told.replace(verdict) != Some(verdict) {
             match verdict {
-                Verdict::Serve => info!("serve: {health}"),
-                Verdict::Refuse(reason) => warn!("refuse, {reason}: {health}"),
+                Verdict::Serve => info!(%cause, "serve: {health}"),
+                Verdict::Refuse(reason) => warn!(%cause, "refuse, {reason}: {health}"),
             }
         }
         for asker in askers {
-            // One that has gone away costs nothing.
             let _ = asker.send(health);
         }
     }

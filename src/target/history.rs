@@ -35,7 +35,7 @@ pub(super) struct History {
     /// The node is stalled: it has said nothing since.
     stall: Option<Stall>,
     settling: Option<Settling>,
-    /// When the node was last found fit, and not settling.
+    /// When the node was found fit, if that is the last that it said.
     fit: Option<Instant>,
 }
 
@@ -132,10 +132,11 @@ impl History {
             Ok(refused) => refused,
             Err(failure) => Verdict::Refuse(failure.reason()),
         };
-        match (verdict, &mut self.settling) {
-            (Verdict::Serve, _) => self.fit = Some(now),
-            (Verdict::Refuse(Reason::Settling), _) | (_, None) => {}
-            (Verdict::Refuse(_), Some(settling)) => settling.fit_since = None,
+        self.fit = (verdict == Verdict::Serve).then_some(now);
+        if let (Verdict::Refuse(reason), Some(settling)) = (verdict, &mut self.settling)
+            && reason != Reason::Settling
+        {
+            settling.fit_since = None;
         }
         // The dialogue that settles is the next one: it need not wait.
         let woke_fit = stall.is_some() && verdict == Verdict::Refuse(Reason::Settling);
@@ -317,6 +318,21 @@ mod tests {
         let health = history.ended(FIT, Step::Query, woke, woke);
         assert_eq!(health.verdict, Verdict::Refuse(Reason::Settling));
         assert_eq!(health.time, Some(Time::Left(6 * SECOND)));
+    }
+
+    #[test]
+    fn grace_is_for_a_node_whose_last_word_was_that_it_is_fit() {
+        let now = Instant::now();
+        for (last_word, verdict) in [
+            (Verdict::Serve, Verdict::Serve),
+            (Verdict::Refuse(Reason::Donor), Verdict::Refuse(Reason::StalledGreeting)),
+        ] {
+            let mut history = history(5 * SECOND);
+            history.ended(FIT, Step::Query, now, now);
+            history.ended(Ok(last_word), Step::Query, now, now + SECOND);
+            let (health, _) = history.stalled(stalled(Step::Greeting, SECOND), now + 2 * SECOND);
+            assert_eq!(health.verdict, verdict);
+        }
     }
 
     #[test]
