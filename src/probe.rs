@@ -1,6 +1,7 @@
 //! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
 
-use std::error::Error as StdError;
+mod failure;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connect::{Connect, Opening, Stream};
 use crate::galera::{self, Facts};
-use crate::mysql::{self, Credentials, Progress, Reply, ServerError, Session, Stage};
+use crate::mysql::{Credentials, Progress, Reply, Session, Stage};
 use crate::verdict::Reason;
+
+pub use failure::Failure;
 
 /// Read at once; a whole reply is about 1 kB.
 const READ: usize = 4 * 1024;
@@ -85,87 +88,6 @@ impl Stalled {
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "step {} not done within {:?}", self.step, self.waited)
-    }
-}
-
-/// Why a dialogue ended without facts.
-#[derive(Debug)]
-pub enum Failure {
-    /// No connection came about.
-    Connect(io::Error),
-    /// The connection broke, or the server closed it (`UnexpectedEof`).
-    Broken {
-        /// The step that was not done.
-        step: Step,
-        /// What the operating system said.
-        error: io::Error,
-    },
-    /// The session failed: the server refused the login, or broke the protocol.
-    Session(mysql::Error),
-    /// The server answered a statement with an error.
-    Statement(ServerError),
-    /// The server answered a statement with what that statement never gives.
-    Answer,
-}
-
-impl Failure {
-    /// The reason that the failure means.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Failure::Connect(error) => connect_reason(error),
-            Failure::Broken { .. } => Reason::Disconnected,
-            Failure::Session(mysql::Error::Refused(error)) | Failure::Statement(error) => {
-                server_reason(error.code)
-            }
-            Failure::Session(mysql::Error::UnknownPlugin { .. }) => Reason::UnsupportedPlugin,
-            Failure::Session(mysql::Error::Incompatible { .. }) => Reason::UnsupportedServer,
-            Failure::Session(_) | Failure::Answer => Reason::ProtocolError,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Connect(error) => write!(f, "connect failed: {error}"),
-            Failure::Broken { step, error } => {
-                write!(f, "connection lost in step {step}: {error}")
-            }
-            Failure::Session(error) => write!(f, "{error}"),
-            Failure::Statement(error) => write!(f, "statement refused: {error}"),
-            Failure::Answer => f.write_str("statement answered with the wrong kind of reply"),
-        }
-    }
-}
-
-impl StdError for Failure {}
-
-fn connect_reason(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
-        io::ErrorKind::ConnectionReset => Reason::Disconnected,
-        // The kernel's own limit; and a Unix socket whose backlog is full,
-        // which means that nobody accepts.
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Reason::StalledConnect,
-        _ => Reason::Unreachable,
-    }
-}
-
-/// Server error numbers: MySQL's and MariaDB's "Server Error Message Reference".
-fn server_reason(code: u16) -> Reason {
-    match code {
-        1040 => Reason::TooManyConnections,         // ER_CON_COUNT_ERROR
-        1044 | 1045 | 1698 => Reason::AccessDenied, // ER_[DB]ACCESS_DENIED_[NO_PASSWORD_]ERROR
-        1047 => Reason::NotReady, // ER_UNKNOWN_COM_ERROR, "WSREP has not yet prepared node"
-        1053 | 1927 => Reason::ShuttingDown, // ER_SERVER_SHUTDOWN, ER_CONNECTION_KILLED
-        1129 => Reason::HostBlocked, // ER_HOST_IS_BLOCKED
-        1130 => Reason::HostDenied, // ER_HOST_NOT_PRIVILEGED
-        1203 | 1226 => Reason::UserLimit, // ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
-        1820 | 1862 => Reason::PasswordExpired, // ER_MUST_CHANGE_PASSWORD[_LOGIN]
-        3032 => Reason::Offline,  // ER_SERVER_OFFLINE_MODE
-        3118 | 4151 => Reason::AccountLocked, // ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL, MariaDB
-        3159 => Reason::NeedsTls, // ER_SECURE_TRANSPORT_REQUIRED
-        _ => Reason::ServerError,
     }
 }
 

@@ -1,0 +1,128 @@
+//! Flags' values. Errors say what to write instead; clap adds the flag.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::Level;
+
+use crate::connect::Address;
+
+pub(super) fn address(value: &str) -> Result<Address, String> {
+    if let Some(path) = value.strip_prefix("unix:") {
+        return match path {
+            "" => Err("the path is missing: write unix:/run/mysqld/mysqld.sock".to_owned()),
+            path => Ok(Address::Unix(path.into())),
+        };
+    }
+    let form = "write HOST:PORT as in 127.0.0.1:3306, [IPV6]:PORT, or unix:PATH";
+    let (host, port) = value.rsplit_once(':').ok_or(format!("the port is missing: {form}"))?;
+    let port = match port.parse() {
+        Ok(port) if port > 0 => port,
+        _ => return Err(format!("the port is not a number from 1 to 65535: {form}")),
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
+        Some(_) => return Err(format!("no IPv6 address stands between the brackets: {form}")),
+        None if host.contains(':') => {
+            return Err("an IPv6 address goes into brackets: write [::1]:3306".to_owned());
+        }
+        None => host,
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    if host.is_empty() || !host.bytes().all(is_name) {
+        return Err(format!("the host is not a name or an address: {form}"));
+    }
+    Ok(Address::Tcp { host: host.to_owned(), port })
+}
+
+pub(super) fn listen(value: &str) -> Result<SocketAddr, String> {
+    value.parse().map_err(|_| {
+        "write ADDRESS:PORT with a numeric address, as in 0.0.0.0:9200 or [::]:9200".to_owned()
+    })
+}
+
+/// Up to an hour: what is longer is a mistake.
+pub(super) fn duration(value: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(value)
+        .map_err(|_| "write a number with its unit, as in 1500ms or 2s".to_owned())?;
+    match duration <= Duration::from_secs(3600) {
+        true => Ok(duration),
+        false => Err("it must be at most 1h".to_owned()),
+    }
+}
+
+/// Zero would refuse every node.
+pub(super) fn timeout(value: &str) -> Result<Duration, String> {
+    match duration(value)? {
+        timeout if timeout < Duration::from_millis(1) => Err("it must be at least 1ms".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+pub(super) fn level(value: &str) -> Result<Level, String> {
+    match value {
+        "error" => Ok(Level::ERROR),
+        "warn" => Ok(Level::WARN),
+        "info" => Ok(Level::INFO),
+        "debug" => Ok(Level::DEBUG),
+        "trace" => Ok(Level::TRACE),
+        _ => Err("write error, warn, info, debug or trace".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16) -> Address {
+        Address::Tcp { host: host.to_owned(), port }
+    }
+
+    #[test]
+    fn targets_are_taken_in_every_form_and_shown_as_they_were_given() {
+        for (value, expected) in [
+            ("127.0.0.1:3306", tcp("127.0.0.1", 3306)),
+            ("[::1]:3307", tcp("::1", 3307)),
+            ("node-1.db_a.svc.cluster.local.:1", tcp("node-1.db_a.svc.cluster.local.", 1)),
+            ("unix:/run/my sql.sock", Address::Unix("/run/my sql.sock".into())),
+        ] {
+            let parsed = address(value);
+            assert_eq!(parsed.as_ref(), Ok(&expected));
+            assert_eq!(expected.to_string(), value);
+        }
+    }
+
+    #[test]
+    fn targets_that_name_no_node_are_refused_with_the_fix() {
+        for (value, fix) in [
+            ("db1", "write HOST:PORT"),
+            ("", "write HOST:PORT"),
+            (":3306", "write HOST:PORT"),
+            ("db1:", "1 to 65535"),
+            ("db1:0", "1 to 65535"),
+            ("db1:65536", "1 to 65535"),
+            ("::1:3306", "write [::1]:3306"),
+            ("[db1]:3306", "no IPv6 address"),
+            ("[::1:3306", "brackets"),
+            ("my host:3306", "not a name"),
+            ("user@db1:3306", "not a name"),
+            ("mysql://db1:3306", "brackets"),
+            ("unix:", "write unix:/"),
+        ] {
+            let error = address(value).unwrap_err();
+            assert!(error.contains(fix), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_taken_as_people_write_them_and_within_bounds() {
+        for (value, milliseconds) in
+            [("1500ms", 1500), ("2s", 2000), ("1s 500ms", 1500), ("1h", 3_600_000)]
+        {
+            assert_eq!(timeout(value), Ok(Duration::from_millis(milliseconds)));
+        }
+        for value in ["", "2", "two", "-1s", "0s", "0ms", "999us", "61m", "99999999999999999999s"] {
+            assert!(timeout(value).is_err(), "{value}");
+        }
+    }
+}
