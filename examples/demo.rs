@@ -7,6 +7,7 @@
 mod support;
 
 use std::error::Error;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use galera_probe::galera::Policy;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::Deadlines;
 use galera_probe::run;
+use galera_probe::server::{Listen, Listener};
 use galera_probe::target::{Settings, Timing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,11 +33,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let port = mysql.local_addr()?.port();
     tokio::spawn(node.clone().listen(mysql));
 
-    let http = run::listen("127.0.0.1:0".parse()?).await?;
-    let balancer = http.local_addr()?;
+    let http = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse()?)).await?;
+    let Listen::Tcp(balancer) = http.address()? else { return Err("no address".into()) };
     let step = Duration::from_secs(1);
     tokio::spawn(run::serve(
-        http,
+        vec![http],
         config::Node {
             address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
             settings: Settings {
@@ -45,6 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 timing: Timing { max_age: Duration::ZERO, settle: 4 * step, ..Timing::default() },
             },
         },
+        pending(),
     ));
 
     println!("a stand-in node on 127.0.0.1:{port}, galera-probe before it on http://{balancer}/\n");

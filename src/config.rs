@@ -5,7 +5,6 @@ mod values;
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::connect::Address;
 use crate::galera::Policy;
 use crate::mysql::Credentials;
 use crate::probe::Deadlines;
+use crate::server::Listen;
 use crate::target::{Settings, Timing};
 
 /// Everything that the program was told.
@@ -36,8 +36,8 @@ pub struct Config {
 pub enum Action {
     /// Answer balancers until told to stop.
     Serve {
-        /// Where to listen.
-        listen: SocketAddr,
+        /// Where to listen; at least one.
+        listen: Vec<Listen>,
     },
     /// Ask once.
     Check,
@@ -104,16 +104,17 @@ struct Cli {
 enum Command {
     /// Answer balancers over HTTP: 200 to give the node traffic, else 503.
     Serve {
-        /// Address and port for HTTP.
+        /// Where to answer HTTP: ADDRESS:PORT or unix:PATH; may be repeated.
         #[arg(
             long,
             env = "GALERA_PROBE_LISTEN",
             hide_env_values = true,
             value_name = "ADDRESS:PORT",
+            value_delimiter = ',',
             default_value = "0.0.0.0:9200",
             value_parser = values::listen
         )]
-        listen: SocketAddr,
+        listen: Vec<Listen>,
         #[command(flatten)]
         node: NodeArgs,
         #[command(flatten)]

@@ -1,38 +1,47 @@
 //! The program's two jobs, wired together: [`serve`] and [`check`].
 
-use std::io;
-use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tracing::{debug, info};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
 
 use crate::config::Node;
 use crate::connect::Connector;
 use crate::galera;
 use crate::probe::Dialogue;
-use crate::server;
+use crate::server::{Listener, Server};
 use crate::target::Target;
 use crate::verdict::Verdict;
 
-/// Answers balancers on `listener` for ever. Dropped, it closes the listener and
-/// the dialogue with the node.
-pub async fn serve(listener: TcpListener, node: Node) {
+/// What an exchange under way may still take when the program is told to stop,
+/// and then what its answer may take. The process ends within both.
+const STOP_TIME: Duration = Duration::from_millis(40);
+
+/// Answers balancers until `stop`, then finishes the exchanges under way, but
+/// waits for nobody outside: whoever waits for the node is told `stopping`.
+/// Dropped, it closes the listeners and the dialogue with the node.
+pub async fn serve(listeners: Vec<Listener>, node: Node, stop: impl Future<Output = ()>) {
     let (target, asking) = Target::new(Connector::new(&node.address), node.settings);
-    let ask = move || {
+    let server = Server::new(listeners, move || {
         let asking = asking.clone();
         async move { asking.ask().await }
-    };
-    tokio::join!(target.run(), server::serve(listener, ask));
-}
-
-/// Opens the balancers' listener.
-///
-/// # Errors
-/// What the operating system says.
-pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await?;
-    info!(address = %listener.local_addr()?, "listening");
-    Ok(listener)
+    });
+    let mut target = Box::pin(target.run());
+    tokio::select! {
+        () = &mut target => {}
+        () = server.run() => {}
+        () = stop => {}
+    }
+    let mut stopping = pin!(server.stop(STOP_TIME));
+    tokio::select! {
+        () = &mut target => {}
+        () = &mut stopping => return,
+        () = sleep(STOP_TIME) => {}
+    }
+    drop(target);
+    // Who does not take its answer in time goes without.
+    let _ = timeout(STOP_TIME, stopping).await;
 }
 
 /// Asks the node once, within its deadlines.

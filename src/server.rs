@@ -1,100 +1,229 @@
-//! The listener, and one exchange for each connection.
+//! The listeners, their limits, and one exchange for each connection.
 
+mod exchange;
+mod places;
+
+use std::fmt;
+use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use rustix::process::{Resource, getrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::http::{self, Answer, Parsed};
 use crate::verdict::Health;
 
-/// Connections that are served at once; the next ones wait in the accept queue.
+use exchange::{Strangers, exchange};
+use places::{Place, Places};
+
+/// Connections that are served at once. The memory of one is under 10 kB.
 const MAX_CONNECTIONS: usize = 512;
 
-/// For the whole request, so that a byte a second does not hold a place.
-const REQUEST_TIME: Duration = Duration::from_secs(5);
-
-/// For writing the answer and seeing the client close.
-const ANSWER_TIME: Duration = Duration::from_secs(5);
-
-/// What is still read after the answer, so that closing does not reset the
-/// connection under it: Azure takes a reset for down.
-const MAX_DRAIN: u64 = 64 * 1024;
+/// File descriptors that connections leave to everything else: the runtime, the
+/// log, the listeners, the dialogue with the node.
+const OTHER_DESCRIPTORS: usize = 24;
 
 /// Accepting fails while file descriptors are used up; trying again at once
 /// would take the processor from what could free them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers for ever. `ask` gives the node's health, in bounded time.
-pub async fn serve<F>(listener: TcpListener, ask: impl Fn() -> F)
+/// Where balancers are listened to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A numeric address and a port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    /// As on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An open listener.
+#[derive(Debug)]
+pub enum Listener {
+    /// For TCP.
+    Tcp(TcpListener),
+    /// For a Unix socket, whose file goes with it.
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub async fn bind(listen: &Listen) -> io::Result<Self> {
+        match listen {
+            Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            Listen::Unix(path) => {
+                forget_dead_socket(path).await;
+                Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
+            }
+        }
+    }
+
+    /// Where it listens, with the port that the operating system chose for 0.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn address(&self) -> io::Result<Listen> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
+            Self::Unix(_, path) => Ok(Listen::Unix(path.clone())),
+        }
+    }
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => listener
+                .poll_accept(context)
+                .map(|accepted| accepted.map(|(stream, _)| Accepted::Tcp(stream))),
+            Self::Unix(listener, _) => listener
+                .poll_accept(context)
+                .map(|accepted| accepted.map(|(stream, _)| Accepted::Unix(stream))),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Gone already is as well.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A socket that a program left behind when it was killed refuses connections,
+/// and would refuse us its path.
+async fn forget_dead_socket(path: &Path) {
+    let dead = UnixStream::connect(path).await;
+    if dead.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Answers balancers.
+pub struct Server<A> {
+    listeners: Vec<Listener>,
+    ask: A,
+    places: Arc<Places>,
+    strangers: Arc<Strangers>,
+}
+
+impl<A, F> Server<A>
 where
+    A: Fn() -> F,
     F: Future<Output = Health> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let health = ask();
-                tokio::spawn(async move {
-                    if let Err(error) = exchange(stream, health).await {
-                        debug!(%peer, %error, "HTTP exchange ended early");
+    /// A server on `listeners`. `ask` gives the node's health, in bounded time;
+    /// its future is polled only when the health is asked for.
+    pub fn new(listeners: Vec<Listener>, ask: A) -> Self {
+        let places = Arc::new(Places::new(most_connections()));
+        Self { listeners, ask, places, strangers: Arc::default() }
+    }
+
+    /// Answers for ever. Dropped, it accepts no more; exchanges under way go on.
+    pub async fn run(&self) {
+        let mut turn = 0;
+        loop {
+            match self.accept(&mut turn).await {
+                Ok(accepted) => self.begin(accepted).await,
+                Err(error) => {
+                    warn!(%error, "cannot accept HTTP connections");
+                    if !self.places.make_room() {
+                        sleep(ACCEPT_PAUSE).await;
                     }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                warn!(%error, "cannot accept HTTP connections");
-                sleep(ACCEPT_PAUSE).await;
+                    // Who was told to go does so before the next is accepted.
+                    yield_now().await;
+                }
             }
         }
     }
+
+    /// Begins no exchange but with those who stand in the listeners' queues
+    /// already, and waits for all that are under way; who has not asked anything
+    /// after `patience` has to go.
+    pub async fn stop(self, patience: Duration) {
+        while let Ok(Ok(accepted)) = timeout(Duration::ZERO, self.accept(&mut 0)).await {
+            self.begin(accepted).await;
+        }
+        let Self { listeners, places, .. } = self;
+        drop(listeners);
+        if timeout(patience, places.empty()).await.is_err() {
+            while places.make_room() {}
+            places.empty().await;
+        }
+    }
+
+    /// The next connection of any listener; those after the last one's come first.
+    async fn accept(&self, turn: &mut usize) -> io::Result<Accepted> {
+        poll_fn(|context| {
+            let (first, last) = self.listeners.split_at(*turn % self.listeners.len());
+            for listener in last.iter().chain(first) {
+                *turn = turn.wrapping_add(1);
+                if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn begin(&self, accepted: Accepted) {
+        let place = self.places.take().await;
+        match accepted {
+            Accepted::Tcp(stream) => self.spawn(stream, place),
+            Accepted::Unix(stream) => self.spawn(stream, place),
+        }
+    }
+
+    fn spawn<S>(&self, stream: S, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let health = (self.ask)();
+        let strangers = Arc::clone(&self.strangers);
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = exchange(stream, health, &place, &strangers) => {
+                    if let Err(error) = ended {
+                        debug!(%error, "HTTP exchange ended early");
+                    }
+                }
+                () = place.told_to_go() => {}
+            }
+        });
+    }
 }
 
-/// One request and its answer. `health` is polled only if it is asked for.
-async fn exchange<S>(mut stream: S, health: impl Future<Output = Health>) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let answer = match timeout(REQUEST_TIME, read_request(&mut stream)).await?? {
-        // Closed without a byte: a TCP check. No answer, no error.
-        None => return Ok(()),
-        Some(Asked::Health { head_only }) => Answer::health(health.await, head_only),
-        Some(Asked::Other(answer)) => answer,
-    };
-    timeout(ANSWER_TIME, async {
-        stream.write_all(&answer.encode()).await?;
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(MAX_DRAIN), &mut tokio::io::sink()).await?;
-        Ok(())
+/// As many as file descriptors allow.
+fn most_connections() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    let descriptors = descriptors.and_then(|most| usize::try_from(most).ok());
+    descriptors.map_or(MAX_CONNECTIONS, |most| {
+        most.saturating_sub(OTHER_DESCRIPTORS).clamp(1, MAX_CONNECTIONS)
     })
-    .await?
-}
-
-/// A request that is complete.
-enum Asked {
-    Health { head_only: bool },
-    Other(Answer),
-}
-
-async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Asked>> {
-    let mut head = Vec::with_capacity(1024);
-    loop {
-        if stream.take((http::MAX_HEAD - head.len()) as u64).read_buf(&mut head).await? == 0 {
-            return match head.len() {
-                0 => Ok(None),
-                _ => Err(io::ErrorKind::UnexpectedEof.into()),
-            };
-        }
-        match http::parse(&head) {
-            Parsed::Incomplete => {}
-            Parsed::Health { head_only } => return Ok(Some(Asked::Health { head_only })),
-            Parsed::Other(answer) => return Ok(Some(Asked::Other(answer))),
-        }
-    }
 }

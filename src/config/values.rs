@@ -1,18 +1,16 @@
 //! Flags' values. Errors say what to write instead; clap adds the flag.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::Level;
 
 use crate::connect::Address;
+use crate::server::Listen;
 
 pub(super) fn address(value: &str) -> Result<Address, String> {
-    if let Some(path) = value.strip_prefix("unix:") {
-        return match path {
-            "" => Err("the path is missing: write unix:/run/mysqld/mysqld.sock".to_owned()),
-            path => Ok(Address::Unix(path.into())),
-        };
+    if value.starts_with("unix:") {
+        return unix_path(value).map(Address::Unix);
     }
     let form = "write HOST:PORT as in 127.0.0.1:3306, [IPV6]:PORT, or unix:PATH";
     let (host, port) = value.rsplit_once(':').ok_or(format!("the port is missing: {form}"))?;
@@ -35,10 +33,23 @@ pub(super) fn address(value: &str) -> Result<Address, String> {
     Ok(Address::Tcp { host: host.to_owned(), port })
 }
 
-pub(super) fn listen(value: &str) -> Result<SocketAddr, String> {
-    value.parse().map_err(|_| {
-        "write ADDRESS:PORT with a numeric address, as in 0.0.0.0:9200 or [::]:9200".to_owned()
+pub(super) fn listen(value: &str) -> Result<Listen, String> {
+    if value.starts_with("unix:") {
+        return unix_path(value).map(Listen::Unix);
+    }
+    value.parse().map(Listen::Tcp).map_err(|_| {
+        "write ADDRESS:PORT with a numeric address, as in 0.0.0.0:9200 or [::]:9200, or unix:PATH"
+            .to_owned()
     })
+}
+
+fn unix_path(value: &str) -> Result<PathBuf, String> {
+    match value.strip_prefix("unix:") {
+        None | Some("") => Err("the path is missing: write unix:/run/some.sock".to_owned()),
+        // struct sockaddr_un, with the NUL that ends the path.
+        Some(path) if path.len() > 107 => Err("a socket's path has at most 107 bytes".to_owned()),
+        Some(path) => Ok(path.into()),
+    }
 }
 
 /// Up to an hour: what is longer is a mistake.
@@ -108,9 +119,21 @@ mod tests {
             ("user@db1:3306", "not a name"),
             ("mysql://db1:3306", "brackets"),
             ("unix:", "write unix:/"),
+            (&format!("unix:/{}", "x".repeat(107)), "at most 107 bytes"),
         ] {
             let error = address(value).unwrap_err();
             assert!(error.contains(fix), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn listeners_are_numeric_addresses_or_unix_sockets() {
+        for value in ["0.0.0.0:9200", "[::]:9200", "127.0.0.1:0"] {
+            assert_eq!(listen(value), Ok(Listen::Tcp(value.parse().unwrap())));
+        }
+        assert_eq!(listen("unix:/run/a.sock"), Ok(Listen::Unix("/run/a.sock".into())));
+        for value in ["9200", ":9200", "localhost:9200", "0.0.0.0", "unix:", ""] {
+            assert!(listen(value).is_err(), "{value}");
         }
     }
 

@@ -1,0 +1,238 @@
+use std::borrow::Cow;
+
+use crate::verdict::{Health, Time, Verdict};
+
+/// How an answer is to be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// The head alone, with the length that the body would have (HEAD).
+    pub head_only: bool,
+    /// The body as JSON.
+    pub json: bool,
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// No HTTP/1 request, or one that contradicts itself.
+    BadRequest,
+    /// No such path.
+    NotFound,
+    /// No such method.
+    MethodNotAllowed,
+    /// The request did not come within its time.
+    Timeout,
+    /// The body is over 64 KiB.
+    BodyTooLarge,
+    /// The target is over 2 KiB.
+    TargetTooLong,
+    /// The head is over 8 KiB or 64 lines.
+    HeadTooLarge,
+}
+
+/// What is sent back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    status: &'static str,
+    headers: &'static str,
+    word: &'static str,
+    explanation: Cow<'static, str>,
+    time: Option<Time>,
+    form: Form,
+}
+
+impl Answer {
+    /// 200 for serve, 503 for everything else.
+    pub fn health(health: Health, form: Form) -> Self {
+        let (status, headers) = match health.verdict {
+            Verdict::Serve => ("200 OK", ""),
+            // Verdicts change within seconds; a balancer asks when it does.
+            Verdict::Refuse(_) => ("503 Service Unavailable", "Retry-After: 5\r\n"),
+        };
+        let word = health.verdict.as_str();
+        Self {
+            status,
+            headers,
+            word,
+            explanation: health.to_string().into(),
+            time: health.time,
+            form,
+        }
+    }
+
+    /// What a request that cannot be served gets.
+    pub fn problem(problem: Problem, form: Form) -> Self {
+        let (status, headers, word, explanation) = match problem {
+            Problem::BadRequest => {
+                ("400 Bad Request", "", "bad-request", "this is no HTTP/1.0 or HTTP/1.1 request")
+            }
+            Problem::NotFound => ("404 Not Found", "", "not-found", "the node's health is at /"),
+            Problem::MethodNotAllowed => (
+                "405 Method Not Allowed",
+                "Allow: GET, HEAD, OPTIONS\r\n",
+                "method-not-allowed",
+                "ask with GET, HEAD or OPTIONS",
+            ),
+            Problem::Timeout => {
+                ("408 Request Timeout", "", "request-timeout", "the request took over 5 s")
+            }
+            Problem::BodyTooLarge => {
+                ("413 Content Too Large", "", "body-too-large", "the request's body is over 64 KiB")
+            }
+            Problem::TargetTooLong => {
+                ("414 URI Too Long", "", "target-too-long", "the request's target is over 2 KiB")
+            }
+            Problem::HeadTooLarge => (
+                "431 Request Header Fields Too Large",
+                "",
+                "head-too-large",
+                "the request's head is over 8 KiB or 64 lines",
+            ),
+        };
+        Self { status, headers, word, explanation: explanation.into(), time: None, form }
+    }
+
+    /// The answer's bytes. Every answer ends its connection: fewer states, and
+    /// nothing for an idle client to hold.
+    pub fn encode(&self) -> Vec<u8> {
+        let Self { status, headers, word, form, .. } = self;
+        let (content_type, body) = match form.json {
+            true => ("application/json", self.json()),
+            false => ("text/plain; charset=utf-8", format!("{word}\n{}\n", self.explanation)),
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\n\
+             Content-Type: {content_type}\r\n\
+             Content-Length: {}\r\n\
+             Cache-Control: no-store\r\n\
+             Galera-Probe: {word}\r\n\
+             {headers}\
+             Connection: close\r\n\r\n",
+            body.len()
+        );
+        let body = if form.head_only { "" } else { &body };
+        [head.as_bytes(), body.as_bytes()].concat()
+    }
+
+    /// The words are constants without a character that JSON escapes; a test
+    /// holds them to that.
+    fn json(&self) -> String {
+        let Self { word, explanation, .. } = self;
+        let time = match self.time {
+            None => String::new(),
+            Some(Time::For(time)) => format!(",\"for_seconds\":{:.1}", time.as_secs_f64()),
+            Some(Time::Left(time)) => format!(",\"left_seconds\":{:.1}", time.as_secs_f64()),
+        };
+        format!("{{\"reason\":\"{word}\",\"explanation\":\"{explanation}\"{time}}}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::verdict::Reason;
+
+    const TEXT: Form = Form { head_only: false, json: false };
+    const JSON: Form = Form { head_only: false, json: true };
+
+    const PROBLEMS: [Problem; 7] = [
+        Problem::BadRequest,
+        Problem::NotFound,
+        Problem::MethodNotAllowed,
+        Problem::Timeout,
+        Problem::BodyTooLarge,
+        Problem::TargetTooLong,
+        Problem::HeadTooLarge,
+    ];
+
+    fn text(answer: &Answer) -> String {
+        String::from_utf8(answer.encode()).unwrap()
+    }
+
+    fn stalled() -> Health {
+        Health {
+            verdict: Verdict::Refuse(Reason::StalledQuery),
+            time: Some(Time::For(Duration::from_millis(12_345))),
+        }
+    }
+
+    #[test]
+    fn an_answer_is_whole() {
+        let answer = Answer::health(Verdict::Refuse(Reason::NonPrimary).into(), TEXT);
+        assert_eq!(
+            text(&answer),
+            "HTTP/1.1 503 Service Unavailable\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 54\r\n\
+             Cache-Control: no-store\r\n\
+             Galera-Probe: non-primary\r\n\
+             Retry-After: 5\r\n\
+             Connection: close\r\n\r\n\
+             non-primary\n\
+             the node is in a component without quorum\n"
+        );
+    }
+
+    #[test]
+    fn json_holds_the_same_facts() {
+        let answer = text(&Answer::health(stalled(), JSON));
+        assert!(answer.contains("\r\nContent-Type: application/json\r\n"), "{answer}");
+        let body = answer.split("\r\n\r\n").nth(1).unwrap();
+        assert_eq!(
+            body,
+            "{\"reason\":\"stalled-query\",\"explanation\":\"the server did not answer the \
+             statements within the deadline; for 12.3 s\",\"for_seconds\":12.3}\n"
+        );
+        let settling = Health {
+            verdict: Verdict::Refuse(Reason::Settling),
+            time: Some(Time::Left(Duration::from_secs(4))),
+        };
+        assert!(text(&Answer::health(settling, JSON)).ends_with(",\"left_seconds\":4.0}\n"));
+        assert!(text(&Answer::health(Verdict::Serve.into(), JSON)).ends_with("to serve\"}\n"));
+    }
+
+    #[test]
+    fn no_word_needs_an_escape_in_json() {
+        let verdicts = Reason::ALL.iter().map(|reason| Verdict::Refuse(*reason).into());
+        let healths = verdicts.map(|health| Answer::health(health, TEXT));
+        let problems = PROBLEMS.map(|problem| Answer::problem(problem, TEXT));
+        for answer in healths.chain(problems) {
+            let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+            assert!(answer.word.bytes().chain(answer.explanation.bytes()).all(plain), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_the_length_of_the_body_that_it_leaves_out() {
+        for json in [false, true] {
+            let whole = Answer::health(stalled(), Form { head_only: false, json }).encode();
+            let head = Answer::health(stalled(), Form { head_only: true, json }).encode();
+            assert!(whole.starts_with(&head) && head.ends_with(b"\r\n\r\n"));
+            let length = format!("\r\nContent-Length: {}\r\n", whole.len() - head.len());
+            assert!(String::from_utf8(head).unwrap().contains(&length));
+        }
+    }
+
+    #[test]
+    fn serve_is_200_and_every_refusal_503_with_when_to_ask_again() {
+        assert_eq!(Answer::health(Verdict::Serve.into(), TEXT).status, "200 OK");
+        for reason in Reason::ALL {
+            let answer = Answer::health(Verdict::Refuse(*reason).into(), TEXT);
+            assert_eq!(answer.status, "503 Service Unavailable");
+            assert!(text(&answer).contains("\r\nRetry-After: 5\r\n"));
+        }
+    }
+
+    #[test]
+    fn every_problem_has_a_status_of_its_own_that_is_no_verdict() {
+        let mut statuses: Vec<_> =
+            PROBLEMS.iter().map(|problem| Answer::problem(*problem, TEXT).status).collect();
+        assert!(statuses.iter().all(|status| status.starts_with('4')));
+        statuses.dedup();
+        assert_eq!(statuses.len(), PROBLEMS.len());
+        let not_allowed = text(&Answer::problem(Problem::MethodNotAllowed, TEXT));
+        assert!(not_allowed.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"));
+    }
+}

@@ -1,0 +1,311 @@
+use std::fmt;
+
+use super::answer::{Form, Problem};
+use super::body::Body;
+
+/// The longest request head. Balancers send under 300 bytes.
+pub const MAX_HEAD: usize = 8 * 1024;
+
+/// The longest request target. A balancer's path is under 100 bytes.
+const MAX_TARGET: usize = 2 * 1024;
+
+/// The most header lines. Balancers send under ten.
+const MAX_HEADERS: usize = 64;
+
+/// What the bytes of a request come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// The head is not complete; more is to be read.
+    Incomplete,
+    /// A whole head, of so many bytes; what follows belongs to the body.
+    Request(Request, usize),
+    /// No request that can be answered as it was meant.
+    Bad(Problem),
+    /// Another protocol: there is nobody to read an answer.
+    Foreign(Foreign),
+}
+
+/// A request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked for.
+    pub asked: Asked,
+    /// How the answer is to be written.
+    pub form: Form,
+    /// What follows the head.
+    pub body: Body,
+    /// The client waits for 100 Continue before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The node's health.
+    Health,
+    /// Something else, which is answered without asking the node.
+    Other(Problem),
+}
+
+/// A protocol that is not HTTP/1, known by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// A TLS ClientHello: the balancer is set to HTTPS.
+    Tls,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// A PROXY protocol header, version 1 or 2.
+    Proxy,
+}
+
+impl Foreign {
+    /// Every kind.
+    pub const ALL: [Foreign; 3] = [Foreign::Tls, Foreign::Http2, Foreign::Proxy];
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Foreign::Tls => "TLS: set the balancer's check to plain HTTP",
+            Foreign::Http2 => "HTTP/2: set the balancer's check to HTTP/1.1",
+            Foreign::Proxy => "the PROXY protocol: turn it off for the balancer's check",
+        })
+    }
+}
+
+/// Reads as much of a request as has come. However the bytes came in pieces,
+/// the first answer that is not [`Parsed::Incomplete`] is the same.
+pub fn parse(bytes: &[u8]) -> Parsed {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => read(&request, length),
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => Parsed::Incomplete,
+        Ok(_) => Parsed::Bad(too_long(bytes)),
+        Err(httparse::Error::TooManyHeaders) => Parsed::Bad(Problem::HeadTooLarge),
+        Err(_) => foreign(bytes),
+    }
+}
+
+fn read(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
+    let target = request.path.unwrap_or_default();
+    if target.len() > MAX_TARGET {
+        return Parsed::Bad(Problem::TargetTooLong);
+    }
+    let Some(body) = Body::of(request) else { return Parsed::Bad(Problem::BadRequest) };
+    let (method, head_only) = match request.method {
+        Some("HEAD") => (true, true),
+        Some("GET" | "OPTIONS") => (true, false),
+        _ => (false, false),
+    };
+    let asked = match path(target) {
+        _ if !method => Asked::Other(Problem::MethodNotAllowed),
+        "/" | "*" => Asked::Health,
+        _ => Asked::Other(Problem::NotFound),
+    };
+    let form = Form { head_only, json: values(request, "accept").any(wants_json) };
+    let expects_continue =
+        values(request, "expect").any(|value| value.eq_ignore_ascii_case("100-continue"));
+    Parsed::Request(Request { asked, form, body, expects_continue }, length)
+}
+
+/// The values of a header, of every line and between commas, as far as they are
+/// text.
+pub(super) fn values<'a>(
+    request: &'a httparse::Request<'_, '_>,
+    name: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    let lines = request.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
+    lines.flat_map(|line| str::from_utf8(line.value).unwrap_or("?").split(',')).map(str::trim)
+}
+
+/// A media range of Accept that asks for JSON by name.
+fn wants_json(range: &str) -> bool {
+    let mut parts = range.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    media.eq_ignore_ascii_case("application/json")
+        && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+}
+
+/// The path of a request target in origin form, absolute form or `*`.
+fn path(target: &str) -> &str {
+    let target = target.split(['?', '#']).next().unwrap_or_default();
+    match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => {
+            rest.find('/').and_then(|start| rest.get(start..)).unwrap_or("/")
+        }
+        _ => target,
+    }
+}
+
+/// Whether it was the target or the header lines that went over the cap.
+fn too_long(bytes: &[u8]) -> Problem {
+    match bytes.iter().take(MAX_TARGET).any(|&byte| byte == b'\n') {
+        true => Problem::HeadTooLarge,
+        false => Problem::TargetTooLong,
+    }
+}
+
+/// What cannot be parsed: another protocol, the beginning of one, or nothing
+/// that is known.
+fn foreign(bytes: &[u8]) -> Parsed {
+    const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    if bytes.starts_with(b"\x16") {
+        Parsed::Foreign(Foreign::Tls)
+    } else if bytes.starts_with(b"PRI * HTTP/2") {
+        Parsed::Foreign(Foreign::Http2)
+    } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(PROXY_2) {
+        Parsed::Foreign(Foreign::Proxy)
+    } else if PROXY_2.starts_with(bytes) {
+        Parsed::Incomplete
+    } else {
+        Parsed::Bad(Problem::BadRequest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health(request: &str) -> Request {
+        match parse(request.as_bytes()) {
+            Parsed::Request(parsed, length) if length == request.len() => parsed,
+            parsed => panic!("{request}: {parsed:?}"),
+        }
+    }
+
+    #[test]
+    fn the_health_is_asked_for_by_get_options_and_head_in_every_form_of_target() {
+        for request in [
+            "GET / HTTP/1.1\r\nHost: 10.0.0.1:9200\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: \x22odd host\x22 \r\n\r\n",
+            "OPTIONS / HTTP/1.0\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://10.0.0.1:9200/ HTTP/1.1\r\n\r\n",
+            "GET http://10.0.0.1:9200 HTTP/1.1\r\n\r\n",
+            "GET http://10.0.0.1:9200?a HTTP/1.1\r\n\r\n",
+            "GET /?pool=a://b HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\n\n",
+            "\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        ] {
+            let expected = Request {
+                asked: Asked::Health,
+                form: Form::default(),
+                body: Body::None,
+                expects_continue: false,
+            };
+            assert_eq!(health(request), expected, "{request}");
+        }
+        assert!(health("HEAD / HTTP/1.1\r\n\r\n").form.head_only);
+    }
+
+    #[test]
+    fn json_is_asked_for_by_name() {
+        for (accept, json) in [
+            ("application/json", true),
+            ("text/html, application/JSON;q=0.5", true),
+            ("*/*", false),
+            ("text/plain", false),
+            ("application/json;q=0", false),
+            ("application/json-seq", false),
+        ] {
+            let request = format!("GET / HTTP/1.1\r\nAccept: {accept}\r\n\r\n");
+            assert_eq!(health(&request).form.json, json, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_waits_for_100_continue_is_known() {
+        let request = "GET / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n";
+        let request = health(request);
+        assert!(request.expects_continue);
+        assert_eq!(request.body, Body::Length(5));
+    }
+
+    #[test]
+    fn a_pipelined_request_is_not_part_of_the_first() {
+        let first = "GET / HTTP/1.1\r\n\r\n";
+        let both = format!("{first}GET /other HTTP/1.1\r\n\r\n");
+        let Parsed::Request(request, length) = parse(both.as_bytes()) else { panic!() };
+        assert_eq!((request.asked, length), (Asked::Health, first.len()));
+    }
+
+    #[test]
+    fn what_is_not_asked_for_right_has_its_own_problem() {
+        for (request, problem) in [
+            ("GET /metrics HTTP/1.1\r\n\r\n", Problem::NotFound),
+            ("HEAD /x HTTP/1.1\r\n\r\n", Problem::NotFound),
+            ("GET  HTTP/1.1\r\n\r\n", Problem::BadRequest),
+            ("POST / HTTP/1.1\r\n\r\n", Problem::MethodNotAllowed),
+            ("get / HTTP/1.1\r\n\r\n", Problem::MethodNotAllowed),
+            ("CONNECT a:1 HTTP/1.1\r\n\r\n", Problem::MethodNotAllowed),
+            ("GET / HTTP/1.1\r\nbad header\r\n\r\n", Problem::BadRequest),
+            ("GET / HTTP/3.0\r\n\r\n", Problem::BadRequest),
+            ("GET / HTTP/1.1\r\nA: \0\r\n\r\n", Problem::BadRequest),
+            ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", Problem::BadRequest),
+        ] {
+            let found = match parse(request.as_bytes()) {
+                Parsed::Request(Request { asked: Asked::Other(problem), .. }, _) => problem,
+                Parsed::Bad(problem) => problem,
+                parsed => panic!("{request}: {parsed:?}"),
+            };
+            assert_eq!(found, problem, "{request}");
+        }
+    }
+
+    #[test]
+    fn heads_and_targets_over_their_caps_are_refused() {
+        let lines = |n| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(n));
+        assert_eq!(health(&lines(64)).asked, Asked::Health);
+        assert_eq!(parse(lines(65).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
+
+        let with_line = |n| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(n));
+        let fits = MAX_HEAD - with_line(0).len();
+        assert_eq!(health(&with_line(fits)).asked, Asked::Health);
+        for long in [fits + 1, MAX_HEAD * 2] {
+            assert_eq!(parse(with_line(long).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
+        }
+
+        let with_target = |n: usize| format!("GET /?{} HTTP/1.1\r\n\r\n", "x".repeat(n - 2));
+        assert_eq!(health(&with_target(MAX_TARGET)).asked, Asked::Health);
+        for long in [MAX_TARGET + 1, MAX_HEAD * 2] {
+            assert_eq!(parse(with_target(long).as_bytes()), Parsed::Bad(Problem::TargetTooLong));
+        }
+        let endless = vec![b'x'; MAX_HEAD];
+        assert_eq!(parse(&endless), Parsed::Bad(Problem::TargetTooLong));
+    }
+
+    #[test]
+    fn other_protocols_are_known_by_their_first_bytes() {
+        for (bytes, kind) in [
+            (&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], Foreign::Tls),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Foreign::Http2),
+            (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\n\r\n", Foreign::Proxy),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", Foreign::Proxy),
+        ] {
+            assert_eq!(parse(bytes), Parsed::Foreign(kind));
+            assert!(!kind.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_the_bytes_come_to_is_the_same_however_they_come_in_pieces() {
+        let with_nul = b"\r\n\r\n\0\r\nQUIX".to_vec();
+        for request in [
+            b"GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n".to_vec(),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n".to_vec(),
+            b"\r\n\r\n\0\r\nQUIT\n".to_vec(),
+            b"\x16\x03\x01".to_vec(),
+            with_nul,
+        ] {
+            let whole = parse(&request);
+            let first = (0..=request.len())
+                .map(|length| parse(&request[..length]))
+                .find(|parsed| *parsed != Parsed::Incomplete);
+            assert_eq!(first, Some(whole), "{request:?}");
+        }
+    }
+}

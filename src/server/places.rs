@@ -1,0 +1,191 @@
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A bounded number of connections. When all places are taken, whoever has been
+/// idle longest has to go, so that no crowd of silent clients keeps a balancer
+/// out; a connection whose request is complete never has to.
+pub(super) struct Places {
+    most: usize,
+    seats: Mutex<Seats>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Seats {
+    next: u64,
+    taken: BTreeMap<u64, Seat>,
+}
+
+struct Seat {
+    /// `None` while a complete request waits for its answer, and once it has
+    /// been told to go.
+    idle_since: Option<Instant>,
+    go: Arc<Notify>,
+}
+
+/// One connection's place, until it is dropped.
+pub(super) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    go: Arc<Notify>,
+}
+
+impl Places {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, seats: Mutex::default(), freed: Notify::new() }
+    }
+
+    /// A place, as soon as there is one.
+    pub(super) async fn take(self: &Arc<Self>) -> Place {
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(place) = self.try_take() {
+                return place;
+            }
+            self.make_room();
+            freed.await;
+        }
+    }
+
+    fn try_take(self: &Arc<Self>) -> Option<Place> {
+        let mut seats = self.seats();
+        if seats.taken.len() >= self.most {
+            return None;
+        }
+        let number = seats.next;
+        seats.next += 1;
+        let go = Arc::new(Notify::new());
+        let seat = Seat { idle_since: Some(Instant::now()), go: Arc::clone(&go) };
+        seats.taken.insert(number, seat);
+        Some(Place { places: Arc::clone(self), number, go })
+    }
+
+    /// Tells whoever has been idle longest to go; false when nobody is idle.
+    pub(super) fn make_room(&self) -> bool {
+        let mut seats = self.seats();
+        let idle = seats.taken.values_mut().filter(|seat| seat.idle_since.is_some());
+        let Some(seat) = idle.min_by_key(|seat| seat.idle_since) else { return false };
+        seat.idle_since = None;
+        seat.go.notify_one();
+        true
+    }
+
+    /// Returns when no place is taken.
+    pub(super) async fn empty(&self) {
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if self.seats().taken.is_empty() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// From now on it may be told to go.
+    pub(super) fn idle(&self) {
+        self.set(Some(Instant::now()));
+    }
+
+    /// From now on it may not: a request is complete and has no answer yet.
+    pub(super) fn busy(&self) {
+        self.set(None);
+    }
+
+    pub(super) async fn told_to_go(&self) {
+        self.go.notified().await;
+    }
+
+    fn set(&self, idle_since: Option<Instant>) {
+        if let Some(seat) = self.places.seats().taken.get_mut(&self.number) {
+            seat.idle_since = idle_since;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.seats().taken.remove(&self.number);
+        self.places.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    fn told(place: &Place) -> bool {
+        let mut waits = tokio_test_poll(place.told_to_go());
+        waits.take().is_some()
+    }
+
+    /// The value of a future that is ready at once.
+    fn tokio_test_poll<T>(future: impl Future<Output = T>) -> Option<T> {
+        let waker = std::task::Waker::noop();
+        let mut context = std::task::Context::from_waker(waker);
+        match pin!(future).poll(&mut context) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_limit_the_one_that_has_been_idle_longest_has_to_go() {
+        let places = Arc::new(Places::new(3));
+        let mut taken = Vec::new();
+        for _ in 0..3 {
+            taken.push(places.take().await);
+            advance(Duration::from_secs(1)).await;
+        }
+        // The first has sent another byte, the second a whole request.
+        taken[0].idle();
+        taken[1].busy();
+        assert_eq!(tokio_test_poll(places.take()).map(drop), None);
+        assert_eq!(taken.iter().map(told).collect::<Vec<_>>(), [false, false, true]);
+        drop(taken.remove(2));
+        timeout(NEVER, places.take()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_all_wait_for_answers_nobody_has_to_go() {
+        let places = Arc::new(Places::new(2));
+        let mut taken = [places.take().await, places.take().await];
+        taken.iter().for_each(Place::busy);
+        assert!(!places.make_room());
+        assert!(timeout(NEVER, places.take()).await.is_err());
+        taken[0].idle();
+        assert!(places.make_room());
+        // One that was told to go is not told twice.
+        assert!(!places.make_room());
+        taken[1].idle();
+        let [_, second] = &mut taken;
+        assert!(places.make_room());
+        assert!(told(second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_is_when_the_last_place_is_free() {
+        let places = Arc::new(Places::new(2));
+        let place = places.take().await;
+        assert!(timeout(NEVER, places.empty()).await.is_err());
+        drop(place);
+        timeout(NEVER, places.empty()).await.unwrap();
+    }
+}
