@@ -180,3 +180,131 @@ impl Strangers {
         news
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::time::{advance, sleep};
+
+    use super::super::places::Places;
+    use super::*;
+    use crate::verdict::Verdict;
+
+    const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn serve() -> Health {
+        Verdict::Serve.into()
+    }
+
+    /// An exchange on a stream with a small window, and the client's end of it.
+    fn begin<H>(health: H) -> (DuplexStream, impl Future<Output = (io::Result<()>, Duration)>)
+    where
+        H: Future<Output = Health> + Send + 'static,
+    {
+        let (client, stream) = duplex(64);
+        let exchange = tokio::spawn(async move {
+            let began = Instant::now();
+            let place = Arc::new(Places::new(1)).take().await;
+            let ended = exchange(stream, health, &place, &Strangers::default()).await;
+            (ended, began.elapsed())
+        });
+        (client, async { exchange.await.unwrap() })
+    }
+
+    async fn read(mut client: DuplexStream) -> String {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_closes_after_its_answer_ends_the_exchange_at_once() {
+        let (mut client, ended) = begin(serve());
+        client.write_all(GET).await.unwrap();
+        assert!(read(client).await.starts_with("HTTP/1.1 200 OK\r\n"));
+        let (result, took) = ended.await;
+        assert!(result.is_ok() && took == Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_a_second_is_told_so_after_5_s() {
+        for (request, told) in [(&b""[..], ""), (GET, "HTTP/1.1 408 ")] {
+            let (client, ended) = begin(serve());
+            let (reading, mut writing) = tokio::io::split(client);
+            let drip = tokio::spawn(async move {
+                for byte in request {
+                    writing.write_all(&[*byte]).await?;
+                    sleep(SECOND).await;
+                }
+                sleep(3600 * SECOND).await;
+                io::Result::Ok(writing)
+            });
+            let began = Instant::now();
+            let mut answer = String::new();
+            let mut reading = reading;
+            reading.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(told) && answer.is_empty() == told.is_empty(), "{answer}");
+            assert_eq!(began.elapsed(), REQUEST_TIME);
+            assert!(ended.await.1 <= REQUEST_TIME + CLOSE_TIME);
+            drip.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_told_so_after_5_s() {
+        let (mut client, _ended) = begin(serve());
+        client.write_all(b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n").await.unwrap();
+        assert!(read(client).await.starts_with("HTTP/1.1 408 "));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_reads_its_answer_goes_after_10_s() {
+        let (mut client, ended) = begin(serve());
+        client.write_all(GET).await.unwrap();
+        let (result, took) = ended.await;
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(took, EXCHANGE_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_closes_is_closed_upon_after_a_second() {
+        let (mut client, ended) = begin(serve());
+        client.write_all(GET).await.unwrap();
+        let mut answer = vec![0; 4096];
+        while client.read(&mut answer).await.unwrap() > 0 {}
+        assert_eq!(ended.await.1, CLOSE_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_verdict_that_does_not_come_ends_the_exchange_after_10_s() {
+        let (mut client, ended) = begin(pending());
+        client.write_all(GET).await.unwrap();
+        assert_eq!(ended.await.1, EXCHANGE_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_in_the_middle_of_its_request_is_an_early_end() {
+        for request in [&GET[..9], b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc"] {
+            let (mut client, ended) = begin(serve());
+            client.write_all(request).await.unwrap();
+            drop(client);
+            assert_eq!(ended.await.0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_kind_of_stranger_is_news_once_a_minute() {
+        let strangers = Strangers::default();
+        for kind in Foreign::ALL {
+            assert!(strangers.is_news(kind));
+            assert!(!strangers.is_news(kind));
+        }
+        advance(60 * SECOND).await;
+        assert!(strangers.is_news(Foreign::Tls));
+        assert!(!strangers.is_news(Foreign::Tls));
+    }
+}

@@ -132,12 +132,11 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3600);
 
     fn told(place: &Place) -> bool {
-        let mut waits = tokio_test_poll(place.told_to_go());
-        waits.take().is_some()
+        ready(place.told_to_go()).is_some()
     }
 
     /// The value of a future that is ready at once.
-    fn tokio_test_poll<T>(future: impl Future<Output = T>) -> Option<T> {
+    fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
         let waker = std::task::Waker::noop();
         let mut context = std::task::Context::from_waker(waker);
         match pin!(future).poll(&mut context) {
@@ -157,7 +156,7 @@ mod tests {
         // The first has sent another byte, the second a whole request.
         taken[0].idle();
         taken[1].busy();
-        assert_eq!(tokio_test_poll(places.take()).map(drop), None);
+        assert_eq!(ready(places.take()).map(drop), None);
         assert_eq!(taken.iter().map(told).collect::<Vec<_>>(), [false, false, true]);
         drop(taken.remove(2));
         timeout(NEVER, places.take()).await.unwrap();

@@ -1,0 +1,137 @@
+//! A balancer among thousands who ask nothing, and a program that has run out of
+//! file descriptors. Times and memory are printed, not judged: machines differ.
+#![allow(clippy::print_stdout, reason = "the figures are to be seen")]
+
+#[path = "support/program.rs"]
+mod program;
+mod support;
+
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+use program::Serve;
+use support::node::{Node, PASSWORD, Script};
+
+/// A stand-in node's address.
+async fn node() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(Node::new(Script::synced()).listen(listener));
+    address
+}
+
+/// Asks each 100 ms; all answers are 200, and this is the median of their times.
+async fn median_of_probes(probe: &Serve, count: usize) -> Duration {
+    let mut ticks = interval(Duration::from_millis(100));
+    let mut times = Vec::new();
+    for _ in 0..count {
+        ticks.tick().await;
+        let response = probe.get("/").await;
+        assert_eq!((response.status, response.word()), (200, "serve"));
+        times.push(response.took);
+    }
+    times.sort();
+    times[count / 2]
+}
+
+/// A number of /proc/PID/status, in kB.
+fn status(probe: &Serve, name: &str) -> u64 {
+    let status = format!("/proc/{}/status", probe.child.id().unwrap());
+    let status = std::fs::read_to_string(status).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+}
+
+fn open_files(probe: &Serve) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", probe.child.id().unwrap())).unwrap().count()
+}
+
+/// Processor time that the program has used, in ticks of 10 ms.
+fn ticks(probe: &Serve) -> u64 {
+    let stat =
+        std::fs::read_to_string(format!("/proc/{}/stat", probe.child.id().unwrap())).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+async fn connect(probe: &Serve) -> TcpStream {
+    TcpStream::connect(probe.http).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_balancer_is_answered_among_two_thousand_who_are_silent_slow_or_never_read() {
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+    let probe = Serve::start(&["--target", &node().await]).await;
+    let alone = median_of_probes(&probe, 30).await;
+    let before = status(&probe, "VmRSS:");
+
+    let mut silent = Vec::new();
+    for _ in 0..2000 {
+        silent.push(connect(&probe).await);
+    }
+    let mut slow = JoinSet::new();
+    for _ in 0..200 {
+        let mut stream = connect(&probe).await;
+        slow.spawn(async move {
+            let mut seconds = interval(Duration::from_secs(1));
+            for byte in b"GET / HTTP/1.1\r\nHost: slow\r\n".iter().cycle() {
+                seconds.tick().await;
+                if stream.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let mut never_read = Vec::new();
+    for _ in 0..50 {
+        let mut stream = connect(&probe).await;
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        never_read.push(stream);
+    }
+    let crowded = median_of_probes(&probe, 50).await;
+    let (during, files) = (status(&probe, "VmRSS:"), open_files(&probe));
+    assert!(files < 512 + 24, "{files} files are open");
+
+    drop((silent, never_read));
+    slow.shutdown().await;
+    median_of_probes(&probe, 10).await;
+    let after = status(&probe, "VmRSS:");
+    println!(
+        "median of an answer: alone {alone:?}, in the crowd {crowded:?}, ratio {:.2}\n\
+         resident memory: before {before} kB, during {during} kB, after {after} kB, at most {} kB",
+        crowded.as_secs_f64() / alone.as_secs_f64(),
+        status(&probe, "VmHWM:")
+    );
+}
+
+#[tokio::test]
+async fn with_64_file_descriptors_and_500_connections_it_lives_and_answers() {
+    let target = node().await;
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=64:64", "--", env!("CARGO_BIN_EXE_galera-probe"), "serve"]);
+    command.args(["--listen", "127.0.0.1:0", "--target", &target]);
+    command.env("GALERA_PROBE_PASSWORD", PASSWORD).kill_on_drop(true);
+    let probe = Serve::start_command(command).await;
+
+    let mut crowd = Vec::new();
+    for _ in 0..500 {
+        crowd.push(connect(&probe).await);
+    }
+    let (began, before) = (tokio::time::Instant::now(), ticks(&probe));
+    // Also to the node: its connection has a file descriptor left.
+    median_of_probes(&probe, 20).await;
+    sleep(Duration::from_secs(1)).await;
+    let used = ticks(&probe) - before;
+    let percent = used as f64 / began.elapsed().as_secs_f64();
+    println!("{} files open; {percent:.1} % of a processor", open_files(&probe));
+    assert!(percent < 20.0, "{percent} % of a processor");
+    drop(crowd);
+    median_of_probes(&probe, 10).await;
+}
