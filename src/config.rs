@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing::Level;
@@ -176,7 +177,12 @@ struct NodeArgs {
     )]
     timeout: Duration,
     /// The node is a plain server: one without Galera may serve.
-    #[arg(long, env = "GALERA_PROBE_STANDALONE", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "GALERA_PROBE_STANDALONE",
+        hide_env_values = true,
+        value_parser = BoolishValueParser::new()
+    )]
     standalone: bool,
 }
 

@@ -118,13 +118,17 @@ impl Connect for Connector {
 /// the last is the caller's to end.
 async fn connect_in_turn(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let (last, others) = addresses.split_last().ok_or(io::ErrorKind::NotFound)?;
+    let mut stalled = None;
     for (address, left) in others.iter().zip((2..=addresses.len() as u32).rev()) {
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
-            return Ok(stream);
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(_)) => {}
+            Err(elapsed) => stalled = Some(elapsed.into()),
         }
     }
-    TcpStream::connect(last).await
+    // Where one address stalled and another refused, the node may be behind the first.
+    TcpStream::connect(last).await.map_err(|error| stalled.unwrap_or(error))
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! and whoever waits for it may stop waiting.
 
 use std::io;
+use std::mem;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -37,6 +38,8 @@ pub struct Resolver {
 struct Known {
     /// The last addresses that were found, and when.
     good: Option<(Vec<SocketAddr>, Instant)>,
+    /// The last good addresses had to serve since: said once.
+    failing: bool,
     /// The lookup under way: `None` in it until it ends.
     under_way: Option<watch::Receiver<Option<Outcome>>>,
 }
@@ -68,7 +71,11 @@ impl Resolver {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
-        let (mut lookup, was_under_way) = self.look_up()?;
+        let (mut lookup, was_under_way) = match (self.look_up(), self.good()) {
+            (Ok(lookup), _) => lookup,
+            (Err(error), Some(good)) => return Ok(self.fall_back(good, &error.to_string())),
+            (Err(error), None) => return Err(error),
+        };
         let ended = lookup.wait_for(Option::is_some);
         let ended = match self.good() {
             None => ended.await,
@@ -91,7 +98,9 @@ impl Resolver {
     }
 
     fn fall_back(&self, good: Vec<SocketAddr>, error: &str) -> Vec<SocketAddr> {
-        warn!(host = %self.host, error, "the name does not resolve: using its last addresses");
+        if !mem::replace(&mut self.known().failing, true) {
+            warn!(host = %self.host, error, "the name does not resolve: using its last addresses");
+        }
         good
     }
 
@@ -114,6 +123,7 @@ impl Resolver {
             let mut known = resolver.known();
             if let Ok(addresses) = &outcome {
                 known.good = Some((addresses.clone(), Instant::now()));
+                known.failing = false;
             }
             known.under_way = None;
             sender.send_replace(Some(outcome));

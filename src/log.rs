@@ -42,7 +42,7 @@ impl Log {
         let lost = Arc::clone(&log.lost);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write(&messages, &lost, io::stderr()))?;
+            .spawn(move || write(&messages, &lost, settings.format, io::stderr()))?;
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(LevelFilter::from_level(settings.level))
@@ -81,7 +81,12 @@ impl Write for Line {
 }
 
 /// Errors of the output have nowhere to be told.
-fn write(messages: &Receiver<Message>, lost: &AtomicU64, mut output: impl Write) {
+fn write(
+    messages: &Receiver<Message>,
+    lost: &AtomicU64,
+    format: LogFormat,
+    mut output: impl Write,
+) {
     for message in messages {
         match message {
             Message::Line(line) => {
@@ -93,7 +98,11 @@ fn write(messages: &Receiver<Message>, lost: &AtomicU64, mut output: impl Write)
         }
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let _ = writeln!(output, "{lost} log lines were lost: standard error was too slow");
+            let said = format!("{lost} log lines were lost: standard error was too slow");
+            let _ = match format {
+                LogFormat::Text => writeln!(output, "{said}"),
+                LogFormat::Json => writeln!(output, r#"{{"level":"WARN","message":"{said}"}}"#),
+            };
         }
     }
 }
@@ -113,10 +122,12 @@ mod tests {
         let Log { queue, lost } = log;
         drop(queue);
         let mut output = Vec::new();
-        write(&messages, &lost, &mut output);
+        write(&messages, &lost, LogFormat::Json, &mut output);
         assert_eq!(
             String::from_utf8(output).unwrap(),
-            "line\n3 log lines were lost: standard error was too slow\nline\n"
+            "line\n\
+             {\"level\":\"WARN\",\"message\":\"3 log lines were lost: standard error was too slow\"}\n\
+             line\n"
         );
     }
 
@@ -128,7 +139,7 @@ mod tests {
         queue.send(Message::Flush(done)).unwrap();
         drop(queue);
         let mut output = Vec::new();
-        write(&messages, &AtomicU64::new(0), &mut output);
+        write(&messages, &AtomicU64::new(0), LogFormat::Text, &mut output);
         wait.try_recv().unwrap();
         assert_eq!(output, b"line\n");
     }

@@ -32,7 +32,7 @@ fn start(config: Config) -> io::Result<i32> {
     let code = runtime.block_on(async {
         match config.action {
             Action::Serve { listen } => serve(&listen, config.node).await,
-            Action::Check => check(&config.node).await,
+            Action::Check => Ok(check(&config.node).await),
         }
     });
     log.flush();
@@ -69,11 +69,12 @@ async fn serve(listen: &[Listen], node: Node) -> io::Result<i32> {
     Ok(0)
 }
 
-async fn check(node: &Node) -> io::Result<i32> {
+async fn check(node: &Node) -> i32 {
     let verdict = run::check(node).await;
-    writeln!(io::stdout(), "{verdict}")?;
-    Ok(match verdict {
+    // The exit code says it too, where standard output takes nothing.
+    let _ = writeln!(io::stdout(), "{verdict}");
+    match verdict {
         Verdict::Serve => 0,
         Verdict::Refuse(_) => REFUSE,
-    })
+    }
 }

@@ -119,7 +119,7 @@ impl Dialogue {
     pub fn begin(node: &dyn Connect, credentials: &Arc<Credentials>, deadlines: Deadlines) -> Self {
         let now = Instant::now();
         Self {
-            way: Way::Opening(node.connect(deadlines.step)),
+            way: Way::Opening(node.connect(deadlines.step.min(deadlines.whole))),
             session: Session::new(Arc::clone(credentials), &galera::STATEMENTS)
                 .expect("the statements fit their packets"),
             input: BytesMut::with_capacity(READ),
@@ -149,14 +149,18 @@ impl Dialogue {
                 false => None,
             };
             match advanced {
+                Some(Some(Err(failure))) if failure.is_stalled_connect() => {
+                    return Err(self.stalled());
+                }
                 Some(Some(result)) => return Ok(result),
                 Some(None) => {}
-                None => {
-                    let waited = self.step_began.elapsed();
-                    return Err(Stalled { step: self.step, waited });
-                }
+                None => return Err(self.stalled()),
             }
         }
+    }
+
+    fn stalled(&self) -> Stalled {
+        Stalled { step: self.step, waited: self.step_began.elapsed() }
     }
 
     /// Runs on to the end without a deadline.

@@ -209,6 +209,11 @@ async fn wrong_usage_exits_2_and_names_the_flag_and_the_fix() {
     std::fs::write(&empty, "\n").unwrap();
     let big = directory.path().join("big");
     std::fs::write(&big, "x".repeat(4097)).unwrap();
+    let two_lines = directory.path().join("two-lines");
+    std::fs::write(&two_lines, "user\npassword\n").unwrap();
+    let fifo = directory.path().join("fifo");
+    let made = tokio::process::Command::new("mkfifo").arg(&fifo).status().await;
+    assert!(made.unwrap().success());
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let long = "x".repeat(321);
@@ -239,7 +244,9 @@ async fn wrong_usage_exits_2_and_names_the_flag_and_the_fix() {
         (directory.path().join("missing"), "cannot be read"),
         (directory.path().to_owned(), "cannot be read"),
         (empty, "is empty"),
-        (big, "more than 4096 bytes"),
+        (big, "one line of at most 4096 bytes"),
+        (two_lines, "one line of at most 4096 bytes"),
+        (fifo, "cannot be read: timed out"),
     ] {
         let mut command = command(&["check", "--password-file", path.to_str().unwrap()]);
         command.env_remove("GALERA_PROBE_PASSWORD");

@@ -202,7 +202,6 @@ async fn handshakes_that_cannot_be_finished_back_off_from_5_s_doubling_to_20_min
         (instead_of_greeting(b"SSH-2.0-OpenSSH\r\n".to_vec()), "protocol-error"),
         (instead_of_greeting(wire::packet(0, b"\x09old")), "unsupported-server"),
         (instead_of_greeting(wire::err(0, 1129, "blocked")), "host-blocked"),
-        (instead_of_greeting(Vec::new()), "disconnected"),
         (instead_of_login(wire::err(2, 1045, "denied")), "access-denied"),
         (instead_of_login(wire::switch(2, "client_ed25519", &[7; 32])), "unsupported-plugin"),
     ] {
@@ -222,6 +221,18 @@ async fn handshakes_that_cannot_be_finished_back_off_from_5_s_doubling_to_20_min
         }
         assert_eq!(gaps, [5, 10, 20, 40, 80, 160, 320, 640, 1200, 1200], "{word}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_before_it_says_a_word_is_tried_again_every_5_seconds() {
+    let closes = Script { instead_of_greeting: Some(Vec::new()), ..Script::synced() };
+    let node = Node::new(closes);
+    let asking = start(node.clone(), TIMING);
+    for _ in 0..600 {
+        assert_eq!(ask(&asking).await, ("disconnected", AT_ONCE));
+        sleep(SECOND).await;
+    }
+    assert_eq!(connections(&node), 120);
 }
 
 #[tokio::test(start_paused = true)]

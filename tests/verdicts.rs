@@ -147,6 +147,7 @@ async fn a_connection_that_fails_is_a_reason_of_its_own() {
     for (kind, reason) in [
         (io::ErrorKind::ConnectionRefused, "connection-refused"),
         (io::ErrorKind::ConnectionReset, "disconnected"),
+        // The kernel's own clock, and a Unix socket whose queue is full.
         (io::ErrorKind::TimedOut, "stalled-connect"),
         (io::ErrorKind::WouldBlock, "stalled-connect"),
         (io::ErrorKind::HostUnreachable, "unreachable"),

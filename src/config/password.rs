@@ -1,13 +1,19 @@
 use std::env;
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use super::invalid;
 use crate::mysql::Password;
 
 /// The longest password; a file that holds more is not a password file.
 const MAX_PASSWORD: u64 = 4096;
+
+/// How long a file may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const VARIABLE: &str = "GALERA_PROBE_PASSWORD";
 
@@ -26,11 +32,9 @@ pub(super) fn read(file: Option<&Path>) -> Result<Password, clap::Error> {
 }
 
 fn read_file(path: &Path) -> Result<Password, clap::Error> {
-    let flag = format!("--password-file '{}'", path.display());
-    let mut password = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_PASSWORD + 1).read_to_end(&mut password))
-        .map_err(|error| invalid(format_args!("{flag} cannot be read: {error}")))?;
+    let wrong = |what: &str| invalid(format_args!("--password-file '{}' {what}", path.display()));
+    let mut password =
+        read_bytes(path.to_owned()).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
     // The line end that editors and `echo` leave.
     if password.last() == Some(&b'\n') {
         password.pop();
@@ -38,14 +42,27 @@ fn read_file(path: &Path) -> Result<Password, clap::Error> {
             password.pop();
         }
     }
-    match password.len() {
-        0 => Err(invalid(format_args!(
-            "{flag} is empty: put the password in it, or leave the flag out for an account \
-             without a password"
-        ))),
-        length if length as u64 > MAX_PASSWORD => {
-            Err(invalid(format_args!("{flag} holds more than {MAX_PASSWORD} bytes")))
-        }
-        _ => Ok(Password::new(password)),
+    if password.is_empty() {
+        return Err(wrong(
+            "is empty: put the password in it, or leave the flag out for an account without one",
+        ));
     }
+    if password.len() as u64 > MAX_PASSWORD || password.iter().any(|byte| b"\0\n".contains(byte)) {
+        return Err(wrong("is no password file: it must hold one line of at most 4096 bytes"));
+    }
+    Ok(Password::new(password))
+}
+
+/// By a thread that is given up when the file does not answer: a dead mount, or a
+/// pipe that nobody writes to.
+fn read_bytes(path: PathBuf) -> io::Result<Vec<u8>> {
+    let (sender, receiver) = channel();
+    thread::Builder::new().spawn(move || {
+        let mut bytes = Vec::new();
+        let read = File::open(path)
+            .and_then(|file| file.take(MAX_PASSWORD + 2).read_to_end(&mut bytes))
+            .map(|_| bytes);
+        let _ = sender.send(read);
+    })?;
+    receiver.recv_timeout(PATIENCE).unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }

@@ -42,6 +42,28 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether nothing was heard of the node, nor of the kernel that it runs on.
+    pub fn is_silence(&self) -> bool {
+        let (Failure::Connect(error) | Failure::Broken { error, .. }) = self else { return false };
+        matches!(
+            error.kind(),
+            io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        )
+    }
+
+    /// Whether a connection did not come about in time, by somebody else's clock
+    /// than the deadline's: the kernel's own, or that of one address among
+    /// several. A Unix socket whose backlog is full says so at once, and means
+    /// that nobody accepts.
+    pub(super) fn is_stalled_connect(&self) -> bool {
+        let Failure::Connect(error) = self else { return false };
+        matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,9 +84,6 @@ fn connect_reason(error: &io::Error) -> Reason {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
         io::ErrorKind::ConnectionReset => Reason::Disconnected,
-        // The kernel's own limit; and a Unix socket whose backlog is full,
-        // which means that nobody accepts.
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Reason::StalledConnect,
         _ => Reason::Unreachable,
     }
 }

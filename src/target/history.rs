@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Timing;
+use crate::mysql::Error;
 use crate::probe::{Failure, Stalled, Step};
 use crate::verdict::{Health, Reason, Time, Verdict};
 
@@ -28,8 +29,10 @@ pub(super) struct History {
     /// The last verdict, and when it was reached.
     last: Option<(Verdict, Instant)>,
     /// Dialogues since the last completed login that were closed while they
-    /// stalled, or whose handshake could not be finished.
+    /// stalled.
     abandoned: u32,
+    /// Dialogues since then whose handshake could not be finished.
+    unfinished: u32,
     /// No dialogue begins before this.
     not_before: Option<Instant>,
     /// The node is stalled: it has said nothing since.
@@ -63,6 +66,7 @@ impl History {
             timing,
             last: None,
             abandoned: 0,
+            unfinished: 0,
             not_before: None,
             stall: None,
             settling: None,
@@ -119,9 +123,19 @@ impl History {
         self.not_before = None;
         if step == Step::Query {
             self.abandoned = 0;
-        } else if outcome.is_err_and(|failure| backs_off(failure, step)) {
-            self.not_before = Some(now + pause(self.abandoned));
-            self.abandoned();
+            self.unfinished = 0;
+        } else if let Err(failure) = outcome {
+            self.not_before = self.pause(failure, step).map(|pause| now + pause);
+        }
+        if let Err(failure) = outcome
+            && let Some(stall) = &mut self.stall
+            && failure.is_silence()
+        {
+            // Neither the node nor its kernel has said a word: it stalls on.
+            stall.last.step = Step::Connect;
+            let verdict = Verdict::Refuse(failure.reason());
+            self.last = Some((verdict, now));
+            return self.health(verdict, now);
         }
         let stall = self.stall.take();
         if let Some(stall) = &stall {
@@ -132,15 +146,20 @@ impl History {
             Ok(refused) => refused,
             Err(failure) => Verdict::Refuse(failure.reason()),
         };
-        self.fit = (verdict == Verdict::Serve).then_some(now);
+        self.fit = match verdict {
+            // What it says of a time before it woke renews nothing.
+            Verdict::Serve if stall.is_some() => self.fit,
+            Verdict::Serve => Some(now),
+            Verdict::Refuse(_) => None,
+        };
         if let (Verdict::Refuse(reason), Some(settling)) = (verdict, &mut self.settling)
             && reason != Reason::Settling
         {
             settling.fit_since = None;
         }
-        // The dialogue that settles is the next one: it need not wait.
-        let woke_fit = stall.is_some() && verdict == Verdict::Refuse(Reason::Settling);
-        self.last = (!woke_fit).then_some((verdict, now));
+        // For the same reason the next asker need not wait to ask.
+        let is_old = stall.is_some() && matches!(outcome, Ok(Verdict::Serve));
+        self.last = (!is_old).then_some((verdict, now));
         self.health(verdict, now)
     }
 
@@ -172,7 +191,11 @@ impl History {
 
     fn health(&self, verdict: Verdict, now: Instant) -> Health {
         match (verdict, &self.stall, &self.settling) {
-            (Verdict::Refuse(_), Some(_), _) if self.has_grace(now) => Verdict::Serve.into(),
+            (Verdict::Refuse(reason), Some(stall), _)
+                if reason == stall.last.reason() && self.has_grace(now) =>
+            {
+                Verdict::Serve.into()
+            }
             (Verdict::Refuse(_), Some(stall), _) => {
                 Health { verdict, time: Some(Time::For(now.duration_since(stall.since))) }
             }
@@ -181,6 +204,21 @@ impl History {
                 Health { verdict, time: Some(Time::Left(settling.needed.saturating_sub(fit))) }
             }
             _ => verdict.into(),
+        }
+    }
+
+    /// How long to wait after a failure before the node is asked again: where
+    /// asking at once would count against the prober's address, or could not
+    /// succeed.
+    fn pause(&mut self, failure: &Failure, step: Step) -> Option<Duration> {
+        match backs_off(failure, step) {
+            Back::No => None,
+            Back::Constant => Some(FIRST_PAUSE),
+            Back::Doubling => {
+                let pause = pause(self.unfinished);
+                self.unfinished = self.unfinished.saturating_add(1);
+                Some(pause)
+            }
         }
     }
 
@@ -209,16 +247,28 @@ fn settling_time(stalled: Duration, most: Duration) -> Duration {
     stalled.saturating_mul(2).min(most)
 }
 
-/// Whether asking again at once would count against the prober's address, or
-/// could not succeed.
-fn backs_off(failure: &Failure, step: Step) -> bool {
-    match failure {
-        Failure::Connect(_) => false,
-        Failure::Broken { .. } => step != Step::Query,
-        Failure::Session(crate::mysql::Error::Refused(_)) | Failure::Statement(_) => {
-            matches!(failure.reason(), Reason::HostBlocked | Reason::AccessDenied)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Back {
+    /// The handshake was finished, or never begun.
+    No,
+    /// The server closed the connection before it said a word: it starts or
+    /// stops, and will be back soon.
+    Constant,
+    /// The handshake could not be finished, or will not succeed.
+    Doubling,
+}
+
+fn backs_off(failure: &Failure, step: Step) -> Back {
+    match (failure, step) {
+        (Failure::Connect(_), _) | (_, Step::Query) => Back::No,
+        (Failure::Broken { .. }, Step::Greeting) => Back::Constant,
+        (Failure::Session(Error::Refused(_)) | Failure::Statement(_), _) => {
+            match failure.reason() {
+                Reason::HostBlocked | Reason::AccessDenied => Back::Doubling,
+                _ => Back::No,
+            }
         }
-        Failure::Session(_) | Failure::Answer => step != Step::Query,
+        (Failure::Broken { .. } | Failure::Session(_) | Failure::Answer, _) => Back::Doubling,
     }
 }
 
@@ -259,22 +309,26 @@ mod tests {
 
     #[test]
     fn only_what_a_server_counts_or_what_cannot_succeed_backs_off() {
-        use crate::mysql::{Error, ServerError};
+        use crate::mysql::ServerError;
         let refused =
             |code| Failure::Session(Error::Refused(ServerError { code, text: String::new() }));
         let broken = |step| Failure::Broken { step, error: io::ErrorKind::UnexpectedEof.into() };
         for (failure, step, expected) in [
-            (refused(1045), Step::Login, true),
-            (refused(1129), Step::Greeting, true),
-            (refused(1040), Step::Greeting, false),
-            (refused(1130), Step::Greeting, false),
-            (broken(Step::Greeting), Step::Greeting, true),
-            (broken(Step::Login), Step::Login, true),
-            (broken(Step::Query), Step::Query, false),
-            (Failure::Session(Error::Malformed { field: "x" }), Step::Greeting, true),
-            (Failure::Session(Error::UnknownPlugin { plugin: "x".into() }), Step::Login, true),
-            (Failure::Session(Error::Malformed { field: "x" }), Step::Query, false),
-            (Failure::Connect(io::ErrorKind::ConnectionRefused.into()), Step::Connect, false),
+            (refused(1045), Step::Login, Back::Doubling),
+            (refused(1129), Step::Greeting, Back::Doubling),
+            (refused(1040), Step::Greeting, Back::No),
+            (refused(1130), Step::Greeting, Back::No),
+            (broken(Step::Greeting), Step::Greeting, Back::Constant),
+            (broken(Step::Login), Step::Login, Back::Doubling),
+            (broken(Step::Query), Step::Query, Back::No),
+            (Failure::Session(Error::Malformed { field: "x" }), Step::Greeting, Back::Doubling),
+            (
+                Failure::Session(Error::UnknownPlugin { plugin: "x".into() }),
+                Step::Login,
+                Back::Doubling,
+            ),
+            (Failure::Session(Error::Malformed { field: "x" }), Step::Query, Back::No),
+            (Failure::Connect(io::ErrorKind::ConnectionRefused.into()), Step::Connect, Back::No),
         ] {
             assert_eq!(backs_off(&failure, step), expected, "{failure} in {step}");
         }
@@ -351,9 +405,58 @@ mod tests {
         let now = Instant::now();
         let mut history = history(Duration::ZERO);
         history.stalled(stalled(Step::Greeting, SECOND), now);
-        let gone = Failure::Broken { step: Step::Greeting, error: io::ErrorKind::TimedOut.into() };
+        let gone =
+            Failure::Broken { step: Step::Greeting, error: io::ErrorKind::BrokenPipe.into() };
         let health = history.ended(Err(&gone), Step::Greeting, now, now + SECOND);
         assert_eq!(health, Verdict::Refuse(Reason::Disconnected).into());
         assert_eq!(history.silence(now + SECOND), None);
+    }
+
+    #[test]
+    fn a_stall_goes_on_while_not_even_the_nodes_kernel_answers() {
+        let now = Instant::now();
+        let mut history = history(3600 * SECOND);
+        history.ended(FIT, Step::Query, now, now);
+        history.stalled(stalled(Step::Greeting, SECOND), now + SECOND);
+        let dead = Failure::Broken { step: Step::Greeting, error: io::ErrorKind::TimedOut.into() };
+        let away = Failure::Connect(io::ErrorKind::HostUnreachable.into());
+        for (failure, step) in [(dead, Step::Greeting), (away, Step::Connect)] {
+            let health = history.ended(Err(&failure), step, now, now + 4 * SECOND);
+            // Told with its time, and grace does not soften it.
+            assert_eq!(health.verdict, Verdict::Refuse(failure.reason()));
+            assert_eq!(health.time, Some(Time::For(4 * SECOND)));
+            assert_eq!(history.silence(now + 4 * SECOND), None);
+        }
+        history.timing.grace = Duration::ZERO;
+        let health = history.ended(FIT, Step::Query, now, now + 4 * SECOND);
+        assert_eq!(health.time, Some(Time::Left(8 * SECOND)));
+    }
+
+    #[test]
+    fn facts_of_a_dialogue_that_stalled_are_given_to_nobody_later() {
+        let now = Instant::now();
+        let timing = Timing { max_age: 3600 * SECOND, settle: Duration::ZERO, grace: 5 * SECOND };
+        let mut history = History::new(timing);
+        history.ended(FIT, Step::Query, now, now);
+        history.stalled(stalled(Step::Query, SECOND), now + SECOND);
+        let health = history.ended(FIT, Step::Query, now, now + 3 * SECOND);
+        assert_eq!(health.verdict, Verdict::Serve);
+        assert_eq!(history.answer(now + 3 * SECOND), None);
+        // Nor do they prolong its grace.
+        assert!(history.has_grace(now + 4 * SECOND) && !history.has_grace(now + 5 * SECOND));
+    }
+
+    #[test]
+    fn a_restart_after_a_long_stall_is_noticed_within_seconds() {
+        let now = Instant::now();
+        let mut history = history(Duration::ZERO);
+        for _ in 0..6 {
+            history.stalled(stalled(Step::Greeting, SECOND), now);
+            history.abandoned();
+        }
+        let closed =
+            Failure::Broken { step: Step::Login, error: io::ErrorKind::UnexpectedEof.into() };
+        history.ended(Err(&closed), Step::Login, now, now);
+        assert_eq!(history.not_before, Some(now + FIRST_PAUSE));
     }
 }
