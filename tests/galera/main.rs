@@ -4,6 +4,7 @@
 //!     cargo test --test galera -- --ignored --test-threads=1 nodes_3
 //!     tests/galera/cluster stop
 
+mod balancers;
 mod cluster;
 mod nodes_1;
 mod nodes_3;

@@ -1,0 +1,198 @@
+//! A real HAProxy before three real nodes, each with its probe; and what the
+//! kernel says of the probe's manners.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::{NODE, PROBER, cluster, healthy, serve, sql};
+use crate::program::Serve;
+
+/// HAProxy's check in its default form, and in that of HTTP/1.1.
+const CHECKS: [&str; 2] = [
+    "option httpchk",
+    "option httpchk\n  http-check send meth GET uri / ver HTTP/1.1 hdr Host db.example",
+];
+
+struct Haproxy {
+    mysql: SocketAddr,
+    stats: PathBuf,
+    directory: tempfile::TempDir,
+    _process: Child,
+}
+
+impl Haproxy {
+    async fn start(check: &str, probes: &[SocketAddr]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let stats = directory.path().join("stats");
+        // A port that was free a moment ago; nothing else here takes one meanwhile.
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mysql = free.local_addr().unwrap();
+        drop(free);
+        let servers: String = (1..=probes.len())
+            .zip(probes)
+            .map(|(node, probe)| {
+                let address = cluster(["address", &node.to_string()]);
+                let (ip, port) = (probe.ip(), probe.port());
+                format!("  server n{node} {address} check addr {ip} port {port}\n")
+            })
+            .collect();
+        let config = format!(
+            "global\n  stats socket {}\n\
+             defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 30s\n  timeout server 30s\n\
+             listen db\n  bind {mysql}\n  balance roundrobin\n  {check}\n\
+             \x20 default-server inter 500ms fall 1 rise 1 on-marked-down shutdown-sessions\n{servers}",
+            stats.display()
+        );
+        let path = directory.path().join("haproxy.cfg");
+        std::fs::write(&path, config).unwrap();
+        let mut command = Command::new("/usr/sbin/haproxy");
+        command.arg("-f").arg(&path).stdin(Stdio::null()).kill_on_drop(true);
+        let process = command.spawn().unwrap();
+        while UnixStream::connect(&stats).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        Self { mysql, stats, directory, _process: process }
+    }
+
+    /// The servers that HAProxy itself calls up.
+    async fn up(&self) -> Vec<String> {
+        let mut stats = UnixStream::connect(&self.stats).await.unwrap();
+        stats.write_all(b"show stat\n").await.unwrap();
+        let mut csv = String::new();
+        stats.read_to_string(&mut csv).await.unwrap();
+        let mut lines = csv.trim_start_matches("# ").lines();
+        let status = lines.next().unwrap().split(',').position(|name| name == "status").unwrap();
+        let rows = lines.map(|line| line.split(',').collect::<Vec<_>>());
+        rows.filter(|row| row.len() > status && row[1].starts_with('n') && row[status] == "UP")
+            .map(|row| row[1].to_owned())
+            .collect()
+    }
+
+    async fn until_up(&self, servers: &[&str]) {
+        let began = Instant::now();
+        loop {
+            let up = self.up().await;
+            if up == servers {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{up:?}, not {servers:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A client's write on a connection of its own; where it arrived.
+    async fn write(&self) -> Result<String, String> {
+        let password = self.directory.path().join("client.cnf");
+        std::fs::write(&password, "[client]\nuser=app\npassword=secret\n").unwrap();
+        let output = Command::new("mariadb")
+            .arg(format!("--defaults-file={}", password.display()))
+            .args(["-h127.0.0.1", &format!("-P{}", self.mysql.port()), "-BN"])
+            .args(["--connect-timeout=2", "-e"])
+            .arg("INSERT INTO app.log () VALUES (); SELECT @@wsrep_node_name")
+            .output()
+            .await
+            .unwrap();
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// The client's queries go on: thirty of them, on every server that is up.
+    async fn assert_writes(&self, servers: usize) {
+        let mut arrived = std::collections::BTreeSet::new();
+        for _ in 0..30 {
+            arrived.insert(self.write().await.unwrap());
+        }
+        assert_eq!(arrived.len(), servers, "{arrived:?}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn haproxy_takes_nodes_out_and_in_and_its_clients_queries_go_on() {
+    drop(healthy().await);
+    sql("1", "CREATE DATABASE IF NOT EXISTS app");
+    sql("1", "CREATE OR REPLACE TABLE app.log (id INT AUTO_INCREMENT PRIMARY KEY)");
+    sql("1", "CREATE OR REPLACE USER app@'10.77.0.254' IDENTIFIED BY 'secret'");
+    sql("1", "GRANT INSERT ON app.log TO app@'10.77.0.254'");
+    for check in CHECKS {
+        let mut probes: Vec<Serve> = Vec::new();
+        for node in ["1", "2", "3"] {
+            probes.push(serve(node, &[]).await);
+        }
+        let addresses: Vec<_> = probes.iter().map(|probe| probe.http).collect();
+        let haproxy = Haproxy::start(check, &addresses).await;
+        haproxy.until_up(&["n1", "n2", "n3"]).await;
+        haproxy.assert_writes(3).await;
+        for (fault, mend) in [
+            (&["partition", NODE][..], &["heal", NODE][..]),
+            (&["desync", NODE, "on"], &["desync", NODE, "off"]),
+            (&["freeze", NODE], &["thaw", NODE]),
+        ] {
+            cluster(fault);
+            haproxy.until_up(&["n1", "n2"]).await;
+            haproxy.assert_writes(2).await;
+            cluster(mend);
+            haproxy.until_up(&["n1", "n2", "n3"]).await;
+            haproxy.assert_writes(3).await;
+        }
+    }
+}
+
+/// Resets that the prober's kernel has sent.
+fn resets() -> u64 {
+    let snmp = cluster(["exec", PROBER.0, "cat", "/proc/net/snmp"]);
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let names = lines.next().unwrap().split(' ');
+    let mut counters = names.zip(lines.next().unwrap().split(' '));
+    counters.find(|(name, _)| *name == "OutRsts").unwrap().1.parse().unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+#[expect(clippy::print_stdout, reason = "the count is to be seen")]
+async fn ten_thousand_exchanges_of_every_kind_see_no_reset() {
+    drop(healthy().await);
+    let probe = serve(NODE, &[]).await;
+    let before = resets();
+    let body = "x".repeat(2000);
+    let requests = [
+        "GET / HTTP/1.0\r\n\r\n".to_owned(),
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3),
+        format!("GET / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
+        format!("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n{body}\r\n0\r\n\r\n"),
+        format!("nonsense {body}\r\n\r\n"),
+        "HEAD / HTTP/1.1\r\n\r\n".to_owned(),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+        String::new(),
+    ];
+    for turn in 0..10_000 {
+        let request = requests[turn % requests.len()].as_bytes();
+        let mut stream = TcpStream::connect(probe.http).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        // Every third in two pieces, every fifth half-closed, every hundredth slow.
+        let split = if turn % 3 == 0 { request.len() / 2 } else { request.len() };
+        stream.write_all(&request[..split]).await.unwrap();
+        if turn % 100 == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+        stream.write_all(&request[split..]).await.unwrap();
+        if turn % 5 == 0 || request.is_empty() {
+            stream.shutdown().await.unwrap();
+        }
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+    }
+    println!("resets: {before} before, {} after", resets());
+    assert_eq!(resets(), before);
+    // That they are counted: a port that nobody listens on is answered with one.
+    TcpStream::connect((probe.http.ip(), 1)).await.unwrap_err();
+    assert_eq!(resets(), before + 1);
+}
