@@ -100,7 +100,8 @@ impl Connect for Connector {
     fn connect(&self, budget: Duration) -> Opening {
         match self.clone() {
             Self::Unix(path) => Box::pin(async move {
-                Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>)
+                let stream: Box<dyn Stream> = Box::new(UnixStream::connect(path).await?);
+                Ok(stream)
             }),
             Self::Tcp(resolver) => Box::pin(async move {
                 let deadline = Instant::now() + budget;
@@ -108,7 +109,8 @@ impl Connect for Connector {
                 let addresses = resolver.resolve(budget / 2).await?;
                 let stream = connect_in_turn(&addresses, deadline).await?;
                 prepare(&stream)?;
-                Ok(Box::new(stream) as Box<dyn Stream>)
+                let stream: Box<dyn Stream> = Box::new(stream);
+                Ok(stream)
             }),
         }
     }
@@ -118,8 +120,9 @@ impl Connect for Connector {
 /// the last is the caller's to end.
 async fn connect_in_turn(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let (last, others) = addresses.split_last().ok_or(io::ErrorKind::NotFound)?;
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     let mut stalled = None;
-    for (address, left) in others.iter().zip((2..=addresses.len() as u32).rev()) {
+    for (address, left) in others.iter().zip((2..=count).rev()) {
         let share = deadline.saturating_duration_since(Instant::now()) / left;
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),

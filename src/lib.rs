@@ -53,6 +53,20 @@
 //! ```
 
 #![warn(unreachable_pub)]
+// Nothing that a peer sends may make it panic. The rooms that read a peer's bytes
+// deny unchecked arithmetic as well.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 #[cfg(feature = "daemon")]
 pub mod config;

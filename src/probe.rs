@@ -113,9 +113,7 @@ enum Way {
 
 impl Dialogue {
     /// Begins a dialogue now: the deadlines count from here.
-    ///
-    /// # Panics
-    /// Never: the statements are constants that fit their packets.
+    #[expect(clippy::expect_used, reason = "the statements are constants, and fit their packets")]
     pub fn begin(node: &dyn Connect, credentials: &Arc<Credentials>, deadlines: Deadlines) -> Self {
         let now = Instant::now();
         Self {

@@ -193,3 +193,19 @@ async fn an_address_without_a_node_is_refused_at_once() {
     let address = Address::Unix("/nonexistent/mysqld.sock".into());
     assert_eq!(verdict_of(&Connector::new(&address), PASSWORD).await, "unreachable");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_bytes_of_real_nodes_come_to_their_verdicts() {
+    const VARIABLES: &[u8] = include_bytes!("captures/resultset-variables-eof.bin");
+    for (status, word) in [
+        (&include_bytes!("captures/resultset-status-eof.bin")[..], "serve"),
+        (include_bytes!("captures/resultset-status-desynced.bin"), "donor"),
+        (include_bytes!("captures/resultset-status-nonprimary.bin"), "non-primary"),
+        (include_bytes!("captures/resultset-status-inconsistent.bin"), "inconsistent"),
+        // wsrep_on is ON in the variables: a node that has Galera, and says nothing of it.
+        (include_bytes!("captures/resultset-status-nogalera.bin"), "incomplete-facts"),
+    ] {
+        let replies = [&wire::ok(2), &wire::ok(1), status, VARIABLES].concat();
+        assert_eq!(instead_of_login(replies).await, word);
+    }
+}

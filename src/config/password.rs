@@ -10,7 +10,7 @@ use super::invalid;
 use crate::mysql::Password;
 
 /// The longest password; a file that holds more is not a password file.
-const MAX_PASSWORD: u64 = 4096;
+const MAX_PASSWORD: u16 = 4096;
 
 /// How long a file may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ fn read_file(path: &Path) -> Result<Password, clap::Error> {
             "is empty: put the password in it, or leave the flag out for an account without one",
         ));
     }
-    if password.len() as u64 > MAX_PASSWORD || password.iter().any(|byte| b"\0\n".contains(byte)) {
+    if password.len() > MAX_PASSWORD.into() || password.iter().any(|byte| b"\0\n".contains(byte)) {
         return Err(wrong("is no password file: it must hold one line of at most 4096 bytes"));
     }
     Ok(Password::new(password))
@@ -60,7 +60,7 @@ fn read_bytes(path: PathBuf) -> io::Result<Vec<u8>> {
     thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         let read = File::open(path)
-            .and_then(|file| file.take(MAX_PASSWORD + 2).read_to_end(&mut bytes))
+            .and_then(|file| file.take(u64::from(MAX_PASSWORD) + 2).read_to_end(&mut bytes))
             .map(|_| bytes);
         let _ = sender.send(read);
     })?;

@@ -4,7 +4,7 @@ use super::answer::{Form, Problem};
 use super::body::Body;
 
 /// The longest request head. Balancers send under 300 bytes.
-pub const MAX_HEAD: usize = 8 * 1024;
+const MAX_HEAD: usize = 8 * 1024;
 
 /// The longest request target. A balancer's path is under 100 bytes.
 const MAX_TARGET: usize = 2 * 1024;

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::places::Place;
 use crate::http::{
-    Answer, Asked, Body, Drain, Drained, Foreign, Form, MAX_HEAD, Parsed, Problem, Request, parse,
+    Answer, Asked, Body, Drain, Drained, Foreign, Form, Parsed, Problem, Request, parse,
 };
 use crate::verdict::Health;
 
@@ -93,15 +93,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// `None` when the client closed without a byte.
     async fn head(&mut self) -> io::Result<Option<Parsed>> {
+        let mut bytes = [0; READ];
         loop {
-            let room = MAX_HEAD.saturating_sub(self.head.len()).min(READ);
-            let mut next = (&mut self.stream).take(room as u64);
-            if next.read_buf(&mut self.head).await? == 0 {
+            let read = self.stream.read(&mut bytes).await?;
+            if read == 0 {
                 return match self.head.is_empty() {
                     true => Ok(None),
                     false => Err(io::ErrorKind::UnexpectedEof.into()),
                 };
             }
+            self.head.extend_from_slice(bytes.get(..read).unwrap_or_default());
             self.place.idle();
             match parse(&self.head) {
                 Parsed::Incomplete => {}
