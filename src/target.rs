@@ -134,8 +134,7 @@ impl Target {
             State::Under { .. } | State::Held { .. } => self.history.silence(now),
         };
         match (known, &mut self.state) {
-            // One that has gone away costs nothing.
-            (Some(health), _) => drop(asker.send(health)),
+            (Some(health), _) => self.tell(health, vec![asker], &"nothing new of the node"),
             (None, State::Under { askers, .. }) => askers.push(asker),
             (None, State::Idle | State::Held { .. }) => self.begin(vec![asker]),
         }
@@ -190,7 +189,7 @@ impl Target {
         }
     }
 
-    /// What came of a dialogue, to its askers, and to the log when it is new.
+    /// Answers askers, and tells the log when the verdict is another.
     fn tell(&mut self, health: Health, askers: Vec<Asker>, cause: &dyn fmt::Display) {
         let verdict = health.verdict;
         if self.told.replace(verdict) != Some(verdict) {
@@ -200,6 +199,7 @@ impl Target {
             }
         }
         for asker in askers {
+            // One that has gone away costs nothing.
             let _ = asker.send(health);
         }
     }
