@@ -52,96 +52,99 @@ pub enum Drained {
 /// Reads a body and drops it.
 #[derive(Clone, Copy, Debug)]
 pub struct Drain {
-    state: State,
+    rest: Rest,
     /// Bytes that may still be read, whatever they are.
     left: u64,
 }
 
+/// What is still to come.
 #[derive(Clone, Copy, Debug)]
-enum State {
-    /// Bytes that are the body's, by its length.
+enum Rest {
     Length(u64),
-    /// The digits of a chunk's size.
+    Chunks(Chunk),
+}
+
+/// Where in a chunk the next byte stands.
+#[derive(Clone, Copy, Debug)]
+enum Chunk {
+    /// In the digits of its size.
     Size { size: u64, digits: bool },
-    /// The rest of that line.
+    /// In the rest of that line.
     Extension { size: u64 },
-    /// A chunk's bytes.
+    /// In its bytes, of which so many are left.
     Data(u64),
-    /// The line end behind them.
+    /// In the line end behind them.
     DataEnd,
 }
 
 impl Drain {
     /// Before the body's first byte.
     pub fn new(body: Body) -> Self {
-        let state = match body {
-            Body::None => State::Length(0),
-            Body::Length(length) => State::Length(length),
-            Body::Chunked => State::Size { size: 0, digits: false },
+        let rest = match body {
+            Body::None => Rest::Length(0),
+            Body::Length(length) => Rest::Length(length),
+            Body::Chunked => Rest::Chunks(Chunk::Size { size: 0, digits: false }),
         };
-        Self { state, left: MAX_BODY }
+        Self { rest, left: MAX_BODY }
     }
 
     /// Takes the next bytes, in pieces of any size; at first an empty piece, as
     /// there may be no body. What comes behind the body is not looked at.
     pub fn take(&mut self, bytes: &[u8]) -> Drained {
-        if let State::Length(length) = self.state {
-            return self.take_length(length, bytes);
+        match self.rest {
+            Rest::Length(length) if length > self.left => Drained::Bad(Problem::BodyTooLarge),
+            Rest::Length(length) => {
+                let taken = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                let length = length.saturating_sub(taken);
+                self.rest = Rest::Length(length);
+                if length == 0 { Drained::All } else { Drained::More }
+            }
+            Rest::Chunks(chunk) => self.take_chunks(chunk, bytes),
         }
+    }
+
+    fn take_chunks(&mut self, mut chunk: Chunk, bytes: &[u8]) -> Drained {
         for &byte in bytes {
             let Some(left) = self.left.checked_sub(1) else {
                 return Drained::Bad(Problem::BodyTooLarge);
             };
             self.left = left;
-            self.state = match self.state.next(byte) {
-                Ok(Some(state)) => state,
+            chunk = match chunk.next(byte) {
+                Ok(Some(chunk)) => chunk,
                 Ok(None) => return Drained::All,
                 Err(problem) => return Drained::Bad(problem),
             };
         }
+        self.rest = Rest::Chunks(chunk);
         Drained::More
-    }
-
-    fn take_length(&mut self, length: u64, bytes: &[u8]) -> Drained {
-        if length > self.left {
-            return Drained::Bad(Problem::BodyTooLarge);
-        }
-        let taken = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let length = length.saturating_sub(taken);
-        self.state = State::Length(length);
-        if length == 0 { Drained::All } else { Drained::More }
     }
 }
 
-impl State {
-    /// The state after a byte of a chunked body; `None` at its end. Trailers are
-    /// left to whoever closes the connection.
+impl Chunk {
+    /// Where the byte after this one stands; `None` after the last chunk's size.
+    /// Trailers are left to whoever closes the connection.
     fn next(self, byte: u8) -> Result<Option<Self>, Problem> {
-        let state = match (self, byte) {
-            (State::Length(_), _) => return Ok(None),
-            (State::Size { size, digits: true }, b'\n') | (State::Extension { size }, b'\n') => {
-                match size {
-                    0 => return Ok(None),
-                    size => State::Data(size),
-                }
-            }
-            (State::Size { size, digits: true }, b'\r' | b';' | b' ' | b'\t')
-            | (State::Extension { size }, _) => State::Extension { size },
-            (State::Size { size, .. }, digit) => {
+        Ok(Some(match (self, byte) {
+            (Chunk::Size { size, digits: true } | Chunk::Extension { size }, b'\n') => match size {
+                0 => return Ok(None),
+                size => Chunk::Data(size),
+            },
+            (Chunk::Size { size, digits: true }, b'\r' | b';' | b' ' | b'\t')
+            | (Chunk::Extension { size }, _) => Chunk::Extension { size },
+            (Chunk::Size { size, .. }, digit) => {
                 let digit = char::from(digit).to_digit(16).ok_or(Problem::BadRequest)?;
                 let size = size.saturating_mul(16).saturating_add(digit.into());
                 if size > MAX_BODY {
                     return Err(Problem::BodyTooLarge);
                 }
-                State::Size { size, digits: true }
+                Chunk::Size { size, digits: true }
             }
-            (State::Data(0 | 1), _) => State::DataEnd,
-            (State::Data(left), _) => State::Data(left.saturating_sub(1)),
-            (State::DataEnd, b'\r') => State::DataEnd,
-            (State::DataEnd, b'\n') => State::Size { size: 0, digits: false },
-            (State::DataEnd, _) => return Err(Problem::BadRequest),
-        };
-        Ok(Some(state))
+            (Chunk::Data(0 | 1), _) => Chunk::DataEnd,
+            (Chunk::Data(left), _) => Chunk::Data(left.saturating_sub(1)),
+            (Chunk::DataEnd, b'\r') => Chunk::DataEnd,
+            (Chunk::DataEnd, b'\n') => Chunk::Size { size: 0, digits: false },
+            (Chunk::DataEnd, _) => return Err(Problem::BadRequest),
+        }))
     }
 }
 
