@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
 use crate::connect::Address;
@@ -150,7 +150,8 @@ struct NodeArgs {
         env = "GALERA_PROBE_USER",
         hide_env_values = true,
         value_name = "NAME",
-        default_value = "galera_probe"
+        default_value = "galera_probe",
+        value_parser = NonEmptyStringValueParser::new()
     )]
     user: String,
     /// File that holds the password; GALERA_PROBE_PASSWORD is the other way.
@@ -188,7 +189,7 @@ struct NodeArgs {
 
 #[derive(Args)]
 struct TimingArgs {
-    /// Age up to which a verdict is given again without asking; 0s: none.
+    /// Age up to which a verdict is given again without asking.
     #[arg(
         long,
         env = "GALERA_PROBE_MAX_AGE",
@@ -231,7 +232,7 @@ struct LogArgs {
         default_value = "text"
     )]
     log_format: LogFormat,
-    /// Least level that is logged: error, warn, info, debug or trace.
+    /// What is logged at the least: error, warn, info, debug or trace.
     #[arg(
         long,
         env = "GALERA_PROBE_LOG_LEVEL",
@@ -267,11 +268,13 @@ impl TimingArgs {
 }
 
 fn invalid(message: impl Display) -> clap::Error {
-    Cli::command().error(ErrorKind::ValueValidation, message)
+    clap::Error::raw(ErrorKind::ValueValidation, format_args!("{message}\n"))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

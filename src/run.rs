@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use crate::config::Node;
 use crate::connect::Connector;
@@ -22,6 +22,7 @@ const STOP_TIME: Duration = Duration::from_millis(40);
 /// waits for nobody outside: whoever waits for the node is told `stopping`.
 /// Dropped, it closes the listeners and the dialogue with the node.
 pub async fn serve(listeners: Vec<Listener>, node: Node, stop: impl Future<Output = ()>) {
+    info!(target = %node.address, version = env!("CARGO_PKG_VERSION"), "ready to ask");
     let (target, asking) = Target::new(Connector::new(&node.address), node.settings);
     let server = Server::new(listeners, move || {
         let asking = asking.clone();
@@ -46,14 +47,18 @@ pub async fn serve(listeners: Vec<Listener>, node: Node, stop: impl Future<Outpu
 
 /// Asks the node once, within its deadlines.
 pub async fn check(node: &Node) -> Verdict {
-    let settings = &node.settings;
-    let node = Connector::new(&node.address);
-    let mut dialogue = Dialogue::begin(&node, &settings.credentials, settings.deadlines);
+    let Node { address, settings } = node;
+    let mut dialogue =
+        Dialogue::begin(&Connector::new(address), &settings.credentials, settings.deadlines);
     let outcome = dialogue.run().await;
     debug!(?outcome, step = %dialogue.step(), took = ?dialogue.began().elapsed(), "dialogue ended");
-    match outcome {
-        Ok(Ok(facts)) => galera::judge(&facts, settings.policy),
-        Ok(Err(failure)) => Verdict::Refuse(failure.reason()),
-        Err(stalled) => Verdict::Refuse(stalled.reason()),
+    let (verdict, cause) = match outcome {
+        Ok(Ok(facts)) => (galera::judge(&facts, settings.policy), facts.to_string()),
+        Ok(Err(failure)) => (Verdict::Refuse(failure.reason()), failure.to_string()),
+        Err(stalled) => (Verdict::Refuse(stalled.reason()), stalled.to_string()),
+    };
+    if let Verdict::Refuse(reason) = verdict {
+        warn!(target = %address, %cause, "refuse, {reason}");
     }
+    verdict
 }

@@ -4,9 +4,11 @@ mod exchange;
 mod places;
 
 use std::fmt;
+use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -60,11 +62,12 @@ pub enum Listener {
     /// For TCP.
     Tcp(TcpListener),
     /// For a Unix socket, whose file goes with it.
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
 }
 
 impl Listener {
-    /// Opens it.
+    /// Opens it. A socket that a killed program left behind is taken away first,
+    /// and nothing else that may be at its path.
     ///
     /// # Errors
     /// What the operating system says.
@@ -72,8 +75,11 @@ impl Listener {
         match listen {
             Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
             Listen::Unix(path) => {
-                forget_dead_socket(path).await;
-                Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
+                if is_dead_socket(path).await {
+                    fs::remove_file(path)?;
+                }
+                let listener = UnixListener::bind(path)?;
+                Ok(Self::Unix(listener, SocketFile::of(path)?))
             }
         }
     }
@@ -85,7 +91,7 @@ impl Listener {
     pub fn address(&self) -> io::Result<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
-            Self::Unix(_, path) => Ok(Listen::Unix(path.clone())),
+            Self::Unix(_, file) => Ok(Listen::Unix(file.path.clone())),
         }
     }
 
@@ -101,22 +107,41 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+/// A socket's file, removed when this is dropped, unless another has taken its
+/// place meanwhile.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Its device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // Gone already is as well.
-            let _ = std::fs::remove_file(path);
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // Where it cannot be removed, the next start does it.
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// A socket that a program left behind when it was killed refuses connections,
-/// and would refuse us its path.
-async fn forget_dead_socket(path: &Path) {
-    let dead = UnixStream::connect(path).await;
-    if dead.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        let _ = std::fs::remove_file(path);
-    }
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// A socket that nobody listens on refuses connections; so does every other kind
+/// of file.
+async fn is_dead_socket(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let answer = UnixStream::connect(path).await;
+    is_socket && answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 enum Accepted {

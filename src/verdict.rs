@@ -121,7 +121,7 @@ reasons! {
     IncompleteFacts "incomplete-facts" "the server left out a variable that it must have"
 
     // What the server says to the probe.
-    AccessDenied "access-denied" "the server refused the user or the password"
+    AccessDenied "access-denied" "the server refused the user or the password (MariaDB says the same where the account requires TLS)"
     AccountLocked "account-locked" "the probe's account is locked"
     PasswordExpired "password-expired" "the password of the probe's account has expired"
     HostDenied "host-denied" "the server has no account for the probe's address"
@@ -139,7 +139,7 @@ reasons! {
     StalledQuery "stalled-query" "the server did not answer the statements within the deadline"
     Settling "settling" "the node woke from a stall, and must stay fit for a while before it is served again"
     ConnectionRefused "connection-refused" "nothing is listening at the node's address"
-    Unreachable "unreachable" "the node's address cannot be resolved or reached"
+    Unreachable "unreachable" "the node's address cannot be resolved or reached, or its socket does not exist"
     Disconnected "disconnected" "the server closed or reset the connection before it had answered"
     ProtocolError "protocol-error" "what is listening there does not keep to the MySQL protocol"
     UnsupportedServer "unsupported-server" "the server lacks a part of the protocol that the probe needs"

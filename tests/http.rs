@@ -199,8 +199,17 @@ async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
     ] {
         listeners.push(Listener::bind(&listen).await.unwrap());
     }
-    // One that somebody listens on is not taken away.
+    // One that somebody listens on is not taken away, nor any other kind of file.
     assert!(Listener::bind(&Listen::Unix(path.clone())).await.is_err());
+    let file = directory.path().join("precious");
+    std::fs::write(&file, "precious").unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for taken in [&file, &link, &directory.path().to_owned()] {
+        let error = Listener::bind(&Listen::Unix(taken.clone())).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().unwrap()).collect();
     let server = Server::new(listeners, || async { Verdict::Serve.into() });
     let server = tokio::spawn(async move { server.run().await });
@@ -223,6 +232,17 @@ async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
     server.abort();
     let _ = server.await;
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_socket_that_another_has_put_in_the_place_of_its_own_is_not_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("probe.sock");
+    let first = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    std::fs::rename(&path, directory.path().join("moved")).unwrap();
+    let _second = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    drop(first);
+    assert!(path.exists());
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ async fn the_table_of_flags_has_every_flag_of_the_help_with_its_variable_default
         let flag = format!("| `--{}` |", flag.replace(['<', '>'], ""));
         let row = README.lines().find(|line| line.starts_with(&flag));
         let row = row.unwrap_or_else(|| panic!("{flag} is not in the README"));
+        let text = rest.lines().next().unwrap().trim();
+        assert!(row.contains(&format!("| {text}. ")), "{flag} says: {text}");
         for line in rest.lines().map(str::trim) {
             if let Some(variable) = line.strip_prefix("[env: ") {
                 assert!(row.contains(&format!("`{}`", variable.trim_end_matches(']'))), "{flag}");

@@ -16,6 +16,7 @@ const MAX_PASSWORD: u16 = 4096;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const VARIABLE: &str = "GALERA_PROBE_PASSWORD";
+const FILE_VARIABLE: &str = "GALERA_PROBE_PASSWORD_FILE";
 
 /// The password's bytes come from a file or a variable, never from an argument,
 /// which every user of the machine can read.
@@ -26,15 +27,18 @@ pub(super) fn read(file: Option<&Path>) -> Result<Password, clap::Error> {
         (None, Some(value)) => Ok(Password::new(value.into_encoded_bytes())),
         (Some(path), None) => read_file(path),
         (Some(_), Some(_)) => Err(invalid(format_args!(
-            "--password-file and {VARIABLE} are both set: unset one of them"
+            "--password-file ({FILE_VARIABLE}) and {VARIABLE} are both set: unset one of them"
         ))),
     }
 }
 
 fn read_file(path: &Path) -> Result<Password, clap::Error> {
-    let wrong = |what: &str| invalid(format_args!("--password-file '{}' {what}", path.display()));
-    let mut password =
-        read_bytes(path.to_owned()).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+    let wrong = |what: &str| {
+        invalid(format_args!("--password-file ({FILE_VARIABLE}) '{}' {what}", path.display()))
+    };
+    let mut password = read_bytes(path.to_owned()).map_err(|error| {
+        wrong(&format!("cannot be read: {error}: name a file that this user may read"))
+    })?;
     // The line end that editors and `echo` leave.
     if password.last() == Some(&b'\n') {
         password.pop();

@@ -13,6 +13,12 @@ pub(super) fn address(value: &str) -> Result<Address, String> {
         return unix_path(value).map(Address::Unix);
     }
     let form = "write HOST:PORT as in 127.0.0.1:3306, [IPV6]:PORT, or unix:PATH";
+    if value.starts_with('/') {
+        return Err(format!("for a Unix socket write unix:{value}"));
+    }
+    if value.contains("://") {
+        return Err(format!("it has no scheme: {form}"));
+    }
     let (host, port) = value.rsplit_once(':').ok_or(format!("the port is missing: {form}"))?;
     let port = match port.parse() {
         Ok(port) if port > 0 => port,
@@ -34,6 +40,8 @@ pub(super) fn address(value: &str) -> Result<Address, String> {
 }
 
 pub(super) fn listen(value: &str) -> Result<Listen, String> {
+    // As in a list with spaces behind its commas.
+    let value = value.trim();
     if value.starts_with("unix:") {
         return unix_path(value).map(Listen::Unix);
     }
@@ -71,7 +79,7 @@ pub(super) fn timeout(value: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn level(value: &str) -> Result<Level, String> {
-    match value {
+    match value.to_ascii_lowercase().as_str() {
         "error" => Ok(Level::ERROR),
         "warn" => Ok(Level::WARN),
         "info" => Ok(Level::INFO),
@@ -117,7 +125,8 @@ mod tests {
             ("[::1:3306", "brackets"),
             ("my host:3306", "not a name"),
             ("user@db1:3306", "not a name"),
-            ("mysql://db1:3306", "brackets"),
+            ("mysql://db1:3306", "it has no scheme"),
+            ("/run/mysqld/mysqld.sock", "write unix:/run/mysqld/mysqld.sock"),
             ("unix:", "write unix:/"),
             (&format!("unix:/{}", "x".repeat(107)), "at most 107 bytes"),
         ] {

@@ -91,13 +91,17 @@ impl ServerError {
     }
 }
 
-/// A peer's text made fit for a log: escaped and bounded.
+/// A peer's text made fit for a log: escaped, but for quotation marks, and bounded.
 pub(super) fn escape(text: &[u8]) -> String {
-    text.iter()
-        .flat_map(|&byte| byte.escape_ascii())
-        .take(ServerError::MAX_TEXT)
-        .map(char::from)
-        .collect()
+    let mut escaped = String::new();
+    for &byte in text.iter().take(ServerError::MAX_TEXT) {
+        match byte {
+            b'\'' | b'"' => escaped.push(char::from(byte)),
+            byte => escaped.extend(byte.escape_ascii().map(char::from)),
+        }
+    }
+    escaped.truncate(ServerError::MAX_TEXT);
+    escaped
 }
 
 impl fmt::Display for ServerError {
@@ -112,8 +116,8 @@ mod tests {
 
     #[test]
     fn server_text_is_escaped_and_bounded() {
-        let error = ServerError::new(1045, b"no\n\x1b[31m\xff");
-        assert_eq!(error.to_string(), r"error 1045: no\n\x1b[31m\xff");
+        let error = ServerError::new(1045, b"no 'user'\n\x1b[31m\xff\\");
+        assert_eq!(error.to_string(), r"error 1045: no 'user'\n\x1b[31m\xff\\");
         let error = ServerError::new(1, &[0; 4096]);
         assert_eq!(error.text.len(), ServerError::MAX_TEXT);
     }
