@@ -12,7 +12,7 @@ use galera_probe::verdict::Verdict;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{error, info};
 
 const REFUSE: i32 = 1;
 const WRONG: i32 = 2;
@@ -35,10 +35,14 @@ fn start(config: Config) -> io::Result<i32> {
             Action::Check => Ok(check(&config.node).await),
         }
     });
+    let code = code.unwrap_or_else(|error| {
+        error!("{error}");
+        WRONG
+    });
     log.flush();
     // Dropped, it would wait for a name lookup that hangs.
     runtime.shutdown_background();
-    code
+    Ok(code)
 }
 
 async fn serve(listen: &[Listen], node: Node) -> io::Result<i32> {

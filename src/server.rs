@@ -2,6 +2,7 @@
 
 mod exchange;
 mod places;
+mod seldom;
 
 use std::fmt;
 use std::fs;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -25,13 +26,19 @@ use crate::verdict::Health;
 
 use exchange::{Strangers, exchange};
 use places::{Place, Places};
+use seldom::Seldom;
 
 /// Connections that are served at once. The memory of one is under 10 kB.
 const MAX_CONNECTIONS: usize = 512;
 
-/// File descriptors that connections leave to everything else: the runtime, the
-/// log, the listeners, the dialogue with the node.
-const OTHER_DESCRIPTORS: usize = 24;
+/// File descriptors that connections leave to everything else but the listeners:
+/// standard streams, the runtime, the dialogue with the node, a name's lookup, and
+/// some that were inherited.
+const OTHER_DESCRIPTORS: usize = 20;
+
+/// Connections that may wait to be accepted, as far as net.core.somaxconn allows:
+/// where the queue is full, a client tries again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// Accepting fails while file descriptors are used up; trying again at once
 /// would take the processor from what could free them.
@@ -73,7 +80,16 @@ impl Listener {
     /// What the operating system says.
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
-            Listen::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            Listen::Tcp(address) => {
+                let socket = match address {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                // Old connections in TIME-WAIT are not in the way of a restart.
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                Ok(Self::Tcp(socket.listen(BACKLOG)?))
+            }
             Listen::Unix(path) => {
                 if is_dead_socket(path).await {
                     fs::remove_file(path)?;
@@ -155,6 +171,7 @@ pub struct Server<A> {
     ask: A,
     places: Arc<Places>,
     strangers: Arc<Strangers>,
+    trouble: Seldom,
 }
 
 impl<A, F> Server<A>
@@ -165,8 +182,8 @@ where
     /// A server on `listeners`. `ask` gives the node's health, in bounded time;
     /// its future is polled only when the health is asked for.
     pub fn new(listeners: Vec<Listener>, ask: A) -> Self {
-        let places = Arc::new(Places::new(most_connections()));
-        Self { listeners, ask, places, strangers: Arc::default() }
+        let places = Arc::new(Places::new(most_connections(listeners.len())));
+        Self { listeners, ask, places, strangers: Arc::default(), trouble: Seldom::default() }
     }
 
     /// Answers for ever. Dropped, it accepts no more; exchanges under way go on.
@@ -176,7 +193,9 @@ where
             match self.accept(&mut turn).await {
                 Ok(accepted) => self.begin(accepted).await,
                 Err(error) => {
-                    warn!(%error, "cannot accept HTTP connections");
+                    if self.trouble.is_due() {
+                        warn!(%error, "cannot accept HTTP connections");
+                    }
                     if !self.places.make_room() {
                         sleep(ACCEPT_PAUSE).await;
                     }
@@ -233,6 +252,8 @@ where
         let strangers = Arc::clone(&self.strangers);
         tokio::spawn(async move {
             tokio::select! {
+                // A request that has come is read before anybody is made to go.
+                biased;
                 ended = exchange(stream, health, &place, &strangers) => {
                     if let Err(error) = ended {
                         debug!(%error, "HTTP exchange ended early");
@@ -245,10 +266,10 @@ where
 }
 
 /// As many as file descriptors allow.
-fn most_connections() -> usize {
+fn most_connections(listeners: usize) -> usize {
     let descriptors = getrlimit(Resource::Nofile).current;
     let descriptors = descriptors.and_then(|most| usize::try_from(most).ok());
     descriptors.map_or(MAX_CONNECTIONS, |most| {
-        most.saturating_sub(OTHER_DESCRIPTORS).clamp(1, MAX_CONNECTIONS)
+        most.saturating_sub(listeners + OTHER_DESCRIPTORS).clamp(1, MAX_CONNECTIONS)
     })
 }

@@ -139,7 +139,7 @@ async fn sigterm_and_sigint_end_it_with_0_while_a_dialogue_hangs() {
     for signal in ["TERM", "INT"] {
         let (node, address) = node(Script::frozen()).await;
         let mut probe =
-            Serve::start(&["--target", &address, "--step-timeout", "1h", "--timeout", "1h"]).await;
+            Serve::start(&["--target", &address, "--step-timeout", "5s", "--timeout", "5s"]).await;
         let mut asker = TcpStream::connect(probe.http).await.unwrap();
         asker.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
         while node.seen.open.load(SeqCst) == 0 {

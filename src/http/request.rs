@@ -104,8 +104,9 @@ fn read(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
         _ => Asked::Other(Problem::NotFound),
     };
     let form = Form { head_only, json: values(request, "accept").any(wants_json) };
-    let expects_continue =
-        values(request, "expect").any(|value| value.eq_ignore_ascii_case("100-continue"));
+    // RFC 9110, 10.1.1: to be ignored in HTTP/1.0.
+    let expects_continue = request.version == Some(1)
+        && values(request, "expect").any(|value| value.eq_ignore_ascii_case("100-continue"));
     Parsed::Request(Request { asked, form, body, expects_continue }, length)
 }
 
@@ -222,6 +223,8 @@ mod tests {
         let request = health(request);
         assert!(request.expects_continue);
         assert_eq!(request.body, Body::Length(5));
+        let old = "GET / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+        assert!(!health(old).expects_continue);
     }
 
     #[test]

@@ -43,14 +43,16 @@ impl Failure {
 }
 
 impl Failure {
-    /// Whether nothing was heard of the node, nor of the kernel that it runs on.
+    /// Whether nothing was heard of the node, nor of the kernel that it runs on:
+    /// the network, the resolver or our own machine failed.
     pub fn is_silence(&self) -> bool {
         let (Failure::Connect(error) | Failure::Broken { error, .. }) = self else { return false };
-        matches!(
+        !matches!(
             error.kind(),
-            io::ErrorKind::TimedOut
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::BrokenPipe
         )
     }
 

@@ -1,15 +1,13 @@
 use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::places::Place;
-use crate::http::{
-    Answer, Asked, Body, Drain, Drained, Foreign, Form, Parsed, Problem, Request, parse,
-};
+use super::seldom::Seldom;
+use crate::http::{Answer, Asked, Drain, Drained, Foreign, Form, Parsed, Problem, Request, parse};
 use crate::verdict::Health;
 
 /// For the whole request, so that a byte a second does not hold a place.
@@ -37,6 +35,7 @@ pub(super) async fn exchange<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    place.idle();
     let mut connection = Connection { stream, head: Vec::new(), place };
     timeout(EXCHANGE_TIME, async {
         let (asked, form) = match connection.request().await? {
@@ -116,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let begun = self.head.get(length..).unwrap_or_default();
         let mut drain = Drain::new(body);
         let mut drained = drain.take(begun);
-        if expects_continue && body != Body::None && begun.is_empty() {
+        if expects_continue && drained == Drained::More && begun.is_empty() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         let mut bytes = [0; READ];
@@ -151,34 +150,17 @@ fn refuse(problem: Problem) -> Ending {
     Ending::Asked(Asked::Other(problem), Form::default())
 }
 
-/// Clients that speak another protocol, each kind logged once a minute: a
-/// balancer that is set up wrong comes every few seconds.
+/// Clients that speak another protocol: a balancer that is set up wrong comes
+/// every few seconds.
 #[derive(Default)]
-pub(super) struct Strangers {
-    logged: Mutex<[Option<Instant>; Foreign::ALL.len()]>,
-}
+pub(super) struct Strangers([Seldom; Foreign::ALL.len()]);
 
 impl Strangers {
-    const PAUSE: Duration = Duration::from_secs(60);
-
     fn seen(&self, kind: Foreign) {
-        if self.is_news(kind) {
+        let mut kinds = Foreign::ALL.iter().zip(&self.0);
+        if kinds.any(|(other, seldom)| *other == kind && seldom.is_due()) {
             warn!("a client of the HTTP port speaks {kind}");
         }
-    }
-
-    fn is_news(&self, kind: Foreign) -> bool {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let kinds = Foreign::ALL.into_iter().zip(logged.iter_mut());
-        let Some((_, last)) = kinds.into_iter().find(|(other, _)| *other == kind) else {
-            return false;
-        };
-        let now = Instant::now();
-        let news = last.is_none_or(|last| now.duration_since(last) >= Self::PAUSE);
-        if news {
-            *last = Some(now);
-        }
-        news
     }
 }
 
@@ -188,7 +170,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::io::{DuplexStream, duplex};
-    use tokio::time::{advance, sleep};
+    use tokio::time::{Instant, advance, sleep};
 
     use super::super::places::Places;
     use super::*;
@@ -300,12 +282,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_kind_of_stranger_is_news_once_a_minute() {
         let strangers = Strangers::default();
-        for kind in Foreign::ALL {
-            assert!(strangers.is_news(kind));
-            assert!(!strangers.is_news(kind));
-        }
+        strangers.seen(Foreign::Http2);
+        let due = || strangers.0.each_ref().map(Seldom::is_due);
+        assert_eq!(due(), [true, false, true]);
+        assert_eq!(due(), [false; 3]);
         advance(60 * SECOND).await;
-        assert!(strangers.is_news(Foreign::Tls));
-        assert!(!strangers.is_news(Foreign::Tls));
+        assert_eq!(due(), [true; 3]);
     }
 }

@@ -21,10 +21,20 @@ struct Seats {
 }
 
 struct Seat {
-    /// `None` while a complete request waits for its answer, and once it has
-    /// been told to go.
-    idle_since: Option<Instant>,
+    state: State,
     go: Arc<Notify>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nobody has looked yet whether a request is there.
+    New,
+    /// No complete request, or no more; the last byte came then.
+    Idle(Instant),
+    /// Told to go.
+    Leaving,
+    /// A complete request waits for its answer.
+    Busy,
 }
 
 /// One connection's place, until it is dropped.
@@ -60,7 +70,7 @@ impl Places {
         let number = seats.next;
         seats.next += 1;
         let go = Arc::new(Notify::new());
-        let seat = Seat { idle_since: Some(Instant::now()), go: Arc::clone(&go) };
+        let seat = Seat { state: State::New, go: Arc::clone(&go) };
         seats.taken.insert(number, seat);
         Some(Place { places: Arc::clone(self), number, go })
     }
@@ -68,9 +78,12 @@ impl Places {
     /// Tells whoever has been idle longest to go; false when nobody is idle.
     pub(super) fn make_room(&self) -> bool {
         let mut seats = self.seats();
-        let idle = seats.taken.values_mut().filter(|seat| seat.idle_since.is_some());
-        let Some(seat) = idle.min_by_key(|seat| seat.idle_since) else { return false };
-        seat.idle_since = None;
+        let idle = seats.taken.values_mut().filter_map(|seat| match seat.state {
+            State::Idle(since) => Some((since, seat)),
+            State::New | State::Leaving | State::Busy => None,
+        });
+        let Some((_, seat)) = idle.min_by_key(|(since, _)| *since) else { return false };
+        seat.state = State::Leaving;
         seat.go.notify_one();
         true
     }
@@ -95,21 +108,33 @@ impl Places {
 impl Place {
     /// From now on it may be told to go.
     pub(super) fn idle(&self) {
-        self.set(Some(Instant::now()));
+        self.set(State::Idle(Instant::now()));
     }
 
-    /// From now on it may not: a request is complete and has no answer yet.
+    /// From now on it may not, and need not if it was told: its request is
+    /// complete and has no answer yet.
     pub(super) fn busy(&self) {
-        self.set(None);
+        self.set(State::Busy);
     }
 
+    /// Returns when the connection has to go.
     pub(super) async fn told_to_go(&self) {
-        self.go.notified().await;
+        loop {
+            self.go.notified().await;
+            let seats = self.places.seats();
+            if seats.taken.get(&self.number).is_some_and(|seat| seat.state == State::Leaving) {
+                return;
+            }
+        }
     }
 
-    fn set(&self, idle_since: Option<Instant>) {
+    fn set(&self, state: State) {
         if let Some(seat) = self.places.seats().taken.get_mut(&self.number) {
-            seat.idle_since = idle_since;
+            let before = std::mem::replace(&mut seat.state, state);
+            if matches!(before, State::New | State::Leaving) {
+                // Whoever waits for room may find another to tell.
+                self.places.freed.notify_waiters();
+            }
         }
     }
 }
@@ -151,6 +176,7 @@ mod tests {
         let mut taken = Vec::new();
         for _ in 0..3 {
             taken.push(places.take().await);
+            taken.iter().last().unwrap().idle();
             advance(Duration::from_secs(1)).await;
         }
         // The first has sent another byte, the second a whole request.
@@ -177,6 +203,27 @@ mod tests {
         let [_, second] = &mut taken;
         assert!(places.make_room());
         assert!(told(second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_new_or_whose_request_came_after_all_does_not_go() {
+        let places = Arc::new(Places::new(1));
+        let place = places.take().await;
+        assert!(!places.make_room());
+        place.idle();
+        assert!(places.make_room());
+        place.busy();
+        assert!(!told(&place));
+        // Whoever waits for room sees to it that the next idle one goes.
+        let waits = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { drop(places.take().await) }
+        });
+        tokio::task::yield_now().await;
+        place.idle();
+        assert!(!told(&place));
+        drop(place);
+        waits.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -139,7 +139,10 @@ impl History {
         }
         let stall = self.stall.take();
         if let Some(stall) = &stall {
-            self.woke(now, now.duration_since(stall.since));
+            // A node that grace kept in service all along has nothing to return to.
+            if !(matches!(outcome, Ok(Verdict::Serve)) && self.has_grace(now)) {
+                self.woke(now, now.duration_since(stall.since));
+            }
         }
         let verdict = match outcome {
             Ok(Verdict::Serve) => self.settled(begun, now),
@@ -164,10 +167,6 @@ impl History {
     }
 
     fn woke(&mut self, now: Instant, stalled: Duration) {
-        // Grace kept the node in service all along: there is nothing to return to.
-        if self.has_grace(now) {
-            return;
-        }
         let earlier = self.settling.as_ref().map_or(Duration::ZERO, |settling| settling.needed);
         let needed = settling_time(stalled, self.timing.settle).max(earlier);
         if !needed.is_zero() {
@@ -264,8 +263,16 @@ fn backs_off(failure: &Failure, step: Step) -> Back {
         (Failure::Broken { .. }, Step::Greeting) => Back::Constant,
         (Failure::Session(Error::Refused(_)) | Failure::Statement(_), _) => {
             match failure.reason() {
-                Reason::HostBlocked | Reason::AccessDenied => Back::Doubling,
-                _ => Back::No,
+                // States of the server or the account, for which nothing is counted.
+                Reason::TooManyConnections
+                | Reason::UserLimit
+                | Reason::HostDenied
+                | Reason::AccountLocked
+                | Reason::PasswordExpired
+                | Reason::Offline
+                | Reason::NotReady
+                | Reason::ShuttingDown => Back::No,
+                _ => Back::Doubling,
             }
         }
         (Failure::Broken { .. } | Failure::Session(_) | Failure::Answer, _) => Back::Doubling,
@@ -318,6 +325,9 @@ mod tests {
             (refused(1129), Step::Greeting, Back::Doubling),
             (refused(1040), Step::Greeting, Back::No),
             (refused(1130), Step::Greeting, Back::No),
+            // ER_HANDSHAKE_ERROR, and what nobody has thought of.
+            (refused(1043), Step::Login, Back::Doubling),
+            (refused(9999), Step::Login, Back::Doubling),
             (broken(Step::Greeting), Step::Greeting, Back::Constant),
             (broken(Step::Login), Step::Login, Back::Doubling),
             (broken(Step::Query), Step::Query, Back::No),
@@ -386,6 +396,21 @@ mod tests {
             history.ended(Ok(last_word), Step::Query, now, now + SECOND);
             let (health, _) = history.stalled(stalled(Step::Greeting, SECOND), now + 2 * SECOND);
             assert_eq!(health.verdict, verdict);
+        }
+    }
+
+    #[test]
+    fn grace_spares_no_node_its_settling_that_was_refused_when_it_woke() {
+        let now = Instant::now();
+        let refused = Failure::Connect(io::ErrorKind::ConnectionRefused.into());
+        for outcome in [Ok(Verdict::Refuse(Reason::NotReady)), Err(&refused)] {
+            let mut history = history(30 * SECOND);
+            history.ended(FIT, Step::Query, now, now);
+            history.stalled(stalled(Step::Greeting, SECOND), now + SECOND);
+            history.ended(outcome, Step::Query, now, now + 3 * SECOND);
+            let later = now + 4 * SECOND;
+            let health = history.ended(FIT, Step::Query, later, later);
+            assert_eq!(health.time, Some(Time::Left(6 * SECOND)));
         }
     }
 
