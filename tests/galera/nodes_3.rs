@@ -30,7 +30,7 @@ async fn variables_set_by_an_operator_refuse_the_node_and_give_it_back() {
         (&["background", NODE, "FLUSH TABLES WITH READ LOCK"], &["background-end", NODE], "donor"),
     ] {
         cluster(set);
-        probe.assert(503, word).await;
+        assert_eq!(probe.eventually(word).await.status, 503);
         cluster(reset);
         probe.eventually("serve").await;
     }
