@@ -16,7 +16,7 @@ use crate::verdict::Verdict;
 
 /// What an exchange under way may still take when the program is told to stop,
 /// and then what its answer may take. The process ends within both.
-const STOP_TIME: Duration = Duration::from_millis(40);
+const STOP_TIME: Duration = Duration::from_millis(30);
 
 /// Answers balancers until `stop`, then finishes the exchanges under way, but
 /// waits for nobody outside: whoever waits for the node is told `stopping`.
