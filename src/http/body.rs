@@ -237,6 +237,7 @@ mod tests {
             assert_eq!(drain(Body::Length(length), b"", 1), (too_large, 0));
         }
         assert_eq!(drain(Body::Length(MAX_BODY), b"", 1).0, Drained::More);
+        assert_eq!(drain(Body::Chunked, b"10000", 1).0, Drained::More);
         assert_eq!(drain(Body::Chunked, b"10001", 1), (too_large, 5));
         assert_eq!(drain(Body::Chunked, b"ffffffffffffffffffff", 1).0, too_large);
         let endless = b"1\r\na\r\n".repeat(100_000);

@@ -271,6 +271,7 @@ mod tests {
             assert_eq!(parse(with_line(long).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
         }
 
+        assert_eq!((MAX_HEAD, MAX_TARGET, MAX_HEADERS), (8192, 2048, 64), "as the README says");
         let with_target = |n: usize| format!("GET /?{} HTTP/1.1\r\n\r\n", "x".repeat(n - 2));
         assert_eq!(health(&with_target(MAX_TARGET)).asked, Asked::Health);
         for long in [MAX_TARGET + 1, MAX_HEAD * 2] {
