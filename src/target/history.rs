@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Timing;
-use crate::mysql::Error;
 use crate::probe::{Failure, Stalled, Step};
 use crate::verdict::{Health, Reason, Time, Verdict};
 
@@ -261,21 +260,18 @@ fn backs_off(failure: &Failure, step: Step) -> Back {
     match (failure, step) {
         (Failure::Connect(_), _) | (_, Step::Query) => Back::No,
         (Failure::Broken { .. }, Step::Greeting) => Back::Constant,
-        (Failure::Session(Error::Refused(_)) | Failure::Statement(_), _) => {
-            match failure.reason() {
-                // States of the server or the account, for which nothing is counted.
-                Reason::TooManyConnections
-                | Reason::UserLimit
-                | Reason::HostDenied
-                | Reason::AccountLocked
-                | Reason::PasswordExpired
-                | Reason::Offline
-                | Reason::NotReady
-                | Reason::ShuttingDown => Back::No,
-                _ => Back::Doubling,
-            }
-        }
-        (Failure::Broken { .. } | Failure::Session(_) | Failure::Answer, _) => Back::Doubling,
+        _ => match failure.reason() {
+            // States of the server or the account, for which nothing is counted.
+            Reason::TooManyConnections
+            | Reason::UserLimit
+            | Reason::HostDenied
+            | Reason::AccountLocked
+            | Reason::PasswordExpired
+            | Reason::Offline
+            | Reason::NotReady
+            | Reason::ShuttingDown => Back::No,
+            _ => Back::Doubling,
+        },
     }
 }
 
@@ -316,7 +312,7 @@ mod tests {
 
     #[test]
     fn only_what_a_server_counts_or_what_cannot_succeed_backs_off() {
-        use crate::mysql::ServerError;
+        use crate::mysql::{Error, ServerError};
         let refused =
             |code| Failure::Session(Error::Refused(ServerError { code, text: String::new() }));
         let broken = |step| Failure::Broken { step, error: io::ErrorKind::UnexpectedEof.into() };
