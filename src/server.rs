@@ -224,7 +224,7 @@ where
     /// The next connection of any listener; those after the last one's come first.
     async fn accept(&self, turn: &mut usize) -> io::Result<Accepted> {
         poll_fn(|context| {
-            let (first, last) = self.listeners.split_at(*turn % self.listeners.len());
+            let (first, last) = self.listeners.split_at(*turn % self.listeners.len().max(1));
             for listener in last.iter().chain(first) {
                 *turn = turn.wrapping_add(1);
                 if let Poll::Ready(accepted) = listener.poll_accept(context) {

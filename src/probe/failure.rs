@@ -40,9 +40,7 @@ impl Failure {
             Failure::Session(_) | Failure::Answer => Reason::ProtocolError,
         }
     }
-}
 
-impl Failure {
     /// Whether nothing was heard of the node, nor of the kernel that it runs on:
     /// the network, the resolver or our own machine failed.
     pub fn is_silence(&self) -> bool {

@@ -9,9 +9,9 @@ use super::Timing;
 use crate::probe::{Failure, Stalled, Step};
 use crate::verdict::{Health, Reason, Time, Verdict};
 
-/// The first time that a stalled dialogue is held. Most freezes end within it,
-/// and then nothing was abandoned: behind the one that is held, another would
-/// only stand in the same queue.
+/// The first time that a stalled dialogue is held. A freeze that ends within it
+/// has nothing abandoned for the server to count; and behind the dialogue that is
+/// held, another would only stand in the same queue.
 const FIRST_HOLD: Duration = Duration::from_secs(80);
 
 /// The first pause after a handshake that could not be finished: a mended
@@ -231,9 +231,10 @@ fn hold(abandoned: u32) -> Duration {
     doubled(FIRST_HOLD, abandoned)
 }
 
-/// How long to wait after an unfinished handshake.
-fn pause(abandoned: u32) -> Duration {
-    doubled(FIRST_PAUSE, abandoned)
+/// How long to wait after a handshake that could not be finished when `unfinished`
+/// were before it.
+fn pause(unfinished: u32) -> Duration {
+    doubled(FIRST_PAUSE, unfinished)
 }
 
 fn doubled(first: Duration, times: u32) -> Duration {

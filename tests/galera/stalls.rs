@@ -121,6 +121,27 @@ async fn a_naive_prober_that_gives_up_after_2_s_is_blocked_by_the_same_freeze() 
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
+async fn a_check_that_gives_up_on_a_frozen_node_is_not_held_against_its_address() {
+    drop(healthy().await);
+    limit_connect_errors();
+    let aborted = counter(NODE, "Aborted_connects");
+    cluster(["freeze", NODE]);
+    for _ in 0..=MAX_CONNECT_ERRORS {
+        let said = check(PROBER.0, &["--step-timeout", "50ms"]).await;
+        assert!(said.starts_with("stalled-greeting: "), "{said}");
+    }
+    cluster(["thaw", NODE]);
+    // All of them have been seen.
+    let woke = Instant::now();
+    while counter(NODE, "Aborted_connects") <= aborted + MAX_CONNECT_ERRORS {
+        assert!(woke.elapsed() < Duration::from_secs(10), "not seen");
+    }
+    assert_eq!(connect_errors(NODE, PROBER.1), 0);
+    assert!(!check(PROBER.0, &[]).await.starts_with("host-blocked: "));
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
 async fn a_stall_after_the_login_is_held_and_leaves_nothing_behind() {
     const BRIDGE: &str = "10.77.0.254";
     drop(healthy().await);
