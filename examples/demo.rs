@@ -9,12 +9,12 @@ mod support;
 use std::error::Error;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use galera_probe::config;
 use galera_probe::connect::Address;
 use galera_probe::galera::Policy;
+use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::Deadlines;
 use galera_probe::run;
@@ -36,19 +36,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let http = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse()?)).await?;
     let Listen::Tcp(balancer) = http.address()? else { return Err("no address".into()) };
     let step = Duration::from_secs(1);
-    tokio::spawn(run::serve(
-        vec![http],
-        config::Node {
-            address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
-            settings: Settings {
-                credentials: Arc::new(Credentials::new(USER, Password::new(PASSWORD))?),
-                deadlines: Deadlines { step, whole: 2 * step },
-                policy: Policy::default(),
-                timing: Timing { max_age: Duration::ZERO, settle: 4 * step, ..Timing::default() },
-            },
+    let node_settings = config::Node {
+        address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
+        settings: Settings {
+            login: Login::fixed(Credentials::new(USER, Password::new(PASSWORD))?),
+            deadlines: Deadlines { step, whole: 2 * step },
+            policy: Policy::default(),
+            timing: Timing { max_age: Duration::ZERO, settle: 4 * step, ..Timing::default() },
         },
-        pending(),
-    ));
+    };
+    let settings = config::Serve {
+        listen: Vec::new(),
+        admin_listen: None,
+        maintenance_file: None,
+        drain: Duration::ZERO,
+        node: node_settings,
+    };
+    tokio::spawn(run::serve(vec![http], None, settings, pending()));
 
     println!("a stand-in node on 127.0.0.1:{port}, galera-probe before it on http://{balancer}/\n");
     println!("{:<44}{:<24}after", "the node is", "the balancer sees");

@@ -1,47 +1,91 @@
 //! Arguments and environment to [`Config`], whole or not at all.
 
-mod password;
+mod arguments;
+mod secrets;
 mod values;
 
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
 use tracing::Level;
 
 use crate::connect::Address;
 use crate::galera::Policy;
-use crate::mysql::Credentials;
 use crate::probe::Deadlines;
 use crate::server::Listen;
 use crate::target::{Settings, Timing};
+use crate::verdict::Role;
+
+use arguments::{Cli, Command, LogArgs, NodeArgs, TimingArgs};
+
+pub use values::Url;
 
 /// Everything that the program was told.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What to do.
     pub action: Action,
-    /// Which node to ask, and how.
-    pub node: Node,
     /// How to log.
     pub log: LogSettings,
 }
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Action {
     /// Answer balancers until told to stop.
-    Serve {
-        /// Where to listen; at least one.
-        listen: Vec<Listen>,
+    Serve(Box<Serve>),
+    /// Ask the node once.
+    Check {
+        /// Which node, and how.
+        node: Box<Node>,
+        /// What for.
+        role: Role,
     },
-    /// Ask once.
-    Check,
+    /// Ask a probe that is running.
+    Via {
+        /// Where it answers.
+        url: Url,
+        /// How long it may take.
+        patience: Duration,
+    },
+    /// Take the node out of service, or put it back.
+    Maintenance {
+        /// The maintenance file.
+        file: PathBuf,
+        /// What becomes of it.
+        change: Change,
+    },
+}
+
+/// How balancers are answered.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Where to listen; at least one.
+    pub listen: Vec<Listen>,
+    /// Where the admin pages are, if anywhere.
+    pub admin_listen: Option<Listen>,
+    /// The file that takes the node out of service while it exists.
+    pub maintenance_file: Option<PathBuf>,
+    /// For how long to refuse before the program ends.
+    pub drain: Duration,
+    /// Which node to ask, and how.
+    pub node: Node,
+}
+
+/// What becomes of the maintenance file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Change {
+    /// Take the node out of service: make the file.
+    On,
+    /// Put it back: remove the file.
+    Off,
+    /// Print which it is.
+    Status,
 }
 
 /// Which node to ask, and how.
@@ -71,6 +115,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// What a probe that is asked with `--via` may take longer than its `--timeout`.
+const VIA_TIME: Duration = Duration::from_secs(1);
+
 impl Config {
     /// Reads a command line, the program's name first, and the environment.
     ///
@@ -82,182 +129,55 @@ impl Config {
         I: IntoIterator,
         I::Item: Into<OsString> + Clone,
     {
-        let (action, node, timing, log) = match Cli::try_parse_from(arguments)?.command {
-            Command::Serve { listen, node, timing, log } => {
-                (Action::Serve { listen }, node, timing.read(), log)
+        let matches = Cli::command().try_get_matches_from(arguments)?;
+        let given = Given(matches.subcommand().map(|(_, matches)| matches));
+        let (action, log) = match Cli::from_arg_matches(&matches)?.command {
+            Command::Serve { listen, admin_listen, maintenance_file, drain, node, timing, log } => {
+                let node = node.read(given, timing.read())?;
+                let serve = Serve { listen, admin_listen, maintenance_file, drain, node };
+                (Action::Serve(Box::new(serve)), log.read())
             }
-            Command::Check { node, log } => (Action::Check, node, Timing::default(), log),
+            Command::Check { via: Some(url), node, log, .. } => {
+                let patience = node.timeout.saturating_add(VIA_TIME);
+                (Action::Via { url, patience }, log.read())
+            }
+            Command::Check { role, node, log, .. } => {
+                let node = Box::new(node.read(given, Timing::default())?);
+                (Action::Check { node, role: role.into() }, log.read())
+            }
+            Command::Maintenance { change, maintenance_file: file, log } => {
+                (Action::Maintenance { file, change }, log.read())
+            }
         };
-        let log = LogSettings { format: log.log_format, level: log.log_level };
-        Ok(Config { action, node: node.read(timing)?, log })
+        Ok(Config { action, log })
     }
 }
 
-/// Tells a load balancer whether a MariaDB Galera node should get traffic.
-#[derive(Parser)]
-#[command(name = "galera-probe", version, arg_required_else_help = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+/// Which of a command's flags were given, by an argument or a variable.
+#[derive(Clone, Copy)]
+struct Given<'a>(Option<&'a ArgMatches>);
 
-#[derive(Subcommand)]
-enum Command {
-    /// Answer balancers over HTTP: 200 to give the node traffic, else 503.
-    Serve {
-        /// Where to answer HTTP: ADDRESS:PORT or unix:PATH; may be repeated.
-        #[arg(
-            long,
-            env = "GALERA_PROBE_LISTEN",
-            hide_env_values = true,
-            value_name = "ADDRESS:PORT",
-            value_delimiter = ',',
-            default_value = "0.0.0.0:9200",
-            value_parser = values::listen
-        )]
-        listen: Vec<Listen>,
-        #[command(flatten)]
-        node: NodeArgs,
-        #[command(flatten)]
-        timing: TimingArgs,
-        #[command(flatten)]
-        log: LogArgs,
-    },
-    /// Ask the node once: one line out, exit code 0 to serve, 1 to refuse.
-    Check {
-        #[command(flatten)]
-        node: NodeArgs,
-        #[command(flatten)]
-        log: LogArgs,
-    },
-}
-
-#[derive(Args)]
-struct NodeArgs {
-    /// The node: HOST:PORT, [IPV6]:PORT or unix:PATH.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_TARGET",
-        hide_env_values = true,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:3306",
-        value_parser = values::address
-    )]
-    target: Address,
-    /// The account to log in with.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_USER",
-        hide_env_values = true,
-        value_name = "NAME",
-        default_value = "galera_probe",
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    user: String,
-    /// File that holds the password; GALERA_PROBE_PASSWORD is the other way.
-    #[arg(long, env = "GALERA_PROBE_PASSWORD_FILE", hide_env_values = true, value_name = "PATH")]
-    password_file: Option<PathBuf>,
-    /// Time for each step: connect, greeting, login, query.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_STEP_TIMEOUT",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "1s",
-        value_parser = values::timeout
-    )]
-    step_timeout: Duration,
-    /// Time for the whole dialogue with the node.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_TIMEOUT",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "2s",
-        value_parser = values::timeout
-    )]
-    timeout: Duration,
-    /// The node is a plain server: one without Galera may serve.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_STANDALONE",
-        hide_env_values = true,
-        value_parser = BoolishValueParser::new()
-    )]
-    standalone: bool,
-}
-
-#[derive(Args)]
-struct TimingArgs {
-    /// Age up to which a verdict is given again without asking.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_MAX_AGE",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "1s",
-        value_parser = values::duration
-    )]
-    max_age: Duration,
-    /// Longest time to stay fit after a stall before serving again.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_SETTLE",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = values::duration
-    )]
-    settle: Duration,
-    /// Time to serve on a node that was fit and now times out.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_GRACE",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "0s",
-        value_parser = values::duration
-    )]
-    grace: Duration,
-}
-
-#[derive(Args)]
-struct LogArgs {
-    /// Form of the log lines on standard error.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_LOG_FORMAT",
-        hide_env_values = true,
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    log_format: LogFormat,
-    /// What is logged at the least: error, warn, info, debug or trace.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_LOG_LEVEL",
-        hide_env_values = true,
-        value_name = "LEVEL",
-        default_value = "info",
-        value_parser = values::level
-    )]
-    log_level: Level,
+impl Given<'_> {
+    fn has(self, flag: &str) -> bool {
+        let source = self.0.and_then(|matches| matches.value_source(flag));
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    }
 }
 
 impl NodeArgs {
-    fn read(self, timing: Timing) -> Result<Node, clap::Error> {
-        let password = password::read(self.password_file.as_deref())?;
-        let credentials = Credentials::new(self.user, password)
-            .map_err(|error| invalid(format_args!("--user: {error}")))?;
-        Ok(Node {
-            address: self.target,
-            settings: Settings {
-                credentials: Arc::new(credentials),
-                deadlines: Deadlines { step: self.step_timeout, whole: self.timeout },
-                policy: Policy { standalone: self.standalone },
-                timing,
-            },
-        })
+    fn read(self, given: Given<'_>, timing: Timing) -> Result<Node, clap::Error> {
+        let deadlines = Deadlines { step: self.step_timeout, whole: self.timeout };
+        let policy = Policy { standalone: self.standalone, donor: self.donor.into() };
+        let (login, address) = secrets::read(secrets::Sources {
+            user: (self.user, given.has("user")),
+            password_file: self.password_file,
+            defaults_file: self.defaults_file,
+        })?;
+        let address = match address {
+            Some(address) if !given.has("target") => address,
+            _ => self.target,
+        };
+        Ok(Node { address, settings: Settings { login, deadlines, policy, timing } })
     }
 }
 
@@ -267,14 +187,18 @@ impl TimingArgs {
     }
 }
 
+impl LogArgs {
+    fn read(self) -> LogSettings {
+        LogSettings { format: self.log_format, level: self.log_level }
+    }
+}
+
 fn invalid(message: impl Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format_args!("{message}\n"))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,19 +1,18 @@
 //! A host name to its addresses, without ever holding up an answer or an exit.
 //!
 //! The system's resolver blocks, for as long as it likes: with three silent name
-//! servers half a minute and more. It runs in a thread of its own, one at a time,
-//! and whoever waits for it may stop waiting.
+//! servers half a minute and more.
 
 use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
+
+use crate::aside::Aside;
 
 /// For how long addresses serve on when the name does not resolve any more.
 /// Longer, and they might be somebody else's.
@@ -22,15 +21,12 @@ const MAX_STALE: Duration = Duration::from_secs(10 * 60);
 /// More addresses than any name of a single node has.
 const MAX_ADDRESSES: usize = 8;
 
-/// What the resolver of the operating system does with a name.
-type Lookup = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
-
 /// Resolves one name. Clones share its lookup and what it found.
 #[derive(Clone)]
 pub struct Resolver {
     host: Arc<str>,
     port: u16,
-    lookup: Lookup,
+    lookup: Aside<Outcome>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -40,8 +36,6 @@ struct Known {
     good: Option<(Vec<SocketAddr>, Instant)>,
     /// The last good addresses had to serve since: said once.
     failing: bool,
-    /// The lookup under way: `None` in it until it ends.
-    under_way: Option<watch::Receiver<Option<Outcome>>>,
 }
 
 /// Errors are not `Clone`; their kind and text are.
@@ -56,9 +50,20 @@ impl Resolver {
     fn with(
         host: &str,
         port: u16,
-        lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+        system: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
-        Self { host: host.into(), port, lookup: Arc::new(lookup), known: Arc::default() }
+        let host: Arc<str> = host.into();
+        let known: Arc<Mutex<Known>> = Arc::default();
+        let (name, found) = (Arc::clone(&host), Arc::clone(&known));
+        let lookup = Aside::new("resolver", move || {
+            let outcome = look_up(&name, port, &system);
+            if let Ok(addresses) = &outcome {
+                let good = Some((addresses.clone(), Instant::now()));
+                *lock(&found) = Known { good, failing: false };
+            }
+            outcome
+        });
+        Self { host, port, lookup, known }
     }
 
     /// The addresses: at most eight of them, at least one. When the name does not
@@ -71,24 +76,22 @@ impl Resolver {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
-        let (mut lookup, was_under_way) = match (self.look_up(), self.good()) {
+        let lookup = match (self.lookup.run(), self.good()) {
             (Ok(lookup), _) => lookup,
             (Err(error), Some(good)) => return Ok(self.fall_back(good, &error.to_string())),
             (Err(error), None) => return Err(error),
         };
-        let ended = lookup.wait_for(Option::is_some);
-        let ended = match self.good() {
-            None => ended.await,
+        let outcome = match self.good() {
+            None => lookup.outcome().await,
             // One that has used up somebody's patience gets no more of it.
             Some(good) => {
-                let patience = if was_under_way { Duration::ZERO } else { patience };
-                match timeout(patience, ended).await {
-                    Ok(ended) => ended,
+                let patience = if lookup.was_under_way { Duration::ZERO } else { patience };
+                match timeout(patience, lookup.outcome()).await {
+                    Ok(outcome) => outcome,
                     Err(_) => return Ok(self.fall_back(good, "it takes too long")),
                 }
             }
         };
-        let outcome = ended.map_or(None, |outcome| outcome.clone());
         match (outcome, self.good()) {
             (Some(Ok(addresses)), _) => Ok(addresses),
             (Some(Err((_, error))), Some(good)) => Ok(self.fall_back(good, &error)),
@@ -98,53 +101,34 @@ impl Resolver {
     }
 
     fn fall_back(&self, good: Vec<SocketAddr>, error: &str) -> Vec<SocketAddr> {
-        if !mem::replace(&mut self.known().failing, true) {
+        if !mem::replace(&mut lock(&self.known).failing, true) {
             warn!(host = %self.host, error, "the name does not resolve: using its last addresses");
         }
         good
     }
 
     fn good(&self) -> Option<Vec<SocketAddr>> {
-        let known = self.known();
+        let known = lock(&self.known);
         let (addresses, at) = known.good.as_ref()?;
         (at.elapsed() < MAX_STALE).then(|| addresses.clone())
     }
+}
 
-    /// The lookup that is under way, or a new one.
-    fn look_up(&self) -> io::Result<(watch::Receiver<Option<Outcome>>, bool)> {
-        let mut known = self.known();
-        if let Some(lookup) = &known.under_way {
-            return Ok((lookup.clone(), true));
-        }
-        let (sender, receiver) = watch::channel(None);
-        let resolver = self.clone();
-        thread::Builder::new().name("resolver".to_owned()).spawn(move || {
-            let outcome = resolver.outcome();
-            let mut known = resolver.known();
-            if let Ok(addresses) = &outcome {
-                known.good = Some((addresses.clone(), Instant::now()));
-                known.failing = false;
-            }
-            known.under_way = None;
-            sender.send_replace(Some(outcome));
-        })?;
-        known.under_way = Some(receiver.clone());
-        Ok((receiver, false))
+fn look_up(
+    host: &str,
+    port: u16,
+    system: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>>,
+) -> Outcome {
+    let mut addresses = system(host, port).map_err(|error| (error.kind(), error.to_string()))?;
+    addresses.truncate(MAX_ADDRESSES);
+    match addresses.is_empty() {
+        true => Err((io::ErrorKind::NotFound, "the name has no address".to_owned())),
+        false => Ok(addresses),
     }
+}
 
-    fn outcome(&self) -> Outcome {
-        let mut addresses = (self.lookup)(&self.host, self.port)
-            .map_err(|error| (error.kind(), error.to_string()))?;
-        addresses.truncate(MAX_ADDRESSES);
-        match addresses.is_empty() {
-            true => Err((io::ErrorKind::NotFound, "the name has no address".to_owned())),
-            false => Ok(addresses),
-        }
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -229,7 +213,7 @@ mod tests {
     async fn addresses_are_not_used_for_longer_than_ten_minutes() {
         let (resolver, answers, _) = by_hand();
         let long_ago = Instant::now().checked_sub(MAX_STALE).unwrap();
-        resolver.known().good = Some((vec![address(1)], long_ago));
+        lock(&resolver.known).good = Some((vec![address(1)], long_ago));
         answers.send(refused()).unwrap();
         assert!(resolver.resolve(Duration::from_secs(10)).await.is_err());
     }

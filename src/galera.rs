@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::verdict::{Reason, Verdict};
+use crate::verdict::{Reason, Role, Verdict};
 
 /// What to send after the login, in this order.
 ///
@@ -43,23 +43,17 @@ macro_rules! facts {
         }
 
         impl Facts {
+            /// The variables that the node sent, and their values.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+                let variables = [$((stringify!($variable), &self.$variable)),*];
+                variables.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
+            }
+
             fn variable(&mut self, name: &[u8]) -> Option<&mut Option<String>> {
                 $(if name.eq_ignore_ascii_case(stringify!($variable).as_bytes()) {
                     return Some(&mut self.$variable);
                 })*
                 None
-            }
-        }
-
-        impl fmt::Display for Facts {
-            /// The variables that the node sent, as `name=value`.
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut separator = "";
-                $(if let Some(value) = &self.$variable {
-                    write!(f, "{separator}{}={value}", stringify!($variable))?;
-                    separator = " ";
-                })*
-                f.write_str(if separator.is_empty() { "no variables" } else { "" })
             }
         }
     };
@@ -79,6 +73,18 @@ facts! {
     super_read_only
     offline_mode
     pxc_maint_mode
+}
+
+impl fmt::Display for Facts {
+    /// The variables that the node sent, as `name=value`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, value) in self.iter() {
+            write!(f, "{separator}{name}={value}")?;
+            separator = " ";
+        }
+        f.write_str(if separator.is_empty() { "no variables" } else { "" })
+    }
 }
 
 impl Facts {
@@ -107,23 +113,41 @@ impl Facts {
 pub struct Policy {
     /// A server without Galera is meant, and may serve.
     pub standalone: bool,
+    /// What becomes of a donor.
+    pub donor: Donor,
 }
 
-/// The verdict on a node that said `facts`. Where several things are wrong, the
-/// reason is the one nearest to the cause.
-pub fn judge(facts: &Facts, policy: Policy) -> Verdict {
-    match refusal(facts, policy) {
+/// What becomes of a node that gives a state transfer. It cannot be told from one
+/// whose tables are locked by FLUSH TABLES WITH READ LOCK; one that was desynced by
+/// wsrep_desync can, and is refused always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Donor {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It may serve.
+    Serve,
+    /// It may serve while wsrep_sst_donor_rejects_queries is OFF.
+    ServeUnlessRejecting,
+}
+
+/// The verdict on a node that said `facts`, for a role. Where several things are
+/// wrong, the reason is the one nearest to the cause. A node that is refused to
+/// readers is refused to all.
+pub fn judge(facts: &Facts, policy: Policy, role: Role) -> Verdict {
+    match node_refusal(facts, policy).or_else(|| role_refusal(facts, role)) {
         Some(reason) => Verdict::Refuse(reason),
         None => Verdict::Serve,
     }
 }
 
-fn refusal(facts: &Facts, policy: Policy) -> Option<Reason> {
+/// What is wrong with the node for every role.
+fn node_refusal(facts: &Facts, policy: Policy) -> Option<Reason> {
     if facts.offline_mode.as_deref().is_some_and(|mode| !is_off(mode)) {
         return Some(Reason::Offline);
     }
     let cluster = match facts.wsrep_on.as_deref() {
-        Some(on) if is_on(on) => cluster_refusal(facts),
+        Some(on) if is_on(on) => cluster_refusal(facts, policy.donor),
         None if policy.standalone => None,
         Some(off) if policy.standalone && is_off(off) => None,
         None => Some(Reason::NoGalera),
@@ -133,20 +157,30 @@ fn refusal(facts: &Facts, policy: Policy) -> Option<Reason> {
             Some(_) => Reason::WsrepOff,
         }),
     };
-    cluster.or_else(|| {
-        // MariaDB 12 has values beside ON, and every one of them refuses writes.
-        match (facts.read_only.as_deref(), facts.super_read_only.as_deref()) {
-            (None, _) => Some(Reason::IncompleteFacts),
-            (Some(read_only), super_read_only) => {
-                let writable = is_off(read_only) && super_read_only.is_none_or(is_off);
-                (!writable).then_some(Reason::ReadOnly)
-            }
-        }
-    })
+    cluster.or_else(|| facts.read_only.is_none().then_some(Reason::IncompleteFacts))
+}
+
+/// What is wrong for one role with a node that readers may have.
+fn role_refusal(facts: &Facts, role: Role) -> Option<Reason> {
+    if role == Role::Reader {
+        return None;
+    }
+    // MariaDB 12 has values beside ON, and every one of them refuses writes.
+    let mut switches = [&facts.read_only, &facts.super_read_only].into_iter().flatten();
+    if !switches.all(|switch| is_off(switch)) {
+        return Some(Reason::ReadOnly);
+    }
+    match (role, facts.wsrep_on.as_deref(), facts.wsrep_local_index.as_deref()) {
+        (Role::Writer, Some(on), Some("0")) if is_on(on) => None,
+        (Role::Writer, Some(on), Some(_)) if is_on(on) => Some(Reason::NotWriter),
+        (Role::Writer, Some(on), None) if is_on(on) => Some(Reason::IncompleteFacts),
+        // A plain server has no other beside it.
+        _ => None,
+    }
 }
 
 /// What is wrong with a node whose wsrep_on is ON.
-fn cluster_refusal(facts: &Facts) -> Option<Reason> {
+fn cluster_refusal(facts: &Facts, donor: Donor) -> Option<Reason> {
     let (Some(status), Some(connected), Some(state), Some(ready)) = (
         facts.wsrep_cluster_status.as_deref(),
         facts.wsrep_connected.as_deref(),
@@ -169,6 +203,7 @@ fn cluster_refusal(facts: &Facts) -> Option<Reason> {
     match state {
         "4" => {}
         "2" if facts.wsrep_desync.as_deref().is_some_and(is_on) => return Some(Reason::Desynced),
+        "2" if donor_serves(facts, donor) => {}
         "2" => return Some(Reason::Donor),
         "3" => return Some(Reason::Joined),
         _ => return Some(Reason::NotSynced),
@@ -183,6 +218,16 @@ fn cluster_refusal(facts: &Facts) -> Option<Reason> {
         return Some(Reason::Maintenance);
     }
     None
+}
+
+fn donor_serves(facts: &Facts, donor: Donor) -> bool {
+    match donor {
+        Donor::Refuse => false,
+        Donor::Serve => true,
+        Donor::ServeUnlessRejecting => {
+            facts.wsrep_sst_donor_rejects_queries.as_deref().is_some_and(is_off)
+        }
+    }
 }
 
 fn is_on(value: &str) -> bool {
@@ -224,17 +269,42 @@ mod tests {
     }
 
     fn verdict(changes: &[(&str, &str)]) -> &'static str {
-        judge(&facts(changes), Policy::default()).as_str()
+        judge(&facts(changes), Policy::default(), Role::default()).as_str()
     }
 
+    /// The verdicts for read-write, reader and writer.
+    fn verdicts(changes: &[(&str, &str)], donor: Donor) -> [&'static str; 3] {
+        let policy = Policy { donor, ..Policy::default() };
+        Role::ALL.map(|role| judge(&facts(changes), policy, role).as_str())
+    }
+
+    const DONORS: [Donor; 3] = [Donor::Refuse, Donor::Serve, Donor::ServeUnlessRejecting];
+
     #[test]
-    fn every_state_that_a_node_was_seen_in_has_its_verdict() {
+    fn every_state_that_a_node_was_seen_in_has_its_verdict_for_each_role() {
         const NOWHERE: &str = "18446744073709551615";
-        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        const fn all(word: &str) -> [&str; 3] {
+            [word; 3]
+        }
+        const BUT_READERS: [&str; 3] = ["read-only", "serve", "read-only"];
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], [&'a str; 3]);
         let table: &[Row<'_>] = &[
-            ("synced", &[], "serve"),
-            ("wsrep_desync=ON", &[("wsrep_local_state", "2"), ("wsrep_desync", "ON")], "desynced"),
-            ("donor, or read lock held", &[("wsrep_local_state", "2")], "donor"),
+            ("synced, first of its component", &[], all("serve")),
+            (
+                "synced, not the first",
+                &[("wsrep_local_index", "2")],
+                ["serve", "serve", "not-writer"],
+            ),
+            (
+                "synced, read_only, not the first",
+                &[("wsrep_local_index", "2"), ("read_only", "ON")],
+                BUT_READERS,
+            ),
+            (
+                "wsrep_desync=ON",
+                &[("wsrep_local_state", "2"), ("wsrep_desync", "ON")],
+                all("desynced"),
+            ),
             (
                 "joiner during IST",
                 &[
@@ -243,10 +313,10 @@ mod tests {
                     ("wsrep_ready", "OFF"),
                     ("wsrep_local_index", NOWHERE),
                 ],
-                "joining",
+                all("joining"),
             ),
-            ("after IST", &[("wsrep_local_state", "1"), ("wsrep_ready", "OFF")], "joining"),
-            ("joined", &[("wsrep_local_state", "3")], "joined"),
+            ("after IST", &[("wsrep_local_state", "1"), ("wsrep_ready", "OFF")], all("joining")),
+            ("joined", &[("wsrep_local_state", "3")], all("joined")),
             (
                 "partitioned",
                 &[
@@ -254,7 +324,7 @@ mod tests {
                     ("wsrep_local_state", "0"),
                     ("wsrep_ready", "OFF"),
                 ],
-                "non-primary",
+                all("non-primary"),
             ),
             (
                 "wsrep_cluster_address=''",
@@ -265,7 +335,7 @@ mod tests {
                     ("wsrep_connected", "OFF"),
                     ("wsrep_local_index", NOWHERE),
                 ],
-                "wsrep-disconnected",
+                all("wsrep-disconnected"),
             ),
             (
                 "voted out",
@@ -276,11 +346,11 @@ mod tests {
                     ("wsrep_connected", "OFF"),
                     ("wsrep_local_index", NOWHERE),
                 ],
-                "inconsistent",
+                all("inconsistent"),
             ),
-            ("reject ALL", &[("wsrep_reject_queries", "ALL")], "rejecting-queries"),
-            ("reject ALL_KILL", &[("wsrep_reject_queries", "ALL_KILL")], "rejecting-queries"),
-            ("wsrep_on=OFF", &[("wsrep_on", "OFF"), ("wsrep_local_state", "-")], "wsrep-off"),
+            ("reject ALL", &[("wsrep_reject_queries", "ALL")], all("rejecting-queries")),
+            ("reject ALL_KILL", &[("wsrep_reject_queries", "ALL_KILL")], all("rejecting-queries")),
+            ("wsrep_on=OFF", &[("wsrep_on", "OFF"), ("wsrep_local_state", "-")], all("wsrep-off")),
             (
                 "no provider",
                 &[
@@ -290,24 +360,66 @@ mod tests {
                     ("wsrep_ready", "OFF"),
                     ("wsrep_connected", "OFF"),
                 ],
-                "no-galera",
+                all("no-galera"),
             ),
-            ("read_only=ON", &[("read_only", "ON")], "read-only"),
-            ("read_only of MariaDB 12", &[("read_only", "NO_LOCK")], "read-only"),
-            ("super_read_only=ON", &[("super_read_only", "ON")], "read-only"),
-            ("super_read_only=OFF", &[("super_read_only", "OFF")], "serve"),
-            ("offline_mode=ON", &[("offline_mode", "ON")], "offline"),
-            ("offline_mode=OFF", &[("offline_mode", "OFF")], "serve"),
-            ("pxc_maint_mode", &[("pxc_maint_mode", "MAINTENANCE")], "maintenance"),
-            ("pxc_maint_mode, shutdown", &[("pxc_maint_mode", "SHUTDOWN")], "maintenance"),
-            ("pxc_maint_mode, none", &[("pxc_maint_mode", "DISABLED")], "serve"),
-            ("not ready alone", &[("wsrep_ready", "OFF")], "not-ready"),
-            ("not connected alone", &[("wsrep_connected", "OFF")], "wsrep-disconnected"),
-            ("a state of the future", &[("wsrep_local_state", "6")], "not-synced"),
-            ("numbers for words", &[("wsrep_on", "1"), ("read_only", "0")], "serve"),
+            ("read_only=ON", &[("read_only", "ON")], BUT_READERS),
+            ("read_only of MariaDB 12", &[("read_only", "NO_LOCK")], BUT_READERS),
+            ("super_read_only=ON", &[("super_read_only", "ON")], BUT_READERS),
+            ("super_read_only=OFF", &[("super_read_only", "OFF")], all("serve")),
+            ("offline_mode=ON", &[("offline_mode", "ON")], all("offline")),
+            ("offline_mode=OFF", &[("offline_mode", "OFF")], all("serve")),
+            ("pxc_maint_mode", &[("pxc_maint_mode", "MAINTENANCE")], all("maintenance")),
+            ("pxc_maint_mode, shutdown", &[("pxc_maint_mode", "SHUTDOWN")], all("maintenance")),
+            ("pxc_maint_mode, none", &[("pxc_maint_mode", "DISABLED")], all("serve")),
+            ("not ready alone", &[("wsrep_ready", "OFF")], all("not-ready")),
+            ("not connected alone", &[("wsrep_connected", "OFF")], all("wsrep-disconnected")),
+            ("a state of the future", &[("wsrep_local_state", "6")], all("not-synced")),
+            ("numbers for words", &[("wsrep_on", "1"), ("read_only", "0")], all("serve")),
         ];
         for (state, changes, expected) in table {
-            assert_eq!(verdict(changes), *expected, "{state}");
+            for donor in DONORS {
+                assert_eq!(verdicts(changes, donor), *expected, "{state}, {donor:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_donor_is_what_the_policy_says_for_each_role() {
+        let rejecting = ("wsrep_sst_donor_rejects_queries", "ON");
+        let unknown = ("wsrep_sst_donor_rejects_queries", "-");
+        let refused = ["donor"; 3];
+        for (donor, changes, expected) in [
+            (Donor::Refuse, &[][..], refused),
+            (Donor::Refuse, &[rejecting], refused),
+            (Donor::Serve, &[], ["serve"; 3]),
+            (Donor::Serve, &[rejecting], ["serve"; 3]),
+            (Donor::Serve, &[("wsrep_local_index", "1")], ["serve", "serve", "not-writer"]),
+            (Donor::Serve, &[("read_only", "ON")], ["read-only", "serve", "read-only"]),
+            (Donor::Serve, &[("wsrep_ready", "OFF")], ["not-ready"; 3]),
+            (Donor::Serve, &[("wsrep_reject_queries", "ALL")], ["rejecting-queries"; 3]),
+            (Donor::ServeUnlessRejecting, &[], ["serve"; 3]),
+            (Donor::ServeUnlessRejecting, &[rejecting], refused),
+            (Donor::ServeUnlessRejecting, &[unknown], refused),
+        ] {
+            let changes = [&[("wsrep_local_state", "2")], changes].concat();
+            assert_eq!(verdicts(&changes, donor), expected, "{donor:?}, {changes:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_refused_to_readers_is_refused_to_all() {
+        for (name, value) in [("wsrep_ready", "OFF"), ("wsrep_on", "-"), ("offline_mode", "ON")] {
+            let [read_write, reader, writer] =
+                verdicts(&[(name, value), ("read_only", "ON")], Donor::Serve);
+            assert_ne!(reader, "serve");
+            assert_eq!([read_write, writer], [reader; 2]);
+        }
+    }
+
+    #[test]
+    fn a_writer_must_know_its_place() {
+        for index in ["-", "18446744073709551615", "00", "nonsense"] {
+            assert_ne!(verdicts(&[("wsrep_local_index", index)], Donor::Refuse)[2], "serve");
         }
     }
 
@@ -323,7 +435,7 @@ mod tests {
             assert_eq!(verdict(&[(name, "-")]), "incomplete-facts", "{name}");
         }
         assert_eq!(verdict(&[("wsrep_on", "-")]), "no-galera");
-        assert_eq!(judge(&Facts::default(), Policy::default()).as_str(), "no-galera");
+        assert_eq!(judge(&Facts::default(), Policy::default(), Role::Reader).as_str(), "no-galera");
     }
 
     #[test]
@@ -344,13 +456,13 @@ mod tests {
             twice.note(name.as_bytes(), Some(b"\xff\0"));
             twice.note(name.as_bytes(), Some(b"\xfe\0"));
             for facts in [with_null, twice, facts(&[(name, &"ON".repeat(1000))])] {
-                let verdict = judge(&facts, Policy::default());
+                let verdict = judge(&facts, Policy::default(), Role::ReadWrite);
                 assert!(matches!(verdict, Verdict::Refuse(_)), "{name}: {facts:?}");
             }
         }
         let mut same = facts(&[]);
         same.note(b"wsrep_on", Some(b"ON"));
-        assert_eq!(judge(&same, Policy::default()), Verdict::Serve);
+        assert_eq!(judge(&same, Policy::default(), Role::Writer), Verdict::Serve);
     }
 
     #[test]
@@ -366,22 +478,23 @@ mod tests {
     fn names_are_taken_in_any_case() {
         let mut facts = facts(&[("wsrep_on", "-")]);
         facts.note(b"WSREP_ON", Some(b"ON"));
-        assert_eq!(judge(&facts, Policy::default()), Verdict::Serve);
+        assert_eq!(judge(&facts, Policy::default(), Role::Writer), Verdict::Serve);
     }
 
     #[test]
     fn standalone_lets_a_server_without_galera_serve_and_nothing_else() {
-        let policy = Policy { standalone: true };
-        let verdict = |changes: &[(&str, &str)]| judge(&facts(changes), policy).as_str();
+        let policy = Policy { standalone: true, ..Policy::default() };
+        let verdict =
+            |changes: &[(&str, &str)]| judge(&facts(changes), policy, Role::Writer).as_str();
         let mut plain = Facts::default();
         plain.note(b"read_only", Some(b"OFF"));
-        assert_eq!(judge(&plain, policy), Verdict::Serve);
+        assert_eq!(judge(&plain, policy, Role::Writer), Verdict::Serve);
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("wsrep_cluster_status", "-")]), "serve");
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("read_only", "ON")]), "read-only");
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("offline_mode", "ON")]), "offline");
         assert_eq!(verdict(&[("wsrep_on", "nonsense")]), "wsrep-off");
         assert_eq!(verdict(&[("wsrep_cluster_status", "non-Primary")]), "non-primary");
-        assert_eq!(judge(&Facts::default(), policy).as_str(), "incomplete-facts");
+        assert_eq!(judge(&Facts::default(), policy, Role::Reader).as_str(), "incomplete-facts");
     }
 
     #[test]

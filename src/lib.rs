@@ -69,6 +69,10 @@
 )]
 
 #[cfg(feature = "daemon")]
+pub mod admin;
+#[cfg(feature = "daemon")]
+mod aside;
+#[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod connect;
@@ -78,13 +82,24 @@ pub mod galera;
 pub mod http;
 #[cfg(feature = "daemon")]
 pub mod log;
+#[cfg(feature = "daemon")]
+pub mod login;
+#[cfg(feature = "daemon")]
+pub mod maintenance;
 pub mod mysql;
+#[cfg(feature = "daemon")]
+pub mod notify;
+pub mod option_file;
 #[cfg(feature = "daemon")]
 pub mod probe;
 #[cfg(feature = "daemon")]
 pub mod run;
 #[cfg(feature = "daemon")]
+mod seldom;
+#[cfg(feature = "daemon")]
 pub mod server;
 #[cfg(feature = "daemon")]
 pub mod target;
 pub mod verdict;
+#[cfg(feature = "daemon")]
+pub mod via;

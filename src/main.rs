@@ -2,11 +2,13 @@
 
 use std::env;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::exit;
 
-use galera_probe::config::{Action, Config, Node};
+use galera_probe::config::{Action, Change, Config, Serve};
 use galera_probe::log::Log;
-use galera_probe::run;
+use galera_probe::maintenance;
+use galera_probe::run::{self, Stop};
 use galera_probe::server::{Listen, Listener};
 use galera_probe::verdict::Verdict;
 use tokio::runtime::Builder;
@@ -31,8 +33,13 @@ fn start(config: Config) -> io::Result<i32> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(async {
         match config.action {
-            Action::Serve { listen } => serve(&listen, config.node).await,
-            Action::Check => Ok(check(&config.node).await),
+            Action::Serve(config) => serve(*config).await,
+            Action::Check { node, role } => Ok(say_verdict(run::check(&node, role).await)),
+            Action::Via { url, patience } => {
+                let (serves, line) = run::check_via(&url, patience).await?;
+                Ok(say(serves, &line))
+            }
+            Action::Maintenance { file, change } => maintain(&file, change),
         }
     });
     let code = code.unwrap_or_else(|error| {
@@ -45,40 +52,68 @@ fn start(config: Config) -> io::Result<i32> {
     Ok(code)
 }
 
-async fn serve(listen: &[Listen], node: Node) -> io::Result<i32> {
+async fn serve(config: Serve) -> io::Result<i32> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut told = async move || {
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => info!("SIGINT: stopping"),
+            _ = terminate.recv() => {
+                info!("SIGTERM: stopping");
+                Stop::Drain
+            }
+            _ = interrupt.recv() => {
+                info!("SIGINT: stopping");
+                Stop::Now
+            }
         }
     };
     let mut listeners = Vec::new();
-    for listen in listen {
-        let listener = Listener::bind(listen).await.map_err(|error| {
-            let flag = format!("--listen {listen}");
-            io::Error::new(error.kind(), format!("{flag}: {error}: choose another address"))
-        })?;
-        info!(address = %listener.address()?, "listening");
-        listeners.push(listener);
+    for listen in &config.listen {
+        listeners.push(bind("--listen", listen, "listening").await?);
     }
+    let admin = match &config.admin_listen {
+        Some(listen) => Some(bind("--admin-listen", listen, "admin pages").await?),
+        None => None,
+    };
     let (stop, stopped) = oneshot::channel();
-    let serving = run::serve(listeners, node, async { drop(stopped.await) });
+    let serving =
+        run::serve(listeners, admin, config, async { stopped.await.unwrap_or(Stop::Now) });
     tokio::select! {
         () = serving => {}
         // The second signal ends at once.
-        () = async { told().await; let _ = stop.send(()); told().await } => {}
+        () = async { let _ = stop.send(told().await); told().await; } => {}
     }
     Ok(0)
 }
 
-async fn check(node: &Node) -> i32 {
-    let verdict = run::check(node).await;
-    // The exit code says it too, where standard output takes nothing.
-    let _ = writeln!(io::stdout(), "{verdict}");
-    match verdict {
-        Verdict::Serve => 0,
-        Verdict::Refuse(_) => REFUSE,
-    }
+async fn bind(flag: &str, listen: &Listen, what: &str) -> io::Result<Listener> {
+    let listener = Listener::bind(listen).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("{flag} {listen}: {error}: choose another address"))
+    })?;
+    info!(address = %listener.address()?, "{what}");
+    Ok(listener)
+}
+
+fn maintain(file: &Path, change: Change) -> io::Result<i32> {
+    let done = match change {
+        Change::On => maintenance::on(file).map(|()| true),
+        Change::Off => maintenance::off(file).map(|()| false),
+        Change::Status => maintenance::status(file),
+    };
+    let is_on = done.map_err(|error| {
+        let file = file.display();
+        io::Error::new(error.kind(), format!("--maintenance-file '{file}': {error}"))
+    })?;
+    say(true, if is_on { "on" } else { "off" });
+    Ok(0)
+}
+
+fn say_verdict(verdict: Verdict) -> i32 {
+    say(verdict == Verdict::Serve, &verdict.to_string())
+}
+
+/// The exit code says it too, where standard output takes nothing.
+fn say(serves: bool, line: &str) -> i32 {
+    let _ = writeln!(io::stdout(), "{line}");
+    if serves { 0 } else { REFUSE }
 }

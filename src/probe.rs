@@ -4,6 +4,7 @@ mod failure;
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connect::{Connect, Opening, Stream};
+use crate::connect::{Connect, Stream};
 use crate::galera::{self, Facts};
+use crate::login::Login;
 use crate::mysql::{Credentials, Progress, Reply, Session, Stage};
 use crate::verdict::Reason;
 
@@ -53,14 +55,21 @@ impl From<Stage> for Step {
     }
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Step {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Step::Connect => "connect",
             Step::Greeting => "greeting",
             Step::Login => "login",
             Step::Query => "query",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -97,35 +106,43 @@ impl fmt::Display for Stalled {
 /// its socket and leaves nothing behind.
 pub struct Dialogue {
     way: Way,
-    session: Session,
     input: BytesMut,
     output: BytesMut,
     deadlines: Deadlines,
     began: Instant,
     step: Step,
     step_began: Instant,
+    /// The steps before it, and how long they took.
+    done: Vec<(Step, Duration)>,
 }
 
 enum Way {
-    Opening(Opening),
-    Open(Box<dyn Stream>),
+    Opening(Pin<Box<dyn Future<Output = Opened> + Send>>),
+    Open(Box<dyn Stream>, Box<Session>),
 }
+
+/// A way that is open, and who logs in over it.
+type Opened = io::Result<(Box<dyn Stream>, Arc<Credentials>)>;
 
 impl Dialogue {
     /// Begins a dialogue now: the deadlines count from here.
-    #[expect(clippy::expect_used, reason = "the statements are constants, and fit their packets")]
-    pub fn begin(node: &dyn Connect, credentials: &Arc<Credentials>, deadlines: Deadlines) -> Self {
+    pub fn begin(node: &dyn Connect, login: &Login, deadlines: Deadlines) -> Self {
         let now = Instant::now();
+        let opening = node.connect(deadlines.step.min(deadlines.whole));
+        let login = login.clone();
         Self {
-            way: Way::Opening(node.connect(deadlines.step.min(deadlines.whole))),
-            session: Session::new(Arc::clone(credentials), &galera::STATEMENTS)
-                .expect("the statements fit their packets"),
+            way: Way::Opening(Box::pin(async move {
+                // Before the connect: a connection that is there does not wait for it.
+                let credentials = login.current().await;
+                Ok((opening.await?, credentials))
+            })),
             input: BytesMut::with_capacity(READ),
             output: BytesMut::new(),
             deadlines,
             began: now,
             step: Step::Connect,
             step_began: now,
+            done: Vec::new(),
         }
     }
 
@@ -181,10 +198,13 @@ impl Dialogue {
     }
 
     async fn turn(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
-        let stream = match &mut self.way {
-            Way::Open(stream) => stream,
+        let (stream, session) = match &mut self.way {
+            Way::Open(stream, session) => (stream, session),
             Way::Opening(opening) => {
-                self.way = Way::Open(opening.await.map_err(Failure::Connect)?);
+                let (stream, credentials) = opening.await.map_err(Failure::Connect)?;
+                let session =
+                    Session::new(credentials, &galera::STATEMENTS).map_err(Failure::Session)?;
+                self.way = Way::Open(stream, Box::new(session));
                 self.enter(Step::Greeting);
                 return Ok(None);
             }
@@ -200,7 +220,7 @@ impl Dialogue {
         if stream.read_buf(&mut self.input).await.map_err(broken)? == 0 {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
-        match self.session.receive(&self.input, &mut self.output).map_err(Failure::Session)? {
+        match session.receive(&self.input, &mut self.output).map_err(Failure::Session)? {
             Progress::Done(replies) => {
                 self.enter(Step::Query);
                 Ok(Some(replies))
@@ -223,8 +243,14 @@ impl Dialogue {
         self.step
     }
 
+    /// Each step that it came to, and how long it took so far.
+    pub fn times(&self) -> Vec<(Step, Duration)> {
+        [self.done.as_slice(), &[(self.step, self.step_began.elapsed())]].concat()
+    }
+
     fn enter(&mut self, step: Step) {
         if self.step != step {
+            self.done.push((self.step, self.step_began.elapsed()));
             self.step = step;
             self.step_began = Instant::now();
         }
@@ -235,7 +261,7 @@ impl Drop for Dialogue {
     /// A connection that a server finds reset before it has accepted it is not
     /// counted against the client's address; one that it finds closed is.
     fn drop(&mut self) {
-        if let (Way::Open(stream), Step::Greeting) = (&self.way, self.step) {
+        if let (Way::Open(stream, _), Step::Greeting) = (&self.way, self.step) {
             stream.reset_on_close();
         }
     }

@@ -1,40 +1,96 @@
-//! The program's two jobs, wired together: [`serve`] and [`check`].
+//! The program's jobs, wired together: [`serve`], [`check`] and [`check_via`].
 
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::config::Node;
-use crate::connect::Connector;
+use crate::admin::{self, Exchanges};
+use crate::config::{Node, Serve, Url};
+use crate::connect::{Address, Connector};
 use crate::galera;
+use crate::http::{Answer, Asked, Form, Problem};
+use crate::maintenance::Maintenance;
+use crate::notify::Notifier;
 use crate::probe::Dialogue;
-use crate::server::{Listener, Server};
-use crate::target::Target;
-use crate::verdict::Verdict;
+use crate::server::{Listener, MAX_CONNECTIONS, Server};
+use crate::target::{Asking, Target};
+use crate::verdict::{Health, Reason, Role, Verdict};
+use crate::via::{self, Answered};
 
 /// What an exchange under way may still take when the program is told to stop,
 /// and then what its answer may take. The process ends within both.
 const STOP_TIME: Duration = Duration::from_millis(30);
 
-/// Answers balancers until `stop`, then finishes the exchanges under way, but
+/// Connections to the admin listener at once: Prometheus, and a few people.
+const MAX_ADMIN: usize = 16;
+
+/// How the program was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The balancer is to take the node out first.
+    Drain,
+    /// At once.
+    Now,
+}
+
+/// Answers balancers until `stop`, drains, then finishes the exchanges under way, but
 /// waits for nobody outside: whoever waits for the node is told `stopping`.
 /// Dropped, it closes the listeners and the dialogue with the node.
-pub async fn serve(listeners: Vec<Listener>, node: Node, stop: impl Future<Output = ()>) {
-    info!(target = %node.address, version = env!("CARGO_PKG_VERSION"), "ready to ask");
-    let (target, asking) = Target::new(Connector::new(&node.address), node.settings);
-    let server = Server::new(listeners, move || {
-        let asking = asking.clone();
-        async move { asking.ask().await }
+pub async fn serve(
+    listeners: Vec<Listener>,
+    admin: Option<Listener>,
+    config: Serve,
+    stop: impl Future<Output = Stop>,
+) {
+    let Serve { maintenance_file, drain, node: Node { address, settings }, .. } = config;
+    let (target, asking) = Target::new(Connector::new(&address), settings);
+    let balancers = Balancers {
+        asking: asking.clone(),
+        draining: AtomicBool::new(false),
+        maintenance: maintenance_file.map(Maintenance::new),
+        exchanges: Exchanges::default(),
+    };
+    if balancers.in_maintenance().await {
+        info!("in maintenance");
+    }
+    info!(target = %address, version = admin::VERSION, "ready to ask");
+    let balancers = Arc::new(balancers);
+    let operators = Arc::new(Operators { asking, balancers: Arc::clone(&balancers), address });
+    let server = Server::new(listeners, MAX_CONNECTIONS, {
+        let balancers = Arc::clone(&balancers);
+        move |asked, form| Arc::clone(&balancers).answer(asked, form)
     });
+    let admin = Server::new(admin.into_iter().collect(), MAX_ADMIN, move |asked, form| {
+        Arc::clone(&operators).answer(asked, form)
+    });
+
+    let notifier = Notifier::start();
+    notifier.ready();
     let mut target = Box::pin(target.run());
+    let drained = async {
+        if stop.await == Stop::Drain && !drain.is_zero() {
+            notifier.stopping();
+            info!("draining for {drain:?}: every health path answers 503");
+            balancers.draining.store(true, Ordering::Relaxed);
+            sleep(drain).await;
+        }
+    };
     tokio::select! {
         () = &mut target => {}
         () = server.run() => {}
-        () = stop => {}
+        () = admin.run() => {}
+        () = notifier.feed() => {}
+        () = drained => {}
     }
-    let mut stopping = pin!(server.stop(STOP_TIME));
+    notifier.stopping();
+    let mut stopping = pin!(async {
+        tokio::join!(server.stop(STOP_TIME), admin.stop(STOP_TIME));
+    });
     tokio::select! {
         () = &mut target => {}
         () = &mut stopping => return,
@@ -45,20 +101,100 @@ pub async fn serve(listeners: Vec<Listener>, node: Node, stop: impl Future<Outpu
     let _ = timeout(STOP_TIME, stopping).await;
 }
 
+/// What balancers are answered from.
+struct Balancers {
+    asking: Asking,
+    draining: AtomicBool,
+    maintenance: Option<Maintenance>,
+    exchanges: Exchanges,
+}
+
+impl Balancers {
+    async fn answer(self: Arc<Self>, asked: Asked, form: Form) -> Answer {
+        let answer = match asked {
+            Asked::Health(role) => Answer::health(self.health(role).await, form),
+            Asked::Live => Answer::live(form),
+            Asked::Metrics | Asked::Status => Answer::problem(Problem::NotFound, form),
+            Asked::Other(problem) => Answer::problem(problem, form),
+        };
+        self.exchanges.count(&answer);
+        answer
+    }
+
+    async fn health(&self, role: Role) -> Health {
+        if self.draining.load(Ordering::Relaxed) {
+            self.asking.withhold(Reason::Draining).await
+        } else if self.in_maintenance().await {
+            self.asking.withhold(Reason::Maintenance).await
+        } else {
+            self.asking.ask(role).await
+        }
+    }
+
+    async fn in_maintenance(&self) -> bool {
+        match &self.maintenance {
+            Some(maintenance) => maintenance.is_on().await,
+            None => false,
+        }
+    }
+}
+
+/// What the admin pages are made from.
+struct Operators {
+    asking: Asking,
+    balancers: Arc<Balancers>,
+    address: Address,
+}
+
+impl Operators {
+    async fn answer(self: Arc<Self>, asked: Asked, form: Form) -> Answer {
+        match asked {
+            Asked::Metrics => {
+                let report = self.asking.report().await;
+                let page = admin::metrics(&report, &self.balancers.exchanges);
+                Answer::page(admin::METRICS_TYPE, page, form)
+            }
+            Asked::Status => {
+                let page = admin::status(&self.asking.report().await, &self.address);
+                Answer::page("application/json", page, form)
+            }
+            Asked::Live => Answer::live(form),
+            Asked::Health(_) => Answer::problem(Problem::NotFound, form),
+            Asked::Other(problem) => Answer::problem(problem, form),
+        }
+    }
+}
+
 /// Asks the node once, within its deadlines.
-pub async fn check(node: &Node) -> Verdict {
+pub async fn check(node: &Node, role: Role) -> Verdict {
     let Node { address, settings } = node;
     let mut dialogue =
-        Dialogue::begin(&Connector::new(address), &settings.credentials, settings.deadlines);
+        Dialogue::begin(&Connector::new(address), &settings.login, settings.deadlines);
     let outcome = dialogue.run().await;
     debug!(?outcome, step = %dialogue.step(), took = ?dialogue.began().elapsed(), "dialogue ended");
     let (verdict, cause) = match outcome {
-        Ok(Ok(facts)) => (galera::judge(&facts, settings.policy), facts.to_string()),
+        Ok(Ok(facts)) => (galera::judge(&facts, settings.policy, role), facts.to_string()),
         Ok(Err(failure)) => (Verdict::Refuse(failure.reason()), failure.to_string()),
         Err(stalled) => (Verdict::Refuse(stalled.reason()), stalled.to_string()),
     };
     if let Verdict::Refuse(reason) = verdict {
-        warn!(target = %address, %cause, "refuse, {reason}");
+        warn!(target = %address, cause, advice = reason.advice(), "refuse, {reason}");
     }
     verdict
+}
+
+/// Asks a probe that is running, within `patience`: whether it answered 200, and what
+/// it said.
+///
+/// # Errors
+/// That it answered with what no probe answers: the URL is wrong.
+pub async fn check_via(url: &Url, patience: Duration) -> io::Result<(bool, String)> {
+    match via::ask(url, patience).await {
+        Ok(Answered { status: 200, line }) => Ok((true, line)),
+        Ok(Answered { status: 503, line }) => Ok((false, line)),
+        Ok(Answered { status, .. }) => Err(io::Error::other(format!(
+            "--via: the answer's status is {status}: give the URL of one of a probe's paths"
+        ))),
+        Err(error) => Ok((false, format!("unreachable: the probe did not answer: {error}"))),
+    }
 }

@@ -2,7 +2,6 @@
 
 mod exchange;
 mod places;
-mod seldom;
 
 use std::fmt;
 use std::fs;
@@ -22,14 +21,14 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::verdict::Health;
+use crate::http::{Answer, Asked, Form};
 
+use crate::seldom::Seldom;
 use exchange::{Strangers, exchange};
 use places::{Place, Places};
-use seldom::Seldom;
 
 /// Connections that are served at once. The memory of one is under 10 kB.
-const MAX_CONNECTIONS: usize = 512;
+pub const MAX_CONNECTIONS: usize = 512;
 
 /// File descriptors that connections leave to everything else but the listeners:
 /// standard streams, the runtime, the dialogue with the node, a name's lookup, and
@@ -165,10 +164,10 @@ enum Accepted {
     Unix(UnixStream),
 }
 
-/// Answers balancers.
+/// Answers HTTP requests.
 pub struct Server<A> {
     listeners: Vec<Listener>,
-    ask: A,
+    answer: A,
     places: Arc<Places>,
     strangers: Arc<Strangers>,
     trouble: Seldom,
@@ -176,14 +175,14 @@ pub struct Server<A> {
 
 impl<A, F> Server<A>
 where
-    A: Fn() -> F,
-    F: Future<Output = Health> + Send + 'static,
+    A: Fn(Asked, Form) -> F + Clone + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
 {
-    /// A server on `listeners`. `ask` gives the node's health, in bounded time;
-    /// its future is polled only when the health is asked for.
-    pub fn new(listeners: Vec<Listener>, ask: A) -> Self {
-        let places = Arc::new(Places::new(most_connections(listeners.len())));
-        Self { listeners, ask, places, strangers: Arc::default(), trouble: Seldom::default() }
+    /// A server on `listeners`, for at most `most` connections at once, and fewer
+    /// where file descriptors are. `answer` gives each answer, in bounded time.
+    pub fn new(listeners: Vec<Listener>, most: usize, answer: A) -> Self {
+        let places = Arc::new(Places::new(most_connections(listeners.len()).min(most)));
+        Self { listeners, answer, places, strangers: Arc::default(), trouble: Seldom::default() }
     }
 
     /// Answers for ever. Dropped, it accepts no more; exchanges under way go on.
@@ -248,13 +247,13 @@ where
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let health = (self.ask)();
+        let answer = self.answer.clone();
         let strangers = Arc::clone(&self.strangers);
         tokio::spawn(async move {
             tokio::select! {
                 // A request that has come is read before anybody is made to go.
                 biased;
-                ended = exchange(stream, health, &place, &strangers) => {
+                ended = exchange(stream, answer, &place, &strangers) => {
                     if let Err(error) = ended {
                         debug!(%error, "HTTP exchange ended early");
                     }

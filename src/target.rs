@@ -2,24 +2,27 @@
 //! asker waits for a node that is silent.
 
 mod history;
+mod report;
 
 use std::fmt;
 use std::future::pending;
 use std::mem;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::connect::Connect;
 use crate::galera::{self, Facts, Policy};
-use crate::mysql::Credentials;
-use crate::probe::{Deadlines, Dialogue, Failure, Stalled};
-use crate::verdict::{Health, Reason, Verdict};
+use crate::login::Login;
+use crate::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
+use crate::verdict::{Health, Reason, Role, Verdict};
 
 use history::History;
+use report::{Journal, Source};
+
+pub use report::{BUCKETS, Change, Doing, Ended, Histogram, Report, Tally};
 
 /// Askers that wait to be heard; those beyond wait to be put in.
 const QUEUE: usize = 64;
@@ -28,7 +31,7 @@ const QUEUE: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Who logs in.
-    pub credentials: Arc<Credentials>,
+    pub login: Login,
     /// How long a dialogue may take.
     pub deadlines: Deadlines,
     /// What is wanted of the node.
@@ -51,21 +54,50 @@ pub struct Timing {
 
 /// The way to ask. Clones ask the same node.
 #[derive(Clone, Debug)]
-pub struct Asking(mpsc::Sender<Asker>);
+pub struct Asking(mpsc::Sender<Request>);
 
-/// Where an answer goes. It may be gone by then: that costs nothing.
-type Asker = oneshot::Sender<Health>;
+/// What is wanted of the target. Whoever waits for the answer may be gone by then:
+/// that costs nothing.
+#[derive(Debug)]
+enum Request {
+    /// The node's health.
+    Health(Asker),
+    /// The same from one who may not have it, for this reason.
+    Withheld(Reason, oneshot::Sender<Health>),
+    /// What was seen and done.
+    Report(oneshot::Sender<Report>),
+}
+
+#[derive(Debug)]
+struct Asker {
+    role: Role,
+    answer: oneshot::Sender<Health>,
+}
 
 impl Asking {
-    /// The node's health, within the dialogue's whole deadline. Dropped, it
-    /// cancels nobody else's.
-    pub async fn ask(&self) -> Health {
-        let (asker, answer) = oneshot::channel();
-        let stopping = Verdict::Refuse(Reason::Stopping).into();
-        match self.0.send(asker).await {
-            Ok(()) => answer.await.unwrap_or(stopping),
-            Err(_) => stopping,
-        }
+    /// The node's health for a role, within the dialogue's whole deadline.
+    /// Dropped, it cancels nobody else's.
+    pub async fn ask(&self, role: Role) -> Health {
+        let health = self.request(|answer| Request::Health(Asker { role, answer })).await;
+        health.unwrap_or(Verdict::Refuse(Reason::Stopping).into())
+    }
+
+    /// The refusal of an asker whom the operator keeps from the node. The node is
+    /// not asked.
+    pub async fn withhold(&self, reason: Reason) -> Health {
+        let health = self.request(|answer| Request::Withheld(reason, answer)).await;
+        health.unwrap_or(Verdict::Refuse(reason).into())
+    }
+
+    /// What was seen and done; nothing where the target is gone.
+    pub async fn report(&self) -> Report {
+        self.request(Request::Report).await.unwrap_or_default()
+    }
+
+    async fn request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(request(answer)).await.ok()?;
+        answered.await.ok()
     }
 }
 
@@ -74,10 +106,12 @@ impl Asking {
 pub struct Target {
     node: Box<dyn Connect>,
     settings: Settings,
-    askers: mpsc::Receiver<Asker>,
+    requests: mpsc::Receiver<Request>,
     state: State,
     history: History,
-    told: Option<Verdict>,
+    /// What the node last said.
+    facts: Facts,
+    journal: Journal,
 }
 
 /// What the target is doing.
@@ -103,14 +137,15 @@ enum Event {
 impl Target {
     /// A target and the way to ask it. Nothing is done before [`run`](Self::run).
     pub fn new(node: impl Connect + 'static, settings: Settings) -> (Self, Asking) {
-        let (sender, askers) = mpsc::channel(QUEUE);
+        let (sender, requests) = mpsc::channel(QUEUE);
         let target = Self {
             node: Box::new(node),
-            askers,
+            requests,
             state: State::Idle,
             history: History::new(settings.timing),
             settings,
-            told: None,
+            facts: Facts::default(),
+            journal: Journal::default(),
         };
         (target, Asking(sender))
     }
@@ -119,11 +154,27 @@ impl Target {
     pub async fn run(mut self) {
         loop {
             tokio::select! {
-                asker = self.askers.recv() => match asker {
-                    Some(asker) => self.asked(asker, Instant::now()),
+                request = self.requests.recv() => match request {
+                    Some(request) => self.requested(request, Instant::now()),
                     None => return,
                 },
                 event = self.state.next() => self.happened(event, Instant::now()),
+                () = self.settings.login.changed() => self.history.forgive(),
+            }
+        }
+    }
+
+    fn requested(&mut self, request: Request, now: Instant) {
+        match request {
+            Request::Health(asker) => self.asked(asker, now),
+            Request::Withheld(reason, answer) => {
+                self.count(Source::Operator);
+                let health = Verdict::Refuse(reason).into();
+                self.note(health, &"the operator's wish", now);
+                let _ = answer.send(health);
+            }
+            Request::Report(answer) => {
+                let _ = answer.send(self.report(now));
             }
         }
     }
@@ -134,10 +185,27 @@ impl Target {
             State::Under { .. } | State::Held { .. } => self.history.silence(now),
         };
         match (known, &mut self.state) {
-            (Some(health), _) => self.tell(health, vec![asker], &"nothing new of the node"),
-            (None, State::Under { askers, .. }) => askers.push(asker),
-            (None, State::Idle | State::Held { .. }) => self.begin(vec![asker]),
+            (Some(health), _) => {
+                self.count(Source::Known);
+                if self.history.backing_off(now).is_some() {
+                    // New credentials end it.
+                    self.settings.login.poke();
+                }
+                self.tell(health, vec![asker], &"nothing new of the node", now);
+            }
+            (None, State::Under { askers, .. }) => {
+                askers.push(asker);
+                self.count(Source::Shared);
+            }
+            (None, State::Idle | State::Held { .. }) => {
+                self.count(Source::Dialogue);
+                self.begin(vec![asker]);
+            }
         }
+    }
+
+    fn count(&mut self, source: Source) {
+        self.journal.report.tally.asked(source);
     }
 
     fn happened(&mut self, event: Event, now: Instant) {
@@ -150,13 +218,18 @@ impl Target {
             }
             (State::Under { dialogue, askers }, Event::Stalled(stalled)) => {
                 debug!(%stalled, "dialogue stalled");
+                self.journal.report.tally.stalled(stalled);
                 let (health, hold) = self.history.stalled(stalled, now);
-                self.tell(health, askers, &stalled);
-                if let Some(until) = hold {
-                    self.state = State::Held { dialogue, until };
+                self.tell(health, askers, &stalled, now);
+                match hold {
+                    Some(until) => self.state = State::Held { dialogue, until },
+                    None => self.journal.ended(&dialogue, Err(stalled.reason())),
                 }
             }
             (State::Held { dialogue, .. }, Event::HoldOver) => {
+                let stalled = Stalled { step: dialogue.step(), waited: now - dialogue.began() };
+                self.journal.ended(&dialogue, Err(stalled.reason()));
+                self.journal.report.tally.abandoned += u64::from(stalled.step != Step::Query);
                 drop(dialogue);
                 self.history.abandoned();
                 self.begin(Vec::new());
@@ -167,8 +240,8 @@ impl Target {
     }
 
     fn begin(&mut self, askers: Vec<Asker>) {
-        let Settings { credentials, deadlines, .. } = &self.settings;
-        let dialogue = Dialogue::begin(&*self.node, credentials, *deadlines);
+        let Settings { login, deadlines, .. } = &self.settings;
+        let dialogue = Dialogue::begin(&*self.node, login, *deadlines);
         self.state = State::Under { dialogue, askers };
     }
 
@@ -181,27 +254,55 @@ impl Target {
     ) {
         let (began, step) = (dialogue.began(), dialogue.step());
         debug!(?outcome, %step, took = ?now.duration_since(began), "dialogue ended");
-        let judged = outcome.as_ref().map(|facts| galera::judge(facts, self.settings.policy));
+        let as_reason = outcome.as_ref().map_err(Failure::reason);
+        self.journal.ended(dialogue, as_reason);
+        // Who is refused to readers is refused to all.
+        let policy = self.settings.policy;
+        let judged = outcome.as_ref().map(|facts| galera::judge(facts, policy, Role::Reader));
         let health = self.history.ended(judged, step, began, now);
-        match &outcome {
-            Ok(facts) => self.tell(health, askers, facts),
-            Err(failure) => self.tell(health, askers, failure),
+        match outcome {
+            Ok(facts) => {
+                let cause = facts.to_string();
+                self.facts = facts;
+                self.tell(health, askers, &cause, now);
+            }
+            Err(failure) => self.tell(health, askers, &failure, now),
         }
     }
 
-    /// Answers askers, and tells the log when the verdict is another.
-    fn tell(&mut self, health: Health, askers: Vec<Asker>, cause: &dyn fmt::Display) {
-        let verdict = health.verdict;
-        if self.told.replace(verdict) != Some(verdict) {
-            match verdict {
-                Verdict::Serve => info!(%cause, "serve: {health}"),
-                Verdict::Refuse(reason) => warn!(%cause, "refuse, {reason}: {health}"),
+    fn tell(&mut self, health: Health, askers: Vec<Asker>, cause: &dyn fmt::Display, now: Instant) {
+        self.note(health, cause, now);
+        for Asker { role, answer } in askers {
+            let _ = answer.send(self.for_role(health, role));
+        }
+    }
+
+    fn note(&mut self, health: Health, cause: &dyn fmt::Display, now: Instant) {
+        let healths = Role::ALL.map(|role| self.for_role(health, role));
+        self.journal.told(healths, cause, now);
+    }
+
+    /// What readers are told, as it is for another role.
+    fn for_role(&self, health: Health, role: Role) -> Health {
+        match health.verdict {
+            Verdict::Serve => galera::judge(&self.facts, self.settings.policy, role).into(),
+            Verdict::Refuse(_) => health,
+        }
+    }
+
+    fn report(&self, now: Instant) -> Report {
+        let doing = match &self.state {
+            State::Idle => Doing::Idle,
+            State::Under { dialogue, .. } => {
+                Doing::Asking { step: dialogue.step(), so_far: now - dialogue.began() }
             }
-        }
-        for asker in askers {
-            // One that has gone away costs nothing.
-            let _ = asker.send(health);
-        }
+            State::Held { dialogue, until } => Doing::Held {
+                step: dialogue.step(),
+                so_far: now - dialogue.began(),
+                left: until.saturating_duration_since(now),
+            },
+        };
+        Report { doing, backing_off: self.history.backing_off(now), ..self.journal.report.clone() }
     }
 }
 

@@ -31,6 +31,32 @@ impl Verdict {
     }
 }
 
+/// What an asker wants the node for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Reads and writes.
+    #[default]
+    ReadWrite,
+    /// Reads: a node that is read_only will do.
+    Reader,
+    /// Reads and writes, on one node of the cluster at a time.
+    Writer,
+}
+
+impl Role {
+    /// Every role, in the order of the README.
+    pub const ALL: [Role; 3] = [Role::ReadWrite, Role::Reader, Role::Writer];
+
+    /// The word, as in the paths of HTTP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::ReadWrite => "read-write",
+            Role::Reader => "reader",
+            Role::Writer => "writer",
+        }
+    }
+}
+
 /// A verdict as an asker is told it, with the time that belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -114,8 +140,9 @@ reasons! {
     NotReady "not-ready" "wsrep_ready is not ON"
     RejectingQueries "rejecting-queries" "wsrep_reject_queries is not NONE"
     ReadOnly "read-only" "read_only or super_read_only is on"
+    NotWriter "not-writer" "another node of the component is its writer: wsrep_local_index is not 0"
     Offline "offline" "offline_mode is on"
-    Maintenance "maintenance" "pxc_maint_mode is not DISABLED"
+    Maintenance "maintenance" "the operator took the node out: the maintenance file exists, or pxc_maint_mode is not DISABLED"
     WsrepOff "wsrep-off" "wsrep_on is OFF: writes on the node are not replicated"
     NoGalera "no-galera" "the server is in no Galera cluster (--standalone if a plain server is meant)"
     IncompleteFacts "incomplete-facts" "the server left out a variable that it must have"
@@ -146,7 +173,37 @@ reasons! {
     UnsupportedPlugin "unsupported-plugin" "the probe's account uses an authentication plugin that the probe does not speak"
 
     // What the probe says of itself.
+    Draining "draining" "the probe was told to stop, and takes its node out of service first"
     Stopping "stopping" "the probe is shutting down"
+}
+
+impl Reason {
+    /// What the operator can do about it, where that is something to be set right.
+    pub fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Reason::AccessDenied => {
+                "compare --user and the password with the account; for a new password: \
+                 ALTER USER galera_probe@'ADDRESS' IDENTIFIED BY '...'"
+            }
+            Reason::AccountLocked => "ALTER USER galera_probe@'ADDRESS' ACCOUNT UNLOCK",
+            Reason::PasswordExpired => {
+                "ALTER USER galera_probe@'ADDRESS' PASSWORD EXPIRE NEVER, and set the password anew"
+            }
+            Reason::HostDenied => {
+                "make the account for the address that the probe comes from: \
+                 CREATE USER galera_probe@'ADDRESS' IDENTIFIED BY '...'"
+            }
+            Reason::HostBlocked => {
+                "on the node: FLUSH HOSTS (on one without quorum: SET SESSION wsrep_on=OFF; \
+                 FLUSH LOCAL HOSTS); then find who left handshakes unfinished at the probe's \
+                 address, as a bare TCP check does"
+            }
+            Reason::TooManyConnections => "raise max_connections, or find who holds them",
+            Reason::UserLimit => "raise the account's MAX_USER_CONNECTIONS to 3 or more",
+            Reason::NoGalera => "--standalone if a plain server is meant",
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for Reason {

@@ -5,14 +5,14 @@ mod support;
 
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use galera_probe::connect::{Connect, Opening, Stream};
 use galera_probe::galera::{Facts, Policy, judge};
+use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
-use galera_probe::verdict::Verdict;
+use galera_probe::verdict::{Role, Verdict};
 use tokio::io::duplex;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(900);
 
 fn begin(node: &dyn Connect) -> Dialogue {
     let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
-    Dialogue::begin(node, &Arc::new(credentials), Deadlines { step: STEP, whole: WHOLE })
+    Dialogue::begin(node, &Login::fixed(credentials), Deadlines { step: STEP, whole: WHOLE })
 }
 
 type Outcome = Result<Result<Facts, Failure>, Stalled>;
@@ -40,7 +40,7 @@ async fn probe(script: Script) -> (Outcome, Duration) {
 async fn boundaries() -> [usize; 3] {
     let node = Node::new(Script::synced());
     let facts = begin(&node).run().await.unwrap().unwrap();
-    assert_eq!(judge(&facts, Policy::default()), Verdict::Serve);
+    assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
     // The node has read COM_QUIT when it has no connection open.
     while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
         tokio::task::yield_now().await;
@@ -168,7 +168,7 @@ async fn a_dialogue_that_stalled_runs_on_to_its_facts_when_the_node_wakes() {
     assert_eq!(dialogue.run().await.unwrap_err().step, Step::Greeting);
     node.become_(Script::synced());
     let facts = dialogue.finish().await.unwrap();
-    assert_eq!(judge(&facts, Policy::default()), Verdict::Serve);
+    assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
 }
 
 #[tokio::test(start_paused = true)]

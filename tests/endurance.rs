@@ -3,17 +3,17 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use fastrand::Rng;
 use galera_probe::connect::{Address, Connector};
 use galera_probe::galera::Policy;
+use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::Deadlines;
 use galera_probe::target::{Asking, Settings, Target, Timing};
-use galera_probe::verdict::Verdict;
+use galera_probe::verdict::{Role, Verdict};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -68,7 +68,7 @@ fn misbehave(random: &mut Rng) -> Script {
 
 fn settings() -> Settings {
     Settings {
-        credentials: Arc::new(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
+        login: Login::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
         deadlines: Deadlines { step: Duration::from_millis(2), whole: Duration::from_millis(4) },
         policy: Policy::default(),
         timing: Timing::default(),
@@ -81,7 +81,7 @@ async fn ask(asking: &Asking, random: &mut Rng) -> usize {
     for _ in 0..ASKERS {
         let asking = asking.clone();
         let patience = Duration::from_micros(random.u64(1..20_000));
-        askers.spawn(async move { timeout(patience, asking.ask()).await.is_ok() });
+        askers.spawn(async move { timeout(patience, asking.ask(Role::ReadWrite)).await.is_ok() });
     }
     askers.join_all().await.into_iter().filter(|answered| *answered).count()
 }
@@ -128,7 +128,7 @@ async fn a_hundred_thousand_askers_leave_nothing_behind() {
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
     let (target, asking) = Target::new(Connector::new(&address), settings());
     let target = tokio::spawn(target.run());
-    while asking.ask().await.verdict != Verdict::Serve {}
+    while asking.ask(Role::ReadWrite).await.verdict != Verdict::Serve {}
     target.abort();
     listening.abort();
 }

@@ -4,7 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use galera_probe::server::{Listen, Listener, Server};
+use galera_probe::http::{Answer, Asked, Form};
+use galera_probe::server::{Listen, Listener, MAX_CONNECTIONS, Server};
 use galera_probe::verdict::{Reason, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
@@ -77,12 +78,20 @@ const BALANCERS: &[(&str, &str)] = &[
     ("a pipeline", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
 ];
 
+async fn answer(verdict: Verdict, asked: Asked, form: Form) -> Answer {
+    match asked {
+        Asked::Other(problem) => Answer::problem(problem, form),
+        _ => Answer::health(verdict.into(), form),
+    }
+}
+
 /// A server whose node is a donor, on a port of its own.
 async fn server() -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let Listen::Tcp(address) = listener.address().unwrap() else { panic!() };
-    let donor = || async { Verdict::Refuse(Reason::Donor).into() };
-    let server = Server::new(vec![listener], donor);
+    let server = Server::new(vec![listener], MAX_CONNECTIONS, |asked, form| {
+        answer(Verdict::Refuse(Reason::Donor), asked, form)
+    });
     (address, tokio::spawn(async move { server.run().await }))
 }
 
@@ -162,7 +171,7 @@ async fn a_request_that_cannot_be_served_is_told_why() {
     let (address, _server) = server().await;
     let long_body = "POST / HTTP/1.1\r\nContent-Length: 65537\r\n\r\n";
     for (request, status) in [
-        ("GET /metrics HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("GET /other HTTP/1.1\r\n\r\n", "404 Not Found"),
         ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi", "405 Method Not Allowed"),
         (long_body, "413 Content Too Large"),
         ("nonsense\r\n\r\n", "400 Bad Request"),
@@ -211,7 +220,8 @@ async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().unwrap()).collect();
-    let server = Server::new(listeners, || async { Verdict::Serve.into() });
+    let server =
+        Server::new(listeners, MAX_CONNECTIONS, |asked, form| answer(Verdict::Serve, asked, form));
     let server = tokio::spawn(async move { server.run().await });
     for _ in 0..3 {
         for address in &addresses {
@@ -249,7 +259,9 @@ async fn a_socket_that_another_has_put_in_the_place_of_its_own_is_not_removed() 
 async fn who_stands_in_the_queue_when_the_server_stops_is_answered() {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let Listen::Tcp(address) = listener.address().unwrap() else { panic!() };
-    let server = Server::new(vec![listener], || async { Verdict::Serve.into() });
+    let server = Server::new(vec![listener], MAX_CONNECTIONS, |asked, form| {
+        answer(Verdict::Serve, asked, form)
+    });
     let mut queued = Vec::new();
     for _ in 0..20 {
         let mut stream = TcpStream::connect(address).await.unwrap();

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use galera_probe::connect::{Connect, Opening};
 use galera_probe::galera::Policy;
+use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::Deadlines;
 use galera_probe::target::{Asking, Settings, Target, Timing};
-use galera_probe::verdict::{Health, Time};
+use galera_probe::verdict::{Health, Reason, Role, Time};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep};
 
@@ -32,7 +33,7 @@ const TIMING: Timing =
 fn start(node: impl Connect + 'static, timing: Timing) -> Asking {
     let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
     let settings = Settings {
-        credentials: Arc::new(credentials),
+        login: Login::fixed(credentials),
         deadlines: Deadlines { step: SECOND, whole: WHOLE },
         policy: Policy::default(),
         timing,
@@ -50,7 +51,7 @@ async fn ask(asking: &Asking) -> (&'static str, Duration) {
 
 async fn ask_health(asking: &Asking) -> (Health, Duration) {
     let began = Instant::now();
-    let health = asking.ask().await;
+    let health = asking.ask(Role::ReadWrite).await;
     (health, began.elapsed())
 }
 
@@ -453,7 +454,7 @@ async fn a_target_that_is_dropped_closes_its_connection_and_tells_its_askers() {
         let node = Node::new(Script::fault(Fault::StallAfter(10)));
         let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
         let settings = Settings {
-            credentials: Arc::new(credentials),
+            login: Login::fixed(credentials),
             deadlines: Deadlines { step: SECOND, whole: WHOLE },
             policy: Policy::default(),
             timing: TIMING,

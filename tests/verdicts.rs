@@ -3,23 +3,24 @@
 mod support;
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use galera_probe::connect::{Address, Connect, Connector, Opening};
 use galera_probe::galera::{Policy, judge};
+use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::{Deadlines, Dialogue};
+use galera_probe::verdict::Role;
 
 use support::node::{Node, PASSWORD, Script, USER};
 use support::wire;
 
 async fn verdict_of(node: &dyn Connect, password: &str) -> &'static str {
-    let credentials = Arc::new(Credentials::new(USER, Password::new(password)).unwrap());
+    let login = Login::fixed(Credentials::new(USER, Password::new(password)).unwrap());
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    match Dialogue::begin(node, &credentials, deadlines).run().await {
-        Ok(Ok(facts)) => judge(&facts, Policy::default()).as_str(),
+    match Dialogue::begin(node, &login, deadlines).run().await {
+        Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
         Ok(Err(failure)) => failure.reason().as_str(),
         Err(stalled) => stalled.reason().as_str(),
     }

@@ -51,6 +51,38 @@ pub(super) fn listen(value: &str) -> Result<Listen, String> {
     })
 }
 
+/// Where a probe answers over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Where to connect to.
+    pub address: Address,
+    /// Host and port, as they were written.
+    pub authority: String,
+    /// The path, with what follows it.
+    pub path: String,
+}
+
+pub(super) fn url(value: &str) -> Result<Url, String> {
+    let form = "write http://ADDRESS:PORT/PATH, as in http://127.0.0.1:9200/livez";
+    let rest = value.strip_prefix("http://").ok_or(form)?;
+    let (authority, path) = match rest.find(['/', '?']).and_then(|at| rest.split_at_checked(at)) {
+        Some((authority, path)) if path.starts_with('/') => (authority, path.to_owned()),
+        Some((authority, query)) => (authority, format!("/{query}")),
+        None => (rest, "/".to_owned()),
+    };
+    // What would end the line, or the request, is no part of a URL.
+    if authority.starts_with("unix:") || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(form.to_owned());
+    }
+    let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    let address = match has_port {
+        true => address(authority),
+        false => address(&format!("{authority}:80")),
+    };
+    let address = address.map_err(|_| form)?;
+    Ok(Url { address, authority: authority.to_owned(), path })
+}
+
 fn unix_path(value: &str) -> Result<PathBuf, String> {
     match value.strip_prefix("unix:") {
         None | Some("") => Err("the path is missing: write unix:/run/some.sock".to_owned()),
@@ -145,6 +177,35 @@ mod tests {
         assert_eq!(listen("unix:/run/a.sock"), Ok(Listen::Unix("/run/a.sock".into())));
         for value in ["9200", ":9200", "localhost:9200", "0.0.0.0", "unix:", ""] {
             assert!(listen(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn urls_are_taken_as_people_write_them() {
+        for (value, address, path) in [
+            ("http://127.0.0.1:9200/livez", tcp("127.0.0.1", 9200), "/livez"),
+            ("http://127.0.0.1:9200", tcp("127.0.0.1", 9200), "/"),
+            ("http://[::1]:9200/reader?a=b", tcp("::1", 9200), "/reader?a=b"),
+            ("http://[::1]/", tcp("::1", 80), "/"),
+            ("http://probe?a", tcp("probe", 80), "/?a"),
+        ] {
+            let url = url(value).unwrap();
+            assert_eq!((url.address, url.path.as_str()), (address, path), "{value}");
+        }
+        for value in [
+            "",
+            "127.0.0.1:9200",
+            "https://127.0.0.1/",
+            "http://",
+            "http:///livez",
+            "http://a:0/",
+            "http://unix:/a",
+            "http://u@a/",
+            "http://a/ b",
+            "http://a/\r\nB: c",
+            "http://a/\u{e9}",
+        ] {
+            assert!(url(value).is_err(), "{value}");
         }
     }
 

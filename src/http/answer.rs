@@ -1,5 +1,3 @@
-use std::borrow::Cow;
-
 use crate::verdict::{Health, Time, Verdict};
 
 /// How an answer is to be written.
@@ -35,10 +33,11 @@ pub enum Problem {
 pub struct Answer {
     status: &'static str,
     headers: &'static str,
-    word: &'static str,
-    explanation: Cow<'static, str>,
-    time: Option<Time>,
-    form: Form,
+    /// The word of the header `Galera-Probe`, where there is one.
+    word: Option<&'static str>,
+    content_type: &'static str,
+    body: String,
+    head_only: bool,
 }
 
 impl Answer {
@@ -49,15 +48,25 @@ impl Answer {
             // Verdicts change within seconds; a balancer asks when it does.
             Verdict::Refuse(_) => ("503 Service Unavailable", "Retry-After: 5\r\n"),
         };
-        let word = health.verdict.as_str();
-        Self {
+        Self::words(
             status,
             headers,
-            word,
-            explanation: health.to_string().into(),
-            time: health.time,
+            health.verdict.as_str(),
+            &health.to_string(),
+            health.time,
             form,
-        }
+        )
+    }
+
+    /// The probe itself runs, whatever the node does.
+    pub fn live(form: Form) -> Self {
+        Self::words("200 OK", "", "live", "the probe is running", None, form)
+    }
+
+    /// A page of another kind.
+    pub fn page(content_type: &'static str, body: String, form: Form) -> Self {
+        let head_only = form.head_only;
+        Self { status: "200 OK", headers: "", word: None, content_type, body, head_only }
     }
 
     /// What a request that cannot be served gets.
@@ -66,7 +75,7 @@ impl Answer {
             Problem::BadRequest => {
                 ("400 Bad Request", "", "bad-request", "this is no HTTP/1.0 or HTTP/1.1 request")
             }
-            Problem::NotFound => ("404 Not Found", "", "not-found", "the node's health is at /"),
+            Problem::NotFound => ("404 Not Found", "", "not-found", "nothing is answered here"),
             Problem::MethodNotAllowed => (
                 "405 Method Not Allowed",
                 "Allow: GET, HEAD, OPTIONS\r\n",
@@ -89,41 +98,59 @@ impl Answer {
                 "the request's head is over 8 KiB or 64 lines",
             ),
         };
-        Self { status, headers, word, explanation: explanation.into(), time: None, form }
+        Self::words(status, headers, word, explanation, None, form)
+    }
+
+    /// One word and a line for people. Both are constants without a character that
+    /// JSON escapes; a test holds them to that.
+    fn words(
+        status: &'static str,
+        headers: &'static str,
+        word: &'static str,
+        explanation: &str,
+        time: Option<Time>,
+        form: Form,
+    ) -> Self {
+        let (content_type, body) = match form.json {
+            false => ("text/plain; charset=utf-8", format!("{word}\n{explanation}\n")),
+            true => {
+                let time = match time {
+                    None => String::new(),
+                    Some(Time::For(time)) => format!(",\"for_seconds\":{:.1}", time.as_secs_f64()),
+                    Some(Time::Left(time)) => {
+                        format!(",\"left_seconds\":{:.1}", time.as_secs_f64())
+                    }
+                };
+                let said = format!("\"reason\":\"{word}\",\"explanation\":\"{explanation}\"");
+                ("application/json", format!("{{{said}{time}}}\n"))
+            }
+        };
+        let head_only = form.head_only;
+        Self { status, headers, word: Some(word), content_type, body, head_only }
+    }
+
+    /// The code of the status line.
+    pub fn status(&self) -> &'static str {
+        self.status.split(' ').next().unwrap_or_default()
     }
 
     /// The answer's bytes. Every answer ends its connection: fewer states, and
     /// nothing for an idle client to hold.
     pub fn encode(&self) -> Vec<u8> {
-        let Self { status, headers, word, form, .. } = self;
-        let (content_type, body) = match form.json {
-            true => ("application/json", self.json()),
-            false => ("text/plain; charset=utf-8", format!("{word}\n{}\n", self.explanation)),
-        };
+        let Self { status, headers, content_type, body, .. } = self;
+        let word = self.word.map_or(String::new(), |word| format!("Galera-Probe: {word}\r\n"));
         let head = format!(
             "HTTP/1.1 {status}\r\n\
              Content-Type: {content_type}\r\n\
              Content-Length: {}\r\n\
              Cache-Control: no-store\r\n\
-             Galera-Probe: {word}\r\n\
+             {word}\
              {headers}\
              Connection: close\r\n\r\n",
             body.len()
         );
-        let body = if form.head_only { "" } else { &body };
+        let body = if self.head_only { "" } else { body };
         [head.as_bytes(), body.as_bytes()].concat()
-    }
-
-    /// The words are constants without a character that JSON escapes; a test
-    /// holds them to that.
-    fn json(&self) -> String {
-        let Self { word, explanation, .. } = self;
-        let time = match self.time {
-            None => String::new(),
-            Some(Time::For(time)) => format!(",\"for_seconds\":{:.1}", time.as_secs_f64()),
-            Some(Time::Left(time)) => format!(",\"left_seconds\":{:.1}", time.as_secs_f64()),
-        };
-        format!("{{\"reason\":\"{word}\",\"explanation\":\"{explanation}\"{time}}}\n")
     }
 }
 
@@ -198,9 +225,9 @@ mod tests {
         let verdicts = Reason::ALL.iter().map(|reason| Verdict::Refuse(*reason).into());
         let healths = verdicts.map(|health| Answer::health(health, TEXT));
         let problems = PROBLEMS.map(|problem| Answer::problem(problem, TEXT));
-        for answer in healths.chain(problems) {
+        for answer in healths.chain(problems).chain([Answer::live(TEXT)]) {
             let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-            assert!(answer.word.bytes().chain(answer.explanation.bytes()).all(plain), "{answer:?}");
+            assert!(answer.body.lines().all(|line| line.bytes().all(plain)), "{answer:?}");
         }
     }
 
@@ -217,12 +244,35 @@ mod tests {
 
     #[test]
     fn serve_is_200_and_every_refusal_503_with_when_to_ask_again() {
-        assert_eq!(Answer::health(Verdict::Serve.into(), TEXT).status, "200 OK");
+        assert_eq!(Answer::health(Verdict::Serve.into(), TEXT).status(), "200");
         for reason in Reason::ALL {
             let answer = Answer::health(Verdict::Refuse(*reason).into(), TEXT);
-            assert_eq!(answer.status, "503 Service Unavailable");
+            assert_eq!(answer.status(), "503");
             assert!(text(&answer).contains("\r\nRetry-After: 5\r\n"));
         }
+    }
+
+    #[test]
+    fn a_page_is_what_it_is_and_has_no_word() {
+        let page = text(&Answer::page("text/x", "content\n".to_owned(), TEXT));
+        assert_eq!(
+            page,
+            "HTTP/1.1 200 OK\r\n\
+             Content-Type: text/x\r\n\
+             Content-Length: 8\r\n\
+             Cache-Control: no-store\r\n\
+             Connection: close\r\n\r\n\
+             content\n"
+        );
+        let head = Answer::page("text/x", "content\n".to_owned(), Form { head_only: true, ..TEXT });
+        assert!(text(&head).contains("Content-Length: 8\r\n") && text(&head).ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn the_probe_is_live_with_200() {
+        let live = text(&Answer::live(TEXT));
+        assert!(live.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(live.ends_with("\r\n\r\nlive\nthe probe is running\n"));
     }
 
     #[test]

@@ -2,6 +2,7 @@ use std::fmt;
 
 use super::answer::{Form, Problem};
 use super::body::Body;
+use crate::verdict::Role;
 
 /// The longest request head. Balancers send under 300 bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -38,12 +39,19 @@ pub struct Request {
     pub expects_continue: bool,
 }
 
-/// What is asked for.
+/// What is asked for. A listener may answer some of it with
+/// [`Problem::NotFound`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// The node's health.
-    Health,
-    /// Something else, which is answered without asking the node.
+    /// The node's health: `/` and `/read-write`, `/reader`, `/writer`.
+    Health(Role),
+    /// Whether the probe itself runs: `/livez`.
+    Live,
+    /// The counters, for Prometheus: `/metrics`.
+    Metrics,
+    /// All that is known, for people and scripts: `/status`.
+    Status,
+    /// What nobody answers.
     Other(Problem),
 }
 
@@ -100,7 +108,12 @@ fn read(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
     };
     let asked = match path(target) {
         _ if !method => Asked::Other(Problem::MethodNotAllowed),
-        "/" | "*" => Asked::Health,
+        "/" | "*" | "/read-write" => Asked::Health(Role::ReadWrite),
+        "/reader" => Asked::Health(Role::Reader),
+        "/writer" => Asked::Health(Role::Writer),
+        "/livez" => Asked::Live,
+        "/metrics" => Asked::Metrics,
+        "/status" => Asked::Status,
         _ => Asked::Other(Problem::NotFound),
     };
     let form = Form { head_only, json: values(request, "accept").any(wants_json) };
@@ -192,7 +205,7 @@ mod tests {
             "\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         ] {
             let expected = Request {
-                asked: Asked::Health,
+                asked: Asked::Health(Role::ReadWrite),
                 form: Form::default(),
                 body: Body::None,
                 expects_continue: false,
@@ -200,6 +213,21 @@ mod tests {
             assert_eq!(health(request), expected, "{request}");
         }
         assert!(health("HEAD / HTTP/1.1\r\n\r\n").form.head_only);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_in_the_path() {
+        for (path, asked) in [
+            ("/read-write", Asked::Health(Role::ReadWrite)),
+            ("/reader", Asked::Health(Role::Reader)),
+            ("/reader?pool=a", Asked::Health(Role::Reader)),
+            ("http://10.0.0.1:9200/writer", Asked::Health(Role::Writer)),
+            ("/livez", Asked::Live),
+            ("/metrics", Asked::Metrics),
+            ("/status", Asked::Status),
+        ] {
+            assert_eq!(health(&format!("GET {path} HTTP/1.1\r\n\r\n")).asked, asked);
+        }
     }
 
     #[test]
@@ -232,13 +260,15 @@ mod tests {
         let first = "GET / HTTP/1.1\r\n\r\n";
         let both = format!("{first}GET /other HTTP/1.1\r\n\r\n");
         let Parsed::Request(request, length) = parse(both.as_bytes()) else { panic!() };
-        assert_eq!((request.asked, length), (Asked::Health, first.len()));
+        assert_eq!((request.asked, length), (Asked::Health(Role::ReadWrite), first.len()));
     }
 
     #[test]
     fn what_is_not_asked_for_right_has_its_own_problem() {
         for (request, problem) in [
-            ("GET /metrics HTTP/1.1\r\n\r\n", Problem::NotFound),
+            ("GET /other HTTP/1.1\r\n\r\n", Problem::NotFound),
+            ("GET /reader/ HTTP/1.1\r\n\r\n", Problem::NotFound),
+            ("GET /Reader HTTP/1.1\r\n\r\n", Problem::NotFound),
             ("HEAD /x HTTP/1.1\r\n\r\n", Problem::NotFound),
             ("GET  HTTP/1.1\r\n\r\n", Problem::BadRequest),
             ("POST / HTTP/1.1\r\n\r\n", Problem::MethodNotAllowed),
@@ -261,19 +291,19 @@ mod tests {
     #[test]
     fn heads_and_targets_over_their_caps_are_refused() {
         let lines = |n| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(n));
-        assert_eq!(health(&lines(64)).asked, Asked::Health);
+        assert_eq!(health(&lines(64)).asked, Asked::Health(Role::ReadWrite));
         assert_eq!(parse(lines(65).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
 
         let with_line = |n| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(n));
         let fits = MAX_HEAD - with_line(0).len();
-        assert_eq!(health(&with_line(fits)).asked, Asked::Health);
+        assert_eq!(health(&with_line(fits)).asked, Asked::Health(Role::ReadWrite));
         for long in [fits + 1, MAX_HEAD * 2] {
             assert_eq!(parse(with_line(long).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
         }
 
         assert_eq!((MAX_HEAD, MAX_TARGET, MAX_HEADERS), (8192, 2048, 64), "as the README says");
         let with_target = |n: usize| format!("GET /?{} HTTP/1.1\r\n\r\n", "x".repeat(n - 2));
-        assert_eq!(health(&with_target(MAX_TARGET)).asked, Asked::Health);
+        assert_eq!(health(&with_target(MAX_TARGET)).asked, Asked::Health(Role::ReadWrite));
         for long in [MAX_TARGET + 1, MAX_HEAD * 2] {
             assert_eq!(parse(with_target(long).as_bytes()), Parsed::Bad(Problem::TargetTooLong));
         }

@@ -6,9 +6,8 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::places::Place;
-use super::seldom::Seldom;
 use crate::http::{Answer, Asked, Drain, Drained, Foreign, Form, Parsed, Problem, Request, parse};
-use crate::verdict::Health;
+use crate::seldom::Seldom;
 
 /// For the whole request, so that a byte a second does not hold a place.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -25,15 +24,16 @@ const MAX_UNREAD: u64 = 64 * 1024;
 /// Read at once.
 const READ: usize = 1024;
 
-/// One request and its answer. `health` is polled only if it is asked for.
-pub(super) async fn exchange<S>(
+/// One request and its answer.
+pub(super) async fn exchange<S, F>(
     stream: S,
-    health: impl Future<Output = Health>,
+    answer: impl FnOnce(Asked, Form) -> F,
     place: &Place,
     strangers: &Strangers,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Answer>,
 {
     place.idle();
     let mut connection = Connection { stream, head: Vec::new(), place };
@@ -46,11 +46,7 @@ where
             }
             Ending::Asked(asked, form) => (asked, form),
         };
-        let answer = match asked {
-            Asked::Health => Answer::health(health.await, form),
-            Asked::Other(problem) => Answer::problem(problem, form),
-        };
-        connection.stream.write_all(&answer.encode()).await?;
+        connection.stream.write_all(&answer(asked, form).await.encode()).await?;
         connection.close().await
     })
     .await?
@@ -179,20 +175,25 @@ mod tests {
     const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
     const SECOND: Duration = Duration::from_secs(1);
 
-    async fn serve() -> Health {
-        Verdict::Serve.into()
+    async fn serve(asked: Asked, form: Form) -> Answer {
+        match asked {
+            Asked::Other(problem) => Answer::problem(problem, form),
+            _ => Answer::health(Verdict::Serve.into(), form),
+        }
     }
 
     /// An exchange on a stream with a small window, and the client's end of it.
-    fn begin<H>(health: H) -> (DuplexStream, impl Future<Output = (io::Result<()>, Duration)>)
+    fn begin<F>(
+        answer: impl FnOnce(Asked, Form) -> F + Send + 'static,
+    ) -> (DuplexStream, impl Future<Output = (io::Result<()>, Duration)>)
     where
-        H: Future<Output = Health> + Send + 'static,
+        F: Future<Output = Answer> + Send,
     {
         let (client, stream) = duplex(64);
         let exchange = tokio::spawn(async move {
             let began = Instant::now();
             let place = Arc::new(Places::new(1)).take().await;
-            let ended = exchange(stream, health, &place, &Strangers::default()).await;
+            let ended = exchange(stream, answer, &place, &Strangers::default()).await;
             (ended, began.elapsed())
         });
         (client, async { exchange.await.unwrap() })
@@ -206,7 +207,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_closes_after_its_answer_ends_the_exchange_at_once() {
-        let (mut client, ended) = begin(serve());
+        let (mut client, ended) = begin(serve);
         client.write_all(GET).await.unwrap();
         assert!(read(client).await.starts_with("HTTP/1.1 200 OK\r\n"));
         let (result, took) = ended.await;
@@ -216,7 +217,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_byte_a_second_is_told_so_after_5_s() {
         for (request, told) in [(&b""[..], ""), (GET, "HTTP/1.1 408 ")] {
-            let (client, ended) = begin(serve());
+            let (client, ended) = begin(serve);
             let (reading, mut writing) = tokio::io::split(client);
             let drip = tokio::spawn(async move {
                 for byte in request {
@@ -239,14 +240,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_told_so_after_5_s() {
-        let (mut client, _ended) = begin(serve());
+        let (mut client, _ended) = begin(serve);
         client.write_all(b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n").await.unwrap();
         assert!(read(client).await.starts_with("HTTP/1.1 408 "));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_never_reads_its_answer_goes_after_10_s() {
-        let (mut client, ended) = begin(serve());
+        let (mut client, ended) = begin(serve);
         client.write_all(GET).await.unwrap();
         let (result, took) = ended.await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -255,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_never_closes_is_closed_upon_after_a_second() {
-        let (mut client, ended) = begin(serve());
+        let (mut client, ended) = begin(serve);
         client.write_all(GET).await.unwrap();
         let mut answer = vec![0; 4096];
         while client.read(&mut answer).await.unwrap() > 0 {}
@@ -264,7 +265,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_verdict_that_does_not_come_ends_the_exchange_after_10_s() {
-        let (mut client, ended) = begin(pending());
+        let (mut client, ended) = begin(|_, _| pending());
         client.write_all(GET).await.unwrap();
         assert_eq!(ended.await.1, EXCHANGE_TIME);
     }
@@ -272,7 +273,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_goes_in_the_middle_of_its_request_is_an_early_end() {
         for request in [&GET[..9], b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc"] {
-            let (mut client, ended) = begin(serve());
+            let (mut client, ended) = begin(serve);
             client.write_all(request).await.unwrap();
             drop(client);
             assert_eq!(ended.await.0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);

@@ -81,8 +81,21 @@ impl History {
         }
         let (verdict, at) = self.last?;
         let fresh = now.duration_since(at) < self.timing.max_age;
-        let backing_off = self.not_before.is_some_and(|begin| now < begin);
-        (fresh || backing_off).then(|| self.health(verdict, now))
+        (fresh || self.backing_off(now).is_some()).then(|| self.health(verdict, now))
+    }
+
+    /// For how long yet no dialogue begins.
+    pub(super) fn backing_off(&self, now: Instant) -> Option<Duration> {
+        let left = self.not_before?.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// What made the handshakes fail may be mended: the next asker may ask.
+    pub(super) fn forgive(&mut self) {
+        if self.not_before.take().is_some() {
+            self.last = None;
+        }
+        self.unfinished = 0;
     }
 
     /// What an asker is told while the node, once connected, is known to say

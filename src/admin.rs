@@ -1,0 +1,14 @@
+//! The pages of the admin listener: what a target has seen and done, in Prometheus'
+//! form and as JSON. Functions of a [`Report`](crate::target::Report).
+
+mod metrics;
+mod status;
+
+pub use metrics::{CONTENT_TYPE as METRICS_TYPE, Exchanges, metrics};
+pub use status::status;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The features that this program was built with.
+pub const FEATURES: &str = "none";

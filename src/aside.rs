@@ -1,0 +1,76 @@
+//! Work that may block for as long as it likes (a resolver, a file on a dead
+//! mount) in threads of its own, so that it holds up no answer and no exit.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// One piece of work that is done now and then, one at a time. Whoever waits for
+/// it may stop waiting. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Aside<T> {
+    name: &'static str,
+    work: Arc<dyn Fn() -> T + Send + Sync>,
+    under_way: Arc<Mutex<Option<watch::Receiver<Option<T>>>>>,
+}
+
+/// A run of the work.
+pub(crate) struct Run<T> {
+    outcome: watch::Receiver<Option<T>>,
+    /// Somebody else began it, and may have lost patience with it.
+    pub(crate) was_under_way: bool,
+}
+
+impl<T: Clone + Send + Sync + 'static> Aside<T> {
+    /// Work for threads of this name.
+    pub(crate) fn new(name: &'static str, work: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        Self { name, work: Arc::new(work), under_way: Arc::default() }
+    }
+
+    /// The run that is under way, or a new one.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub(crate) fn run(&self) -> io::Result<Run<T>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = &*under_way {
+            return Ok(Run { outcome: outcome.clone(), was_under_way: true });
+        }
+        let (sender, outcome) = watch::channel(None);
+        let (work, slot) = (Arc::clone(&self.work), Arc::clone(&self.under_way));
+        thread::Builder::new().name(self.name.to_owned()).spawn(move || {
+            let outcome = work();
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            sender.send_replace(Some(outcome));
+        })?;
+        *under_way = Some(outcome.clone());
+        Ok(Run { outcome, was_under_way: false })
+    }
+}
+
+impl<T: Clone> Run<T> {
+    /// Its outcome; `None` if the work panicked.
+    pub(crate) async fn outcome(mut self) -> Option<T> {
+        let outcome = self.outcome.wait_for(Option::is_some).await;
+        outcome.map_or(None, |outcome| outcome.clone())
+    }
+}
+
+/// Does `work` once, for programs that have nothing else to do; it is given up
+/// after `patience`.
+///
+/// # Errors
+/// `work`'s, `TimedOut`, or that no thread can be had.
+pub(crate) fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().spawn(move || {
+        let _ = sender.send(work());
+    })?;
+    receiver.recv_timeout(patience).unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+}

@@ -1,0 +1,164 @@
+//! The account to log in with, read again while its file changes.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use crate::aside::Aside;
+use crate::mysql::Credentials;
+use crate::seldom::Seldom;
+
+/// How long a dialogue waits for the file. A disk that works takes well under a
+/// millisecond; with one that does not, the last credentials serve on.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How often the file is read while nobody logs in.
+const POKE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Gives the credentials for each login. Clones share them.
+#[derive(Clone)]
+pub struct Login {
+    credentials: watch::Receiver<Arc<Credentials>>,
+    file: Option<Aside<()>>,
+    poked: Arc<Mutex<Option<Instant>>>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.credentials.borrow().fmt(f)
+    }
+}
+
+impl Login {
+    /// The same credentials always.
+    pub fn fixed(credentials: Credentials) -> Self {
+        let (_, credentials) = watch::channel(Arc::new(credentials));
+        Self { credentials, file: None, poked: Arc::default() }
+    }
+
+    /// What `read` gives, which may block: `first`, until it is read again. Where
+    /// it fails, the last credentials serve on, and the log says why.
+    pub fn followed(
+        first: Credentials,
+        read: impl Fn() -> Result<Credentials, String> + Send + Sync + 'static,
+    ) -> Self {
+        let (sender, credentials) = watch::channel(Arc::new(first));
+        let trouble = Seldom::default();
+        let file = Aside::new("credentials", move || match read() {
+            Ok(new) => {
+                let changed = sender.send_if_modified(|old| {
+                    let changed = **old != new;
+                    if changed {
+                        *old = Arc::new(new);
+                    }
+                    changed
+                });
+                if changed {
+                    info!("the credentials have changed");
+                }
+            }
+            Err(error) if trouble.is_due() => warn!("{error}; the last credentials serve on"),
+            Err(_) => {}
+        });
+        Self { credentials, file: Some(file), poked: Arc::default() }
+    }
+
+    /// The credentials for a login that is about to begin.
+    pub async fn current(&self) -> Arc<Credentials> {
+        if let Some(Ok(reading)) = self.file.as_ref().map(Aside::run) {
+            // One that has used up somebody's patience gets no more of it.
+            let patience = if reading.was_under_way { Duration::ZERO } else { PATIENCE };
+            let _ = timeout(patience, reading.outcome()).await;
+        }
+        self.credentials.borrow().clone()
+    }
+
+    /// Has the file read soon, for those who wait for [`changed`](Self::changed).
+    pub fn poke(&self) {
+        let Some(file) = &self.file else { return };
+        let mut poked = self.poked.lock().unwrap_or_else(PoisonError::into_inner);
+        if poked.is_none_or(|poked| poked.elapsed() >= POKE_PAUSE) {
+            *poked = Some(Instant::now());
+            // Where no thread can be had, the next poke may do better.
+            let _ = file.run();
+        }
+    }
+
+    /// Returns when the credentials have changed since the last time.
+    pub async fn changed(&mut self) {
+        if self.credentials.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::mysql::Password;
+
+    fn credentials(password: &str) -> Credentials {
+        Credentials::new("probe", Password::new(password)).unwrap()
+    }
+
+    fn from_file(path: &std::path::Path) -> Login {
+        let path = path.to_owned();
+        Login::followed(credentials("first"), move || {
+            std::fs::read_to_string(&path)
+                .map(|password| credentials(&password))
+                .map_err(|error| error.to_string())
+        })
+    }
+
+    #[tokio::test]
+    async fn a_login_has_what_the_file_holds_and_what_it_held_last_while_it_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        let mut login = from_file(&path);
+        assert_eq!(*login.current().await, credentials("first"));
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(*login.current().await, credentials("second"));
+        login.changed().await;
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(*login.current().await, credentials("second"));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_seen_without_a_login_by_a_poke() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        std::fs::write(&path, "second").unwrap();
+        let mut login = from_file(&path);
+        login.poke();
+        login.changed().await;
+        assert_eq!(**login.credentials.borrow(), credentials("second"));
+    }
+
+    #[tokio::test]
+    async fn a_dead_mount_holds_up_no_login() {
+        let (answers, reads) = channel::<()>();
+        let reads = Mutex::new(reads);
+        let login = Login::followed(credentials("first"), move || {
+            let _ = reads.lock().unwrap().recv();
+            Ok(credentials("second"))
+        });
+        for _ in 0..3 {
+            assert_eq!(*login.current().await, credentials("first"));
+        }
+        answers.send(()).unwrap();
+        while *login.current().await != credentials("second") {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn the_password_is_in_no_debug_output() {
+        assert!(!format!("{:?}", Login::fixed(credentials("secret"))).contains("secret"));
+    }
+}
