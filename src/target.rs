@@ -119,11 +119,13 @@ impl Target {
     pub async fn run(mut self) {
         loop {
             tokio::select! {
+                // Of two at once, what the node said is known before an asker is told.
+                biased;
+                event = self.state.next() => self.happened(event, Instant::now()),
                 asker = self.askers.recv() => match asker {
                     Some(asker) => self.asked(asker, Instant::now()),
                     None => return,
                 },
-                event = self.state.next() => self.happened(event, Instant::now()),
             }
         }
     }
