@@ -380,9 +380,10 @@ mod tests {
     }
 
     #[test]
-    fn names_are_taken_in_any_case() {
+    fn names_are_taken_in_any_case_and_unknown_ones_passed_over() {
         let mut facts = facts(&[("wsrep_on", "-")]);
         facts.note(b"WSREP_ON", Some(b"ON"));
+        facts.note(b"wsrep_on_and_on", Some(b"OFF"));
         assert_eq!(judge(&facts, Policy::default()), Verdict::Serve);
     }
 
