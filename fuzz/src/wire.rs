@@ -17,6 +17,17 @@ pub fn split_packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((sequence, payload, rest))
 }
 
+/// The payload of the first packet with this number.
+pub fn packet_numbered(mut bytes: &[u8], number: u8) -> Option<&[u8]> {
+    loop {
+        let (sequence, payload, rest) = split_packet(bytes)?;
+        if sequence == number {
+            return Some(payload);
+        }
+        bytes = rest;
+    }
+}
+
 /// Protocol::LengthEncodedString, and NULL for `None`.
 pub fn text_value(payload: &mut Vec<u8>, value: Option<&[u8]>) {
     let Some(value) = value else {
