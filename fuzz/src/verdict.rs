@@ -131,8 +131,7 @@ fn said(rows: &[Row]) -> Said {
     said
 }
 
-/// GALERA's rules, written once more: what each variable may say of a node that
-/// is to serve.
+/// What each variable may say of a node that is to serve, written once more.
 fn is_healthy(said: &Said, standalone: bool) -> bool {
     let says = |name: &str, healthy: &[&str], may_be_missing: bool| match said
         .get(name.as_bytes())
