@@ -31,6 +31,10 @@ pub const UNKNOWN_VARIABLE: u16 = 1193;
 /// The longest part of a value that is kept. Every healthy value is shorter.
 const MAX_VALUE: usize = 64;
 
+/// A value as long as one that is kept, every byte of it escaped. What is longer
+/// than this is shown to be unhealthy; no server adds to it by saying more.
+const MAX_SHOWN: usize = 4 * MAX_VALUE;
+
 /// Declares [`Facts`] with one field for each variable, so that the list stands once.
 macro_rules! facts {
     ($($variable:ident)*) => {
@@ -90,7 +94,8 @@ impl fmt::Display for Facts {
 impl Facts {
     /// Notes one row of SHOW STATUS or SHOW VARIABLES; `None` stands for NULL.
     /// Names are taken in any case, unknown ones are passed over. A variable
-    /// that comes twice with two values keeps both, which is healthy nowhere.
+    /// that comes twice with two values keeps both, which is healthy nowhere; of
+    /// many values it keeps a few.
     pub fn note(&mut self, name: &[u8], value: Option<&[u8]>) {
         let value = match value {
             Some(value) => {
@@ -101,7 +106,9 @@ impl Facts {
         };
         let Some(variable) = self.variable(name) else { return };
         match variable {
-            Some(earlier) if *earlier != value => *earlier = format!("{earlier} and {value}"),
+            Some(earlier) if *earlier != value && earlier.len() <= MAX_SHOWN => {
+                *earlier = format!("{earlier} and {value}");
+            }
             Some(_) => {}
             None => *variable = Some(value),
         }
@@ -475,9 +482,20 @@ mod tests {
     }
 
     #[test]
-    fn names_are_taken_in_any_case() {
+    fn a_variable_that_comes_again_and_again_does_not_grow_without_end() {
+        let mut facts = Facts::default();
+        for value in 0..=u8::MAX {
+            facts.note(b"read_only", Some(&[value; MAX_VALUE]));
+        }
+        assert!(facts.to_string().len() <= "read_only=".len() + MAX_SHOWN * 2 + " and ".len());
+        assert!(facts.to_string().contains(" and "));
+    }
+
+    #[test]
+    fn names_are_taken_in_any_case_and_unknown_ones_passed_over() {
         let mut facts = facts(&[("wsrep_on", "-")]);
         facts.note(b"WSREP_ON", Some(b"ON"));
+        facts.note(b"wsrep_on_and_on", Some(b"OFF"));
         assert_eq!(judge(&facts, Policy::default(), Role::Writer), Verdict::Serve);
     }
 

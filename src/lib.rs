@@ -20,24 +20,28 @@
 //! | `config`, `log`, `run` | arguments, log lines, the wiring | |
 //!
 //! The first four build without the default feature `daemon`, for those who embed
-//! the protocol: their tree is `bytes`, `httparse` and `sha1`.
+//! the protocol: their tree is `bytes`, `httparse` and `sha1`. [`mysql`] says what
+//! a session asks of whoever drives it, and `examples/embed.rs` is a whole check
+//! over a blocking socket.
 //!
-//! A session over any kind of stream:
+//! A verdict over any kind of stream:
 //!
 //! ```
+//! use std::error::Error;
 //! use std::io::{Read, Write};
 //! use std::sync::Arc;
 //!
 //! use bytes::BytesMut;
-//! use galera_probe::galera::STATEMENTS;
+//! use galera_probe::galera::{Facts, Policy, STATEMENTS, judge};
 //! use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
+//! use galera_probe::verdict::{Role, Verdict};
 //!
-//! fn ask(mut stream: impl Read + Write) -> Result<Vec<Reply>, Box<dyn std::error::Error>> {
+//! fn ask(mut stream: impl Read + Write) -> Result<Verdict, Box<dyn Error>> {
 //!     let credentials = Credentials::new("galera_probe", Password::new("secret"))?;
 //!     let mut session = Session::new(Arc::new(credentials), &STATEMENTS)?;
 //!     let mut input = [0; 4096];
 //!     let mut output = BytesMut::new();
-//!     loop {
+//!     let replies = loop {
 //!         // Deadlines are the caller's: the session has no clock.
 //!         let length = stream.read(&mut input)?;
 //!         if length == 0 {
@@ -46,9 +50,19 @@
 //!         let progress = session.receive(&input[..length], &mut output)?;
 //!         stream.write_all(&output.split())?;
 //!         if let Progress::Done(replies) = progress {
-//!             return Ok(replies);
+//!             break replies;
+//!         }
+//!     };
+//!     let mut facts = Facts::default();
+//!     for reply in &replies {
+//!         let Reply::Rows(rows) = reply else { continue };
+//!         for row in rows {
+//!             let [Some(name), value] = &row[..] else { return Err("no name and value".into()) };
+//!             facts.note(name, value.as_deref());
 //!         }
 //!     }
+//!     // What is missing is refused: there is no serve without every fact.
+//!     Ok(judge(&facts, Policy::default(), Role::ReadWrite))
 //! }
 //! ```
 

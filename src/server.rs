@@ -25,7 +25,7 @@ use crate::http::{Answer, Asked, Form};
 
 use crate::seldom::Seldom;
 use exchange::{Strangers, exchange};
-use places::{Place, Places};
+use places::Places;
 
 /// Connections that are served at once. The memory of one is under 10 kB.
 pub const MAX_CONNECTIONS: usize = 512;
@@ -190,7 +190,7 @@ where
         let mut turn = 0;
         loop {
             match self.accept(&mut turn).await {
-                Ok(accepted) => self.begin(accepted).await,
+                Ok(accepted) => self.accepted(accepted).await,
                 Err(error) => {
                     if self.trouble.is_due() {
                         warn!(%error, "cannot accept HTTP connections");
@@ -210,7 +210,7 @@ where
     /// after `patience` has to go.
     pub async fn stop(self, patience: Duration) {
         while let Ok(Ok(accepted)) = timeout(Duration::ZERO, self.accept(&mut 0)).await {
-            self.begin(accepted).await;
+            self.accepted(accepted).await;
         }
         let Self { listeners, places, .. } = self;
         drop(listeners);
@@ -235,18 +235,20 @@ where
         .await
     }
 
-    async fn begin(&self, accepted: Accepted) {
-        let place = self.places.take().await;
+    async fn accepted(&self, accepted: Accepted) {
         match accepted {
-            Accepted::Tcp(stream) => self.spawn(stream, place),
-            Accepted::Unix(stream) => self.spawn(stream, place),
+            Accepted::Tcp(stream) => self.begin(stream).await,
+            Accepted::Unix(stream) => self.begin(stream).await,
         }
     }
 
-    fn spawn<S>(&self, stream: S, place: Place)
+    /// Begins an exchange on a connection of any kind, as soon as there is a place
+    /// for it.
+    pub async fn begin<S>(&self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let place = self.places.take().await;
         let answer = self.answer.clone();
         let strangers = Arc::clone(&self.strangers);
         tokio::spawn(async move {

@@ -154,11 +154,13 @@ impl Target {
     pub async fn run(mut self) {
         loop {
             tokio::select! {
+                // Of two at once, what the node said is known before an asker is told.
+                biased;
+                event = self.state.next() => self.happened(event, Instant::now()),
                 request = self.requests.recv() => match request {
                     Some(request) => self.requested(request, Instant::now()),
                     None => return,
                 },
-                event = self.state.next() => self.happened(event, Instant::now()),
                 () = self.settings.login.changed() => self.history.forgive(),
             }
         }

@@ -228,6 +228,10 @@ mod tests {
                 !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase())
             }));
             assert!(!reason.explanation().ends_with('.') && !reason.explanation().is_empty());
+            assert_eq!(reason.to_string(), word);
+            let line = format!("{word}: {}", reason.explanation());
+            assert_eq!(Verdict::Refuse(*reason).to_string(), line);
         }
+        assert_eq!(Verdict::Serve.to_string(), "serve: the node is fit to serve");
     }
 }

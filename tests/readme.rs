@@ -4,7 +4,14 @@
 mod program;
 mod support;
 
-use galera_probe::verdict::{Reason, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use galera_probe::admin::{Exchanges, metrics};
+use galera_probe::galera::{Donor, Facts, Policy, judge};
+use galera_probe::http::{Answer, Form};
+use galera_probe::target::{Histogram, Report};
+use galera_probe::verdict::{Reason, Role, Verdict};
 
 use program::run;
 
@@ -24,8 +31,11 @@ fn the_table_of_words_is_the_one_in_the_code() {
 
 #[tokio::test]
 async fn the_table_of_flags_has_every_flag_of_the_help_with_its_variable_default_and_text() {
-    let mut flags = 0;
-    let help = run(&["serve", "--help"]).await.stdout;
+    let mut flags = BTreeSet::new();
+    let mut help = Vec::new();
+    for command in ["serve", "check"] {
+        help.extend(run(&[command, "--help"]).await.stdout);
+    }
     for entry in String::from_utf8(help).unwrap().split("\n      --").skip(1) {
         let (flag, rest) = entry.split_once('\n').unwrap();
         let flag = format!("| `--{}` |", flag.replace(['<', '>'], ""));
@@ -44,15 +54,100 @@ async fn the_table_of_flags_has_every_flag_of_the_help_with_its_variable_default
                 );
             }
         }
-        flags += 1;
+        flags.insert(flag);
     }
     let rows = README.lines().filter(|line| line.starts_with("| `--")).count();
-    assert_eq!(flags, rows);
+    assert_eq!(flags.len(), rows);
+}
+
+/// A synced node, with some variables changed.
+fn node(changes: &[(&str, &str)]) -> Facts {
+    let mut variables = BTreeMap::from([
+        ("wsrep_cluster_status", "Primary"),
+        ("wsrep_connected", "ON"),
+        ("wsrep_local_index", "0"),
+        ("wsrep_local_state", "4"),
+        ("wsrep_on", "ON"),
+        ("wsrep_ready", "ON"),
+        ("wsrep_sst_donor_rejects_queries", "OFF"),
+        ("read_only", "OFF"),
+    ]);
+    variables.extend(changes.iter().copied());
+    let mut facts = Facts::default();
+    for (name, value) in variables {
+        facts.note(name.as_bytes(), Some(value.as_bytes()));
+    }
+    facts
+}
+
+#[test]
+fn the_table_of_roles_is_what_the_code_decides() {
+    let donor = ("wsrep_local_state", "2");
+    let rejecting = ("wsrep_sst_donor_rejects_queries", "ON");
+    for (name, changes, donors) in [
+        ("synced, wsrep_local_index 0", &[][..], Donor::Refuse),
+        ("synced, another index", &[("wsrep_local_index", "1")], Donor::Refuse),
+        ("synced, read_only", &[("read_only", "ON")], Donor::Refuse),
+        ("a donor, `--donor refuse`", &[donor], Donor::Refuse),
+        ("a donor, `--donor serve`", &[donor, rejecting], Donor::Serve),
+        (
+            "a donor that rejects queries, `--donor serve-unless-rejecting`",
+            &[donor, rejecting],
+            Donor::ServeUnlessRejecting,
+        ),
+        ("desynced by wsrep_desync", &[donor, ("wsrep_desync", "ON")], Donor::Serve),
+        ("without quorum", &[("wsrep_cluster_status", "non-Primary")], Donor::Serve),
+    ] {
+        let policy = Policy { donor: donors, ..Policy::default() };
+        let verdicts = Role::ALL.map(|role| match judge(&node(changes), policy, role) {
+            Verdict::Serve => "200".to_owned(),
+            Verdict::Refuse(reason) => format!("503 `{reason}`"),
+        });
+        let row = format!("\n| {name} | {} |\n", verdicts.join(" | "));
+        assert!(README.contains(&row), "the README should have:{row}");
+    }
+}
+
+#[test]
+fn the_table_of_metrics_has_every_metric() {
+    let mut report = Report {
+        told: Some([Verdict::Serve.into(); Role::ALL.len()]),
+        facts: Some((Facts::default(), SystemTime::now())),
+        ..Report::default()
+    };
+    for counters in
+        [&mut report.tally.askers, &mut report.tally.dialogues, &mut report.tally.timeouts]
+    {
+        counters.insert("x", 1);
+    }
+    report.tally.steps.insert("x", Histogram::default());
+    let exchanges = Exchanges::default();
+    exchanges.count(&Answer::live(Form::default()));
+    let metrics = metrics(&report, &exchanges);
+    let names: Vec<_> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
+        .collect();
+    assert_eq!(names.len(), 12);
+    let rows = README.lines().filter(|line| line.starts_with("| `galera_probe_"));
+    assert_eq!(rows.count(), names.len());
+    for name in names {
+        let row = |end| README.contains(&format!("\n| `{name}{end}"));
+        assert!(row('{') || row('`'), "{name}");
+    }
 }
 
 #[tokio::test]
 async fn the_help_fits_80_columns() {
-    for command in [&["--help"][..], &["serve", "--help"], &["check", "--help"]] {
+    for command in [
+        &["--help"][..],
+        &["-h"],
+        &["serve", "--help"],
+        &["serve", "-h"],
+        &["check", "--help"],
+        &["check", "-h"],
+        &["maintenance", "-h"],
+    ] {
         let help = String::from_utf8(run(command).await.stdout).unwrap();
         for line in help.lines() {
             assert!(line.chars().count() <= 80, "{command:?}: {line}");

@@ -16,7 +16,7 @@ use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::Deadlines;
 use galera_probe::target::{Asking, Settings, Target, Timing};
-use galera_probe::verdict::{Health, Reason, Role, Time};
+use galera_probe::verdict::{Health, Reason, Role, Time, Verdict};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
 use super::{Change, LogFormat, values};
@@ -40,9 +40,9 @@ Examples:
     --admin-listen 127.0.0.1:9201";
 
 const CHECK_EXAMPLES: &str = "\
-A check opens a connection of its own and gives it up at its deadline: asked each
-second of a node that is frozen, it fills the node's queue. Where the node is not on
-loopback or a Unix socket, ask a running probe instead, with --via.
+A check opens a connection of its own and gives it up at its deadline: asked
+each second of a node that is frozen, it fills the node's queue. Where the node
+is not on loopback or a Unix socket, ask a running probe instead, with --via.
 
 Examples:
   galera-probe check --password-file password
@@ -60,16 +60,20 @@ Example:
     version = VERSION,
     arg_required_else_help = true,
     after_help = EXAMPLES,
-    next_line_help = true
+    disable_help_flag = true
 )]
 pub(super) struct Cli {
+    /// Print help.
+    // The long form for -h too: the short one puts variables and defaults in one line.
+    #[arg(short, long, global = true, action = ArgAction::HelpLong)]
+    help: Option<bool>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Answer balancers over HTTP: 200 to give the node traffic, else 503.
+    /// Answer balancers over HTTP: 200 to give it traffic, else 503.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve {
         /// Where to answer HTTP: ADDRESS:PORT or unix:PATH; may be repeated.
@@ -121,7 +125,7 @@ pub(super) enum Command {
         #[command(flatten)]
         log: LogArgs,
     },
-    /// Ask the node once: one line out, exit code 0 to serve, 1 to refuse.
+    /// Ask the node once: one line, exit code 0 to serve, 1 to refuse.
     #[command(after_help = CHECK_EXAMPLES)]
     Check {
         /// What the node is wanted for.

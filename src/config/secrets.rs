@@ -47,16 +47,21 @@ pub(super) fn read(sources: Sources) -> Result<(Login, Option<Address>), clap::E
     let variable = env::var_os(VARIABLE).filter(|value| !value.is_empty());
     let variable = variable.map(|value| Password::new(value.into_encoded_bytes()));
     let account = Account { sources, variable };
+    let files = account.files();
     // A dead mount, or a pipe that nobody writes to, must not hold up the start.
     let (account, read) = within(PATIENCE, move || {
         let read = account.read();
         Ok((account, read))
     })
-    .map_err(|error| invalid(format_args!("the account's files cannot be read: {error}")))?;
+    .map_err(|error| {
+        invalid(format_args!(
+            "{files} cannot be read: {error}: name a file that this user may read"
+        ))
+    })?;
     let (credentials, address) = read.map_err(invalid)?;
-    let login = match account.has_files() {
-        true => Login::followed(credentials, move || account.read().map(|(account, _)| account)),
-        false => Login::fixed(credentials),
+    let login = match files.is_empty() {
+        true => Login::fixed(credentials),
+        false => Login::followed(credentials, move || account.read().map(|(account, _)| account)),
     };
     Ok((login, address))
 }
@@ -67,8 +72,14 @@ struct Account {
 }
 
 impl Account {
-    fn has_files(&self) -> bool {
-        self.sources.password_file.is_some() || self.sources.defaults_file.is_some()
+    /// The files, with their flags; empty where there is none.
+    fn files(&self) -> String {
+        let Sources { password_file, defaults_file, .. } = &self.sources;
+        let files = [(PASSWORD_FILE, password_file), (DEFAULTS_FILE, defaults_file)];
+        let named = files.iter().filter_map(|(flag, path)| {
+            path.as_ref().map(|path| format!("{flag} '{}'", path.display()))
+        });
+        named.collect::<Vec<_>>().join(" or ")
     }
 
     /// Reads the files. Errors name the flag and the fix.

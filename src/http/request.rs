@@ -86,10 +86,12 @@ impl fmt::Display for Foreign {
 pub fn parse(bytes: &[u8]) -> Parsed {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => read(&request, length),
+    // What stands beyond the cap is not looked at, or it would make a difference
+    // whether it had come by then.
+    match request.parse(bytes.get(..MAX_HEAD).unwrap_or(bytes)) {
+        Ok(httparse::Status::Complete(length)) => read(&request, length),
         Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => Parsed::Incomplete,
-        Ok(_) => Parsed::Bad(too_long(bytes)),
+        Ok(httparse::Status::Partial) => Parsed::Bad(too_long(bytes)),
         Err(httparse::Error::TooManyHeaders) => Parsed::Bad(Problem::HeadTooLarge),
         Err(_) => foreign(bytes),
     }
@@ -270,6 +272,7 @@ mod tests {
             ("GET /reader/ HTTP/1.1\r\n\r\n", Problem::NotFound),
             ("GET /Reader HTTP/1.1\r\n\r\n", Problem::NotFound),
             ("HEAD /x HTTP/1.1\r\n\r\n", Problem::NotFound),
+            ("GET /a://b HTTP/1.1\r\n\r\n", Problem::NotFound),
             ("GET  HTTP/1.1\r\n\r\n", Problem::BadRequest),
             ("POST / HTTP/1.1\r\n\r\n", Problem::MethodNotAllowed),
             ("get / HTTP/1.1\r\n\r\n", Problem::MethodNotAllowed),
@@ -327,6 +330,7 @@ mod tests {
     #[test]
     fn what_the_bytes_come_to_is_the_same_however_they_come_in_pieces() {
         let with_nul = b"\r\n\r\n\0\r\nQUIX".to_vec();
+        let beyond_the_cap = format!("GET / HTTP/1.1\r\nA: {}\0", "x".repeat(MAX_HEAD));
         for request in [
             b"GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n".to_vec(),
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
@@ -334,6 +338,7 @@ mod tests {
             b"\r\n\r\n\0\r\nQUIT\n".to_vec(),
             b"\x16\x03\x01".to_vec(),
             with_nul,
+            beyond_the_cap.into_bytes(),
         ] {
             let whole = parse(&request);
             let first = (0..=request.len())

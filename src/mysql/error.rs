@@ -115,6 +115,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_failure_is_said_in_a_line_for_logs() {
+        let what = "rows";
+        let refused = Error::Refused(ServerError::new(1045, b"no"));
+        for (error, line) in [
+            (refused, "server refused: error 1045: no"),
+            (Error::Malformed { field: "row" }, "malformed packet: row"),
+            (
+                Error::Sequence { expected: 1, received: 2 },
+                "packet out of order: expected number 1, received 2",
+            ),
+            (Error::TooLarge { what }, "server sent too much: rows"),
+            (Error::Unexpected { what }, "server sent out of place: rows"),
+            (Error::Incompatible { what }, "server is incompatible: rows"),
+            (
+                Error::UnknownPlugin { plugin: "x".into() },
+                "account wants an unsupported authentication plugin: x",
+            ),
+            (Error::Request { what }, "cannot be sent: rows"),
+            (Error::Ended, "session has ended"),
+        ] {
+            assert_eq!(error.to_string(), line);
+        }
+    }
+
+    #[test]
     fn server_text_is_escaped_and_bounded() {
         let error = ServerError::new(1045, b"no 'user'\n\x1b[31m\xff\\");
         assert_eq!(error.to_string(), r"error 1045: no 'user'\n\x1b[31m\xff\\");

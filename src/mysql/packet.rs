@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(row(b"\x02ab\xFBx"), Err(Error::Malformed { field: "row" }));
         assert_eq!(row(b"\xFE\0\0\x22\0"), Ok(RowReply::Eof));
         // 0xFE in nine bytes or more is a length, here one longer than the packet.
-        let long = row(b"\xFE\x09\0\0\0\0\0\0\0ab");
+        let long = row(b"\xFE\x09\0\0\0\0\0\0\0");
         assert_eq!(long, Err(Error::Malformed { field: "value" }));
     }
 }

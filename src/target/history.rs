@@ -378,6 +378,8 @@ mod tests {
             assert_eq!(health.time, Some(Time::For(SECOND)));
             assert_eq!(until, held.then_some(now + FIRST_HOLD));
             assert_eq!(history.silence(now).is_some(), held);
+            // Nor is one asked that says nothing, however old that is.
+            assert_eq!(history.answer(now + 60 * SECOND).is_some(), held);
         }
     }
 
@@ -392,6 +394,19 @@ mod tests {
         let health = history.ended(FIT, Step::Query, woke, woke);
         assert_eq!(health.verdict, Verdict::Refuse(Reason::Settling));
         assert_eq!(health.time, Some(Time::Left(6 * SECOND)));
+    }
+
+    #[test]
+    fn a_node_that_has_stayed_fit_since_it_woke_has_settled() {
+        let woke = Instant::now();
+        let mut history = history(Duration::ZERO);
+        history.stalled(stalled(Step::Greeting, 3 * SECOND), woke);
+        for (seconds, left) in [(0, Some(6)), (5, Some(1)), (6, None), (7, None)] {
+            let now = woke + seconds * SECOND;
+            let health = history.ended(FIT, Step::Query, now, now);
+            assert_eq!(health.time, left.map(|left| Time::Left(left * SECOND)));
+            assert_eq!(health.verdict == Verdict::Serve, left.is_none());
+        }
     }
 
     #[test]

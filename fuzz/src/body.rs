@@ -1,0 +1,97 @@
+//! Whatever a client sends as a body is read to the same end in pieces of any
+//! size, and never beyond the cap.
+
+use galera_probe::http::{Body, Drain, Drained, Problem};
+
+/// All of a body that is ever read.
+const MAX_BODY: usize = 64 * 1024;
+
+/// The first byte chooses the kind of body, the second how often the rest is
+/// repeated, so that few bytes reach the cap.
+pub fn check(bytes: &[u8]) {
+    let Some((&[kind, times], part)) = bytes.split_first_chunk() else { return };
+    let bytes = part.repeat(usize::from(times) + 1);
+    let body = match kind {
+        0..200 => Body::Chunked,
+        200 => Body::None,
+        201 => Body::Length(u64::MAX),
+        kind => Body::Length(u64::from(kind - 202) * 1300),
+    };
+    let (expected, length) = match body {
+        Body::None => (Drained::All, 0),
+        Body::Chunked => chunked(&bytes),
+        Body::Length(length) if length > MAX_BODY as u64 => {
+            (Drained::Bad(Problem::BodyTooLarge), 0)
+        }
+        Body::Length(length) if length <= bytes.len() as u64 => (Drained::All, length as usize),
+        Body::Length(_) => (Drained::More, bytes.len()),
+    };
+    for piece in [1, 7, 1024, bytes.len().max(1)] {
+        let (drained, taken) = drain(body, &bytes, piece);
+        assert_eq!(drained, expected, "{body:?} in pieces of {piece}");
+        // It says so with the piece in which it ends.
+        assert!(taken >= length && taken < length + piece, "{taken} taken of {length}");
+    }
+}
+
+fn drain(body: Body, bytes: &[u8], piece: usize) -> (Drained, usize) {
+    let mut drain = Drain::new(body);
+    let mut drained = drain.take(&[]);
+    let mut taken = 0;
+    for piece in bytes.chunks(piece) {
+        if drained != Drained::More {
+            break;
+        }
+        drained = drain.take(piece);
+        taken += piece.len();
+    }
+    (drained, taken)
+}
+
+/// RFC 9112, section 7.1, read with everything at hand: the end, and at which byte.
+fn chunked(bytes: &[u8]) -> (Drained, usize) {
+    let within = &bytes[..bytes.len().min(MAX_BODY)];
+    let mut at = 0;
+    let end = loop {
+        match chunk(&within[at..]) {
+            Ok(Some((0, length))) => break (Drained::All, at + length),
+            Ok(Some((_, length))) => at += length,
+            Ok(None) => break (Drained::More, bytes.len()),
+            Err((problem, byte)) => break (Drained::Bad(problem), at + byte),
+        }
+    };
+    match end.0 {
+        Drained::More if bytes.len() > MAX_BODY => {
+            (Drained::Bad(Problem::BodyTooLarge), MAX_BODY + 1)
+        }
+        _ => end,
+    }
+}
+
+/// A chunk's size and how many bytes it takes in all; `None` where it is not whole.
+fn chunk(bytes: &[u8]) -> Result<Option<(usize, usize)>, (Problem, usize)> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let mut size = 0;
+    for (at, digit) in bytes[..digits].iter().enumerate() {
+        size = size * 16 + char::from(*digit).to_digit(16).unwrap() as usize;
+        if size > MAX_BODY {
+            return Err((Problem::BodyTooLarge, at + 1));
+        }
+    }
+    let Some(behind) = bytes.get(digits) else { return Ok(None) };
+    if digits == 0 || !b"\r\n; \t".contains(behind) {
+        return Err((Problem::BadRequest, digits + 1));
+    }
+    let Some(line) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+    let data = line + 1;
+    if size == 0 {
+        return Ok(Some((0, data)));
+    }
+    let Some(behind) = bytes.get(data + size..) else { return Ok(None) };
+    let returns = behind.iter().take_while(|byte| **byte == b'\r').count();
+    match behind.get(returns) {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some((size, data + size + returns + 1))),
+        Some(_) => Err((Problem::BadRequest, data + size + returns + 1)),
+    }
+}

@@ -1,0 +1,219 @@
+//! Whatever a server sends, a session keeps its promises.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use galera_probe::galera::{Facts, Policy, STATEMENTS, judge};
+use galera_probe::mysql::{Credentials, Error, Password, Progress, Reply, Session, Stage};
+use galera_probe::verdict::{Role, Verdict};
+
+use super::wire;
+
+const USER: &str = "galera_probe";
+const PASSWORD: &str = "correct horse battery staple";
+
+/// More than a login, an authentication switch, the statements and COM_QUIT.
+const MAX_OUTPUT: usize = 1024;
+
+/// What a session keeps at the most of what a server sent.
+const MAX_TOTAL: usize = 64 * 1024;
+const MAX_ROWS: usize = 64;
+const MAX_COLUMNS: usize = 16;
+
+/// What a server makes of a session.
+#[derive(Debug, PartialEq)]
+pub struct Run {
+    pub result: Result<Progress, Error>,
+    pub output: BytesMut,
+}
+
+/// The first byte says how the others, what the server sends, are cut in pieces.
+pub fn check(bytes: &[u8]) {
+    if let Some((cut, server)) = bytes.split_first() {
+        holds(server, *cut);
+    }
+}
+
+/// Feeds a session whole, in pieces, and one byte at a time, and holds it to
+/// every promise that does not depend on what the bytes mean.
+pub fn holds(server: &[u8], cut: u8) -> Run {
+    let whole = run(server, server.len().max(1));
+    assert_eq!(run(server, usize::from(cut) + 1), whole, "in pieces of {} bytes", cut as usize + 1);
+    assert_eq!(run(server, 1), whole, "byte by byte");
+    keeps_its_secrets(&whole);
+    output_is_what_a_server_reads(server, &whole.output);
+    if let Ok(Progress::Done(replies)) = &whole.result {
+        stays_under_its_caps(replies, server.len());
+        serves_on_what_was_said_alone(replies, server);
+    }
+    whole
+}
+
+fn session() -> Session {
+    let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
+    Session::new(Arc::new(credentials), &STATEMENTS).unwrap()
+}
+
+fn run(server: &[u8], piece: usize) -> Run {
+    let mut session = session();
+    let mut output = BytesMut::new();
+    let mut result = session.receive(&[], &mut output);
+    assert_eq!(result, Ok(Progress::Wait(Stage::Greeting)));
+    let mut fed = 0;
+    for piece in server.chunks(piece) {
+        let before = stage(&result);
+        result = session.receive(piece, &mut output);
+        fed += piece.len();
+        let greeted = wire::split_packet(&server[..fed]).is_some();
+        assert!(greeted || output.is_empty(), "output before the greeting");
+        assert!(stage(&result) >= before, "from {before} back to {:?}", result);
+        if !matches!(result, Ok(Progress::Wait(_))) {
+            break;
+        }
+    }
+    if !matches!(result, Ok(Progress::Wait(_))) {
+        let length = output.len();
+        for more in [&[][..], server] {
+            assert_eq!(session.receive(more, &mut output), Err(Error::Ended));
+        }
+        assert_eq!(output.len(), length, "output after the end");
+    }
+    assert_ne!(result, Err(Error::Ended));
+    Run { result, output }
+}
+
+/// How far a session is; it only goes on.
+fn stage(result: &Result<Progress, Error>) -> u8 {
+    match result {
+        Ok(Progress::Wait(Stage::Greeting)) => 0,
+        Ok(Progress::Wait(Stage::Login)) => 1,
+        Ok(Progress::Wait(Stage::Query)) => 2,
+        _ => 3,
+    }
+}
+
+fn keeps_its_secrets(run: &Run) {
+    for secret in wire::secrets(PASSWORD.as_bytes()) {
+        // A part of a secret is a secret.
+        for part in secret.windows(8) {
+            assert!(!run.output.windows(8).any(|sent| sent == part), "a secret was sent");
+        }
+    }
+    // What a server sent back of it is the server's own.
+    if let Err(error) = &run.result {
+        let shown = error.to_string();
+        assert!(shown.len() < 512 && shown.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+    }
+}
+
+/// The login, the answers to what the server asked behind it, the statements,
+/// COM_QUIT, each in a packet, and nothing else.
+fn output_is_what_a_server_reads(server: &[u8], output: &[u8]) {
+    assert!(output.len() <= MAX_OUTPUT, "{} bytes", output.len());
+    if output.is_empty() {
+        return;
+    }
+    let (_, greeting, asked) = wire::split_packet(server).unwrap();
+    let (sequence, login, mut output) = wire::split_packet(output).unwrap();
+    assert_eq!(sequence, 1);
+    login_is_what_a_server_reads(greeting, login);
+
+    while let Some((sequence @ 1.., answer, behind)) = wire::split_packet(output) {
+        let switch = wire::packet_numbered(asked, sequence - 1).unwrap();
+        if let Some(nonce) = switch.strip_prefix(b"\xFEmysql_native_password\0") {
+            assert!(wire::accepts(PASSWORD.as_bytes(), &nonce[..20], answer));
+        }
+        output = behind;
+    }
+    if output.is_empty() {
+        return;
+    }
+    for statement in STATEMENTS {
+        let (sequence, command, behind) = wire::split_packet(output).unwrap();
+        assert_eq!((sequence, command[0], &command[1..]), (0, 3, statement.as_bytes()));
+        output = behind;
+    }
+    assert_eq!(output, [1, 0, 0, 0, 1]);
+}
+
+/// Protocol::HandshakeResponse41.
+fn login_is_what_a_server_reads(greeting: &[u8], login: &[u8]) {
+    let end = 32 + USER.len();
+    assert_eq!((&login[32..end], login[end]), (USER.as_bytes(), 0));
+    let (scramble, plugin) = login[end + 2..].split_at(login[end + 1].into());
+
+    let version = greeting.iter().position(|&byte| byte == 0).unwrap();
+    let at = |from: usize, length: usize| &greeting[version + from..version + from + length];
+    if plugin.is_empty() || plugin == b"mysql_native_password\0" {
+        let nonce = [at(5, 8), at(32, 12)].concat();
+        assert!(wire::accepts(PASSWORD.as_bytes(), &nonce, scramble));
+    }
+    // Nothing is asked for that the server did not offer.
+    let offered = [at(14, 2), at(19, 2)].concat();
+    assert!(login.iter().zip(&offered).all(|(asked, offered)| asked & !offered == 0));
+}
+
+fn stays_under_its_caps(replies: &[Reply], sent: usize) {
+    assert_eq!(replies.len(), STATEMENTS.len());
+    let mut kept = 0;
+    for reply in replies {
+        match reply {
+            Reply::Ok => {}
+            Reply::Err(error) => {
+                kept += error.text.len();
+                assert!(error.text.len() <= 256);
+                assert!(error.text.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+            }
+            Reply::Rows(rows) => {
+                assert!(rows.len() <= MAX_ROWS);
+                for row in rows {
+                    assert!(row.len() <= MAX_COLUMNS);
+                    kept += row.iter().flatten().map(|value| value.len()).sum::<usize>();
+                }
+            }
+        }
+    }
+    // An escape has four bytes for one.
+    assert!(kept <= 4 * sent.min(MAX_TOTAL));
+}
+
+/// Serve needs each of these values in the server's own bytes.
+fn serves_on_what_was_said_alone(replies: &[Reply], server: &[u8]) {
+    if judge(&facts(replies), Policy::default(), Role::ReadWrite) != Verdict::Serve {
+        return;
+    }
+    for (name, values) in [
+        ("wsrep_on", &["ON", "1"][..]),
+        ("wsrep_cluster_status", &["Primary"]),
+        ("wsrep_connected", &["ON", "1"]),
+        ("wsrep_local_state", &["4"]),
+        ("wsrep_ready", &["ON", "1"]),
+        ("read_only", &["OFF", "0"]),
+    ] {
+        let said = server.windows(name.len()).enumerate().any(|(at, window)| {
+            // A length is between the two, in one to nine bytes.
+            let behind = &server[at + name.len()..];
+            let is = |value: &&str| (1..=9).any(|gap| follows(behind, gap, value));
+            window.eq_ignore_ascii_case(name.as_bytes()) && values.iter().any(is)
+        });
+        assert!(said, "serve without {name}");
+    }
+}
+
+fn follows(bytes: &[u8], gap: usize, value: &str) -> bool {
+    bytes.get(gap..).is_some_and(|bytes| bytes.starts_with(value.as_bytes()))
+}
+
+/// As whoever embeds a session reads its rows.
+fn facts(replies: &[Reply]) -> Facts {
+    let mut facts = Facts::default();
+    for reply in replies {
+        let Reply::Rows(rows) = reply else { continue };
+        for row in rows {
+            if let [Some(name), value] = &row[..] {
+                facts.note(name, value.as_deref());
+            }
+        }
+    }
+    facts
+}

@@ -1,0 +1,247 @@
+//! Servers that mean harm.
+
+use std::time::Duration;
+
+use galera_probe::connect::{Connect, Opening, Stream};
+use galera_probe::galera::{Policy, judge};
+use galera_probe::login::Login;
+use galera_probe::mysql::{Credentials, Password};
+use galera_probe::probe::{Deadlines, Dialogue};
+use galera_probe::verdict::Role;
+use tokio::io::{copy, duplex, sink, split};
+use tokio::time::Instant;
+
+use crate::support::node::{PASSWORD, USER};
+use crate::support::wire;
+use crate::{AT_ONCE, Move, SECOND, play, send};
+
+/// What a server does, the verdict that it comes to, and after how long.
+pub(crate) struct Hostile {
+    pub(crate) name: &'static str,
+    pub(crate) moves: Vec<Move>,
+    pub(crate) word: &'static str,
+    pub(crate) after: Duration,
+}
+
+/// Every server that means harm, and one that does not.
+pub(crate) fn servers() -> Vec<Hostile> {
+    let mut all = Vec::new();
+    let mut row = |name, word, after, moves| all.push(Hostile { name, moves, word, after });
+    let mut at_once = |name, word, bytes: Vec<u8>| row(name, word, AT_ONCE, vec![send(bytes)]);
+
+    at_once("none: a healthy node", "serve", healthy(&[]));
+    at_once("more behind the last reply", "serve", [healthy(&[]), vec![0xFF; 1000]].concat());
+
+    // Lengths.
+    at_once("a length of 16 MiB", "protocol-error", vec![0xFF, 0xFF, 0xFF, 0]);
+    at_once("a length of 16 MiB in a reply", "protocol-error", after_set(b"\xFF\xFF\xFF\x01"));
+    at_once("a greeting of one byte more than fits", "protocol-error", vec![1, 0x40, 0, 0]);
+    at_once("a version without an end", "protocol-error", wire::packet(0, &vec![10; 16 * 1024]));
+    at_once("empty packets from the first", "protocol-error", numbered(0, 300, b""));
+    at_once("empty packets after the greeting", "protocol-error", after_greeting(&[0, 0, 0, 2]));
+
+    // Counts.
+    let million = wire::packet(1, b"\xFD\x40\x42\x0F");
+    at_once("a million columns", "protocol-error", after_set(&million));
+    let most = wire::packet(1, b"\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF");
+    at_once("as many columns as a number can say", "protocol-error", after_set(&most));
+    let rows = [columns(), numbered(5, 250, b"\x01a\x01b")].concat();
+    at_once("rows without end", "protocol-error", after_set(&rows));
+    let rows = [columns(), numbered(5, 60, &[b"\x01a\xFC\x00\x10", &[b'x'; 4096][..]].concat())];
+    at_once("rows of 4 KiB without end", "protocol-error", after_set(&rows.concat()));
+
+    // Order.
+    at_once("a greeting with number 1", "protocol-error", wire::packet(1, &wire::greeting()[4..]));
+    at_once("a login's OK with number 3", "protocol-error", after_greeting(&wire::ok(3)));
+    at_once("a reply with number 0", "protocol-error", after_login(&wire::ok(0)));
+    let again = wire::packet(2, &wire::greeting()[4..]);
+    at_once("a second greeting", "protocol-error", after_greeting(&again));
+    let switch = |number| wire::switch(number, "mysql_native_password", wire::SWITCH_NONCE);
+    let switches = [switch(2), switch(4), switch(6)].concat();
+    at_once("switches without end", "protocol-error", after_greeting(&switches));
+
+    // What was not asked for.
+    let infile = wire::packet(1, b"\xFB/etc/passwd");
+    at_once("a LOCAL INFILE request", "protocol-error", after_login(&infile));
+    at_once("the same to SHOW", "protocol-error", after_set(&infile));
+    let compressed = b"\x0B\0\0\0\x07\0\0\x78\x9C\x63\x60\x60\x60\x02\x62\0\0\0\x1F\0\x0A";
+    at_once("compressed bytes", "protocol-error", after_greeting(compressed));
+    let tls = b"\x16\x03\x03\0\x7A\x02\0\0\x76\x03\x03";
+    at_once("TLS instead of the greeting", "protocol-error", tls.to_vec());
+    at_once("TLS after the greeting", "protocol-error", after_greeting(tls));
+    at_once("more credentials", "protocol-error", after_greeting(&wire::packet(2, b"\x01\x04")));
+    let clear = wire::switch(2, "mysql_clear_password", b"");
+    at_once("the password in clear", "unsupported-plugin", after_greeting(&clear));
+    at_once("the oldest scheme", "unsupported-plugin", after_greeting(&wire::packet(2, b"\xFE")));
+    let endless = wire::packet(2, &[b"\xFE", &[b'x'; 10_000][..], b"\0"].concat());
+    at_once("a plugin of 10,000 letters", "unsupported-plugin", after_greeting(&endless));
+
+    // Replies of the wrong kind.
+    let oks = [wire::ok(1), wire::ok(1)].concat();
+    at_once("OK to a query that wants rows", "protocol-error", after_set(&oks));
+    at_once("rows to SET", "protocol-error", after_login(&healthy_replies(&[]).repeat(2)));
+    let one = [wire::packet(1, b"\x01"), wire::packet(2, b"a"), wire::eof(3)].concat();
+    let one = [one, wire::packet(4, b"\x02ON"), wire::eof(5)].concat();
+    at_once("rows of one column", "protocol-error", after_set(&one.repeat(2)));
+    let null = [columns(), wire::packet(5, b"\xFB\xFB"), wire::eof(6)].concat();
+    at_once("a row without a name", "protocol-error", after_set(&null.repeat(2)));
+
+    // Facts.
+    for (name, word, said) in [
+        ("a fact that is NULL", "not-ready", &[("wsrep_ready", None)][..]),
+        ("a binary fact", "non-primary", &[("wsrep_cluster_status", Some(&b"\0\xFF\x1B[2J"[..]))]),
+        ("a fact with NUL behind it", "read-only", &[("read_only", Some(b"OFF\0"))]),
+        ("an empty fact", "not-synced", &[("wsrep_local_state", Some(b""))]),
+        (
+            "a fact twice",
+            "not-ready",
+            &[("wsrep_ready", Some(b"ON")), ("wsrep_ready", Some(b"OFF"))],
+        ),
+        ("a fact of 15 KiB", "wsrep-off", &[("wsrep_on", Some(&[b'1'; 15 * 1024]))]),
+        ("a fact of 60 KiB", "protocol-error", &[("wsrep_on", Some(&[b'1'; 60 * 1024]))]),
+    ] {
+        at_once(name, word, healthy(said));
+    }
+    at_once("no facts", "no-galera", after_set(&[columns(), wire::eof(5)].concat().repeat(2)));
+
+    // An error at each place, with a text that is no text.
+    let err = |number| wire::err(number, 1045, "\u{1b}[2J\r\n\r\nHTTP/1.1 200 OK\0");
+    at_once("an error for a greeting", "access-denied", err(0));
+    at_once("an error for a greeting's sake", "protocol-error", wire::packet(0, b"\xFF"));
+    at_once("an error to the login", "access-denied", after_greeting(&err(2)));
+    let switched = [switch(2), err(4)].concat();
+    at_once("an error to the switch", "access-denied", after_greeting(&switched));
+    let replies = healthy_replies(&[]);
+    let to_set = [err(1), replies.clone()].concat();
+    at_once("an error to the first statement", "access-denied", after_login(&to_set));
+    let to_show = [err(1), replies].concat();
+    at_once("an error to the second statement", "access-denied", after_set(&to_show));
+    let in_rows = [columns(), wire::packet(5, b"\x01a\x01b"), err(6), wire::ok(1)].concat();
+    at_once("an error among the rows", "access-denied", after_set(&in_rows));
+    let long = wire::packet(0, &[b"\xFF\x15\x04", &[0x1B; 16_000][..]].concat());
+    at_once("an error of 16,000 bytes", "access-denied", long);
+    let before_rows = [&columns()[..22], &err(4)].concat();
+    at_once("an error before the rows", "protocol-error", after_set(&before_rows));
+
+    // Silence, and what is as good. A column's definition is not looked at.
+    let for_column = [&wire::packet(1, b"\x02")[..], &err(2)].concat();
+    row("an error for a column", "stalled-query", SECOND, vec![send(after_set(&for_column))]);
+    row("nothing", "stalled-greeting", SECOND, vec![]);
+    row("a greeting and nothing", "stalled-login", SECOND, vec![send(wire::greeting())]);
+    row("a login and nothing", "stalled-query", SECOND, vec![send(after_greeting(&wire::ok(2)))]);
+    let pause = Duration::from_millis(10);
+    let drip =
+        vec![send(after_set(&columns())), Move::Drip(numbered(5, 250, b"\x01a\x01b"), pause)];
+    row("rows without end, byte by byte", "stalled-query", SECOND, drip);
+    let drip = vec![Move::Drip(wire::greeting(), 9 * pause)];
+    row("a greeting, byte by byte", "stalled-greeting", SECOND, drip);
+    row("closed at once", "disconnected", AT_ONCE, vec![Move::Close]);
+    let closed = vec![send(after_set(&columns())), Move::Close];
+    row("closed among the rows", "disconnected", AT_ONCE, closed);
+
+    // Floods.
+    for (name, bytes) in [
+        ("a flood of the longest packets", [&[0xFF, 0xFF, 0xFF, 0], &[b'x'; 4092][..]].concat()),
+        ("a flood of zeros", vec![0; 4096]),
+        ("a flood of greetings", wire::greeting()),
+    ] {
+        row(name, "protocol-error", AT_ONCE, vec![Move::Repeat(bytes)]);
+    }
+    all
+}
+
+fn after_greeting(bytes: &[u8]) -> Vec<u8> {
+    [&wire::greeting(), bytes].concat()
+}
+
+fn after_login(bytes: &[u8]) -> Vec<u8> {
+    after_greeting(&[&wire::ok(2), bytes].concat())
+}
+
+/// After the reply to the first statement.
+fn after_set(bytes: &[u8]) -> Vec<u8> {
+    after_login(&[&wire::ok(1), bytes].concat())
+}
+
+/// A result set up to its rows, the next packet of which has number 5.
+fn columns() -> Vec<u8> {
+    let columns = [wire::packet(1, b"\x02"), wire::packet(2, b"\x03def"), wire::packet(3, b"x")];
+    [columns.concat(), wire::eof(4)].concat()
+}
+
+/// The same packet again and again, its number going up.
+fn numbered(first: u8, count: usize, payload: &[u8]) -> Vec<u8> {
+    let packet = |at| wire::packet(first.wrapping_add(u8::try_from(at % 256).unwrap()), payload);
+    (0..count).flat_map(packet).collect()
+}
+
+/// A healthy node's bytes, but for the facts that are said otherwise.
+fn healthy(said: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
+    after_set(&healthy_replies(said))
+}
+
+fn healthy_replies(said: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
+    let synced: [(&str, Option<&[u8]>); 6] = [
+        ("wsrep_on", Some(b"ON")),
+        ("wsrep_cluster_status", Some(b"Primary")),
+        ("wsrep_connected", Some(b"ON")),
+        ("wsrep_local_state", Some(b"4")),
+        ("wsrep_ready", Some(b"ON")),
+        ("read_only", Some(b"OFF")),
+    ];
+    let is_said = |name| said.iter().any(|(other, _)| *other == name);
+    let rows = synced.iter().filter(|(name, _)| !is_said(*name)).chain(said);
+    let mut status = columns();
+    for ((name, value), number) in rows.zip(5..) {
+        let mut row = vec![u8::try_from(name.len()).unwrap()];
+        row.extend(name.as_bytes());
+        match value {
+            None => row.push(0xFB),
+            Some(value) => {
+                row.push(0xFC);
+                row.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+                row.extend(*value);
+            }
+        }
+        status.extend(wire::packet(number, &row));
+    }
+    let rows = u8::try_from(synced.iter().filter(|(name, _)| !is_said(name)).count() + said.len());
+    [status, wire::eof(5 + rows.unwrap()), columns(), wire::eof(5)].concat()
+}
+
+impl Connect for Hostile {
+    fn connect(&self, _budget: Duration) -> Opening {
+        let moves = self.moves.clone();
+        Box::pin(async move {
+            let (client, server) = duplex(4096);
+            let (mut reading, writing) = split(server);
+            tokio::spawn(play(writing, moves));
+            tokio::spawn(async move { copy(&mut reading, &mut sink()).await });
+            Ok(Box::new(client) as Box<dyn Stream>)
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_hostile_server_has_its_verdict_in_its_time() {
+    let login = Login::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
+    for server in servers() {
+        let began = Instant::now();
+        let deadlines = Deadlines { step: SECOND, whole: 2 * SECOND };
+        let outcome = Dialogue::begin(&server, &login, deadlines).run().await;
+        let shown = format!("{outcome:?}");
+        let word = match outcome {
+            Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
+            Ok(Err(failure)) => failure.reason().as_str(),
+            Err(stalled) => stalled.reason().as_str(),
+        };
+        assert_eq!(
+            (word, began.elapsed()),
+            (server.word, server.after),
+            "{}: {shown}",
+            server.name
+        );
+        // What a log would say of it.
+        assert!(shown.len() < 4096 && !shown.contains(PASSWORD), "{}: {shown}", server.name);
+    }
+}
