@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use galera_probe::config;
-use galera_probe::connect::Address;
+use galera_probe::connect::{Address, Security};
 use galera_probe::galera::Policy;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::Deadlines;
@@ -40,6 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         vec![http],
         config::Node {
             address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
+            security: Security::default(),
             settings: Settings {
                 credentials: Arc::new(Credentials::new(USER, Password::new(PASSWORD))?),
                 deadlines: Deadlines { step, whole: 2 * step },

@@ -1,6 +1,7 @@
 //! Arguments and environment to [`Config`], whole or not at all.
 
 mod password;
+mod tls;
 mod values;
 
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
-use crate::connect::Address;
+use crate::connect::{Address, Security};
 use crate::galera::Policy;
 use crate::mysql::Credentials;
 use crate::probe::Deadlines;
@@ -49,6 +50,8 @@ pub enum Action {
 pub struct Node {
     /// Where it listens.
     pub address: Address,
+    /// How the way there is protected.
+    pub security: Security,
     /// How it is asked.
     pub settings: Settings,
 }
@@ -157,7 +160,9 @@ struct NodeArgs {
     /// File that holds the password; GALERA_PROBE_PASSWORD is the other way.
     #[arg(long, env = "GALERA_PROBE_PASSWORD_FILE", hide_env_values = true, value_name = "PATH")]
     password_file: Option<PathBuf>,
-    /// Time for each step: connect, greeting, login, query.
+    #[command(flatten)]
+    tls: tls::TlsArgs,
+    /// Time for each step: connect, greeting, tls, login, query.
     #[arg(
         long,
         env = "GALERA_PROBE_STEP_TIMEOUT",
@@ -250,6 +255,7 @@ impl NodeArgs {
         let credentials = Credentials::new(self.user, password)
             .map_err(|error| invalid(format_args!("--user: {error}")))?;
         Ok(Node {
+            security: self.tls.read(&self.target)?,
             address: self.target,
             settings: Settings {
                 credentials: Arc::new(credentials),

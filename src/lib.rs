@@ -13,14 +13,14 @@
 //! | [`galera`] | rows to facts to a verdict | where they came from |
 //! | [`verdict`] | serve, or refuse with one reason | anything |
 //! | [`http`] | bytes to a request, a verdict to an answer | sockets, the database |
-//! | `dns`, `connect` | the way to the node | what is said on it |
+//! | `dns`, `connect`, `tls` | the way to the node | what is said on it |
 //! | `probe` | one dialogue under its deadlines | who asks |
 //! | `target` | owns a node: sharing, holding, settling | HTTP |
 //! | `server` | the listener, one exchange a connection | the database |
 //! | `config`, `log`, `run` | arguments, log lines, the wiring | |
 //!
 //! The first four build without the default feature `daemon`, for those who embed
-//! the protocol: their tree is `bytes`, `httparse` and `sha1`.
+//! the protocol: their tree is `bytes`, `httparse`, and what hashes and signs.
 //!
 //! A session over any kind of stream:
 //!
@@ -87,4 +87,6 @@ pub mod run;
 pub mod server;
 #[cfg(feature = "daemon")]
 pub mod target;
+#[cfg(feature = "daemon")]
+pub mod tls;
 pub mod verdict;

@@ -3,17 +3,21 @@
 mod failure;
 
 use std::fmt;
+use std::future::pending;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroize;
 
 use crate::connect::{Connect, Opening, Stream};
 use crate::galera::{self, Facts};
-use crate::mysql::{Credentials, Progress, Reply, Session, Stage};
+use crate::mysql::{Channel, Credentials, Progress, Reply, Session, Stage};
+use crate::tls::Tls;
 use crate::verdict::Reason;
 
 pub use failure::Failure;
@@ -37,6 +41,8 @@ pub enum Step {
     Connect,
     /// Waiting for the server's first packet.
     Greeting,
+    /// Beginning TLS, where it was asked for.
+    Tls,
     /// The login, with every turn that it takes.
     Login,
     /// The statements and their replies.
@@ -58,6 +64,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Step::Connect => "connect",
             Step::Greeting => "greeting",
+            Step::Tls => "tls",
             Step::Login => "login",
             Step::Query => "query",
         })
@@ -79,6 +86,7 @@ impl Stalled {
         match self.step {
             Step::Connect => Reason::StalledConnect,
             Step::Greeting => Reason::StalledGreeting,
+            Step::Tls => Reason::StalledTls,
             Step::Login => Reason::StalledLogin,
             Step::Query => Reason::StalledQuery,
         }
@@ -97,9 +105,12 @@ impl fmt::Display for Stalled {
 /// its socket and leaves nothing behind.
 pub struct Dialogue {
     way: Way,
+    tls: Option<Tls>,
     session: Session,
     input: BytesMut,
     output: BytesMut,
+    /// How much of the output is sent.
+    sent: usize,
     deadlines: Deadlines,
     began: Instant,
     step: Step,
@@ -107,6 +118,7 @@ pub struct Dialogue {
 }
 
 enum Way {
+    /// Being connected, or in the step of that name, being turned to TLS.
     Opening(Opening),
     Open(Box<dyn Stream>),
 }
@@ -116,12 +128,21 @@ impl Dialogue {
     #[expect(clippy::expect_used, reason = "the statements are constants, and fit their packets")]
     pub fn begin(node: &dyn Connect, credentials: &Arc<Credentials>, deadlines: Deadlines) -> Self {
         let now = Instant::now();
+        let security = node.security();
+        let channel = match (&security.tls, security.is_socket) {
+            (Some(_), _) => Channel::Tls,
+            (None, true) => Channel::Socket,
+            (None, false) => Channel::Tcp,
+        };
         Self {
             way: Way::Opening(node.connect(deadlines.step.min(deadlines.whole))),
+            tls: security.tls,
             session: Session::new(Arc::clone(credentials), &galera::STATEMENTS)
-                .expect("the statements fit their packets"),
+                .expect("the statements fit their packets")
+                .over(channel, security.allow_cleartext),
             input: BytesMut::with_capacity(READ),
-            output: BytesMut::new(),
+            output: BytesMut::with_capacity(READ),
+            sent: 0,
             deadlines,
             began: now,
             step: Step::Connect,
@@ -181,35 +202,68 @@ impl Dialogue {
     }
 
     async fn turn(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
+        let step = self.step;
+        let broken = |error| Failure::broken(step, error);
         let stream = match &mut self.way {
             Way::Open(stream) => stream,
+            Way::Opening(opening) if step == Step::Tls => {
+                self.way = Way::Open(opening.await.map_err(broken)?);
+                let progress = self.session.tls_started(&mut self.output);
+                return Ok(self.reached(progress.map_err(Failure::Session)?));
+            }
             Way::Opening(opening) => {
                 self.way = Way::Open(opening.await.map_err(Failure::Connect)?);
                 self.enter(Step::Greeting);
                 return Ok(None);
             }
         };
-        let step = self.step;
-        let broken = |error| Failure::Broken { step, error };
-        while !self.output.is_empty() {
-            if stream.write_buf(&mut self.output).await.map_err(broken)? == 0 {
-                return Err(broken(io::ErrorKind::WriteZero.into()));
+        while let Some(rest @ [_, ..]) = self.output.get(self.sent..) {
+            match stream.write(rest).await.map_err(broken)? {
+                0 => return Err(broken(io::ErrorKind::WriteZero.into())),
+                sent => self.sent += sent,
             }
+        }
+        stream.flush().await.map_err(broken)?;
+        // There may have been a password in it.
+        self.output.zeroize();
+        self.output.clear();
+        self.sent = 0;
+        if step == Step::Tls {
+            self.start_tls();
+            return Ok(None);
         }
         self.input.clear();
         if stream.read_buf(&mut self.input).await.map_err(broken)? == 0 {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
-        match self.session.receive(&self.input, &mut self.output).map_err(Failure::Session)? {
+        let progress = self.session.receive(&self.input, &mut self.output);
+        Ok(self.reached(progress.map_err(Failure::Session)?))
+    }
+
+    /// The replies, if these were the last.
+    fn reached(&mut self, progress: Progress) -> Option<Vec<Reply>> {
+        match progress {
             Progress::Done(replies) => {
                 self.enter(Step::Query);
-                Ok(Some(replies))
+                return Some(replies);
             }
-            Progress::Wait(stage) => {
-                self.enter(stage.into());
-                Ok(None)
-            }
+            Progress::StartTls => self.enter(Step::Tls),
+            Progress::Wait(stage) => self.enter(stage.into()),
         }
+        None
+    }
+
+    fn start_tls(&mut self) {
+        let nowhere = Way::Opening(Box::pin(pending()));
+        if let (Way::Open(stream), Some(tls)) = (mem::replace(&mut self.way, nowhere), &self.tls) {
+            self.way = Way::Opening(tls.start(stream));
+        }
+    }
+
+    /// Whether the login succeeded only because the server had the password in its
+    /// cache.
+    pub fn relies_on_cache(&self) -> bool {
+        self.session.relies_on_cache()
     }
 
     /// When it began.

@@ -1,5 +1,6 @@
 //! The program's two jobs, wired together: [`serve`] and [`check`].
 
+use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::config::Node;
-use crate::connect::Connector;
+use crate::connect::{Connector, Security};
 use crate::galera;
 use crate::probe::Dialogue;
 use crate::server::{Listener, Server};
-use crate::target::Target;
+use crate::target::{RELIES_ON_CACHE, Target};
 use crate::verdict::Verdict;
 
 /// What an exchange under way may still take when the program is told to stop,
@@ -23,7 +24,8 @@ const STOP_TIME: Duration = Duration::from_millis(30);
 /// Dropped, it closes the listeners and the dialogue with the node.
 pub async fn serve(listeners: Vec<Listener>, node: Node, stop: impl Future<Output = ()>) {
     info!(target = %node.address, version = env!("CARGO_PKG_VERSION"), "ready to ask");
-    let (target, asking) = Target::new(Connector::new(&node.address), node.settings);
+    let connector = Connector::secured(&node.address, node.security.clone());
+    let (target, asking) = Target::new(connector, node.settings);
     let server = Server::new(listeners, move || {
         let asking = asking.clone();
         async move { asking.ask().await }
@@ -32,6 +34,7 @@ pub async fn serve(listeners: Vec<Listener>, node: Node, stop: impl Future<Outpu
     tokio::select! {
         () = &mut target => {}
         () = server.run() => {}
+        () = keep_fresh(&node.security) => {}
         () = stop => {}
     }
     let mut stopping = pin!(server.stop(STOP_TIME));
@@ -45,12 +48,22 @@ pub async fn serve(listeners: Vec<Listener>, node: Node, stop: impl Future<Outpu
     let _ = timeout(STOP_TIME, stopping).await;
 }
 
+async fn keep_fresh(security: &Security) {
+    match &security.tls {
+        Some(tls) => tls.keep_fresh().await,
+        None => pending().await,
+    }
+}
+
 /// Asks the node once, within its deadlines.
 pub async fn check(node: &Node) -> Verdict {
-    let Node { address, settings } = node;
-    let mut dialogue =
-        Dialogue::begin(&Connector::new(address), &settings.credentials, settings.deadlines);
+    let Node { address, security, settings } = node;
+    let connector = Connector::secured(address, security.clone());
+    let mut dialogue = Dialogue::begin(&connector, &settings.credentials, settings.deadlines);
     let outcome = dialogue.run().await;
+    if dialogue.relies_on_cache() {
+        warn!("{RELIES_ON_CACHE}");
+    }
     debug!(?outcome, step = %dialogue.step(), took = ?dialogue.began().elapsed(), "dialogue ended");
     let (verdict, cause) = match outcome {
         Ok(Ok(facts)) => (galera::judge(&facts, settings.policy), facts.to_string()),

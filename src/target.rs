@@ -24,6 +24,11 @@ use history::History;
 /// Askers that wait to be heard; those beyond wait to be put in.
 const QUEUE: usize = 64;
 
+/// Said at the first login that works only as long as the server does not restart.
+pub(crate) const RELIES_ON_CACHE: &str = "this login works only while the server has the \
+    password in its cache (caching_sha2_password), and will fail after its next restart: \
+    give --ssl-mode, or the server's socket as --target";
+
 /// How a node is asked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -78,6 +83,7 @@ pub struct Target {
     state: State,
     history: History,
     told: Option<Verdict>,
+    warned: bool,
 }
 
 /// What the target is doing.
@@ -111,6 +117,7 @@ impl Target {
             history: History::new(settings.timing),
             settings,
             told: None,
+            warned: false,
         };
         (target, Asking(sender))
     }
@@ -181,6 +188,9 @@ impl Target {
     ) {
         let (began, step) = (dialogue.began(), dialogue.step());
         debug!(?outcome, %step, took = ?now.duration_since(began), "dialogue ended");
+        if dialogue.relies_on_cache() && !mem::replace(&mut self.warned, true) {
+            warn!("{RELIES_ON_CACHE}");
+        }
         let judged = outcome.as_ref().map(|facts| galera::judge(facts, self.settings.policy));
         let health = self.history.ended(judged, step, began, now);
         match &outcome {
