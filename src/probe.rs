@@ -1,8 +1,8 @@
 //! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
 
 mod failure;
+mod step;
 
-use std::fmt;
 use std::future::pending;
 use std::io;
 use std::mem;
@@ -16,11 +16,11 @@ use zeroize::Zeroize;
 
 use crate::connect::{Connect, Opening, Stream};
 use crate::galera::{self, Facts};
-use crate::mysql::{Channel, Credentials, Progress, Reply, Session, Stage};
+use crate::mysql::{Channel, Credentials, Progress, Reply, Session};
 use crate::tls::Tls;
-use crate::verdict::Reason;
 
 pub use failure::Failure;
+pub use step::{Stalled, Step};
 
 /// Read at once; a whole reply is about 1 kB.
 const READ: usize = 4 * 1024;
@@ -32,71 +32,6 @@ pub struct Deadlines {
     pub step: Duration,
     /// For the whole dialogue.
     pub whole: Duration,
-}
-
-/// A part of a dialogue with a deadline of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Resolving the name and opening the connection.
-    Connect,
-    /// Waiting for the server's first packet.
-    Greeting,
-    /// Beginning TLS, where it was asked for.
-    Tls,
-    /// The login, with every turn that it takes.
-    Login,
-    /// The statements and their replies.
-    Query,
-}
-
-impl From<Stage> for Step {
-    fn from(stage: Stage) -> Self {
-        match stage {
-            Stage::Greeting => Step::Greeting,
-            Stage::Login => Step::Login,
-            Stage::Query => Step::Query,
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Step::Connect => "connect",
-            Step::Greeting => "greeting",
-            Step::Tls => "tls",
-            Step::Login => "login",
-            Step::Query => "query",
-        })
-    }
-}
-
-/// A deadline passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stalled {
-    /// The step that was not done.
-    pub step: Step,
-    /// How long that step had been waited for.
-    pub waited: Duration,
-}
-
-impl Stalled {
-    /// The reason that names the step.
-    pub fn reason(self) -> Reason {
-        match self.step {
-            Step::Connect => Reason::StalledConnect,
-            Step::Greeting => Reason::StalledGreeting,
-            Step::Tls => Reason::StalledTls,
-            Step::Login => Reason::StalledLogin,
-            Step::Query => Reason::StalledQuery,
-        }
-    }
-}
-
-impl fmt::Display for Stalled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "step {} not done within {:?}", self.step, self.waited)
-    }
 }
 
 /// One connection to the node and what is asked over it.

@@ -23,9 +23,11 @@ mod framing;
 mod login;
 mod packet;
 mod reader;
+mod reply;
 mod session;
 
 pub use auth::Password;
 pub use error::{Error, ServerError};
 pub use packet::Row;
-pub use session::{Channel, Credentials, Progress, Reply, Session, Stage};
+pub use reply::Reply;
+pub use session::{Channel, Credentials, Progress, Session, Stage};
