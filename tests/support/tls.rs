@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use galera_probe::connect::Security;
 use galera_probe::tls::{Check, Files, Identity, Tls};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::RootCertStore;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -32,6 +32,8 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
+        // OpenSSL takes a certificate whose issuer has its own name for the CA itself.
+        params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap().pem();
@@ -44,12 +46,20 @@ impl Authority {
     }
 
     pub fn issue_until(&self, names: &[&str], year: i32) -> Issued {
+        self.issue_with(names, year, KeyPair::generate().unwrap())
+    }
+
+    /// With signatures that have one length, so that bytes can be counted.
+    pub fn issue_countable(&self, names: &[&str]) -> Issued {
+        self.issue_with(names, 2500, KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())
+    }
+
+    fn issue_with(&self, names: &[&str], year: i32, key: KeyPair) -> Issued {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "not the CA");
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
-        // Its signatures have one length, so that bytes can be counted.
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Issued { certificate, key: key.serialize_pem() }
     }
