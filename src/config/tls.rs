@@ -159,3 +159,64 @@ impl FileArgs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::values;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        tls: TlsArgs,
+    }
+
+    /// Whether there is TLS, or what is wrong with the flags.
+    fn read(target: &str, flags: &str) -> Result<bool, String> {
+        let words = ["program"].into_iter().chain(flags.split_whitespace());
+        let target = values::address(target).unwrap();
+        let security = Flags::try_parse_from(words).unwrap().tls.read(&target);
+        security.map(|security| security.tls.is_some()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_stays_on_the_machine_needs_no_tls_and_all_else_has_it_unless_told() {
+        for target in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "LocalHost:1", "unix:/x"] {
+            assert_eq!(read(target, ""), Ok(false), "{target}");
+        }
+        for target in ["10.0.0.1:1", "[fd00::1]:1", "node:1", "localhost.example:1"] {
+            assert_eq!(read(target, "--ssl-mode disabled"), Ok(false));
+            let plain = read(target, "");
+            match cfg!(feature = "tls") {
+                true => assert_eq!(plain, Ok(true), "{target}"),
+                false => assert!(plain.unwrap_err().contains("--ssl-mode disabled")),
+            }
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn flags_that_would_change_nothing_or_lack_another_are_refused_with_the_fix() {
+        for (target, flags, fix) in [
+            ("node:1", "--ssl-mode verify-ca", "need --ssl-ca"),
+            ("node:1", "--ssl-mode verify-identity", "need --ssl-ca"),
+            ("node:1", "--ssl-ca x", "--ssl-ca needs --ssl-mode verify-ca or"),
+            ("127.0.0.1:1", "--ssl-ca x", "--ssl-ca needs --ssl-mode verify-ca or"),
+            ("node:1", "--ssl-cert x", "belong together"),
+            ("node:1", "--ssl-key x", "belong together"),
+            ("127.0.0.1:1", "--ssl-cert x --ssl-key x", "--ssl-cert needs --ssl-mode required"),
+            ("node:1", "--ssl-server-name x", "--ssl-server-name needs --ssl-mode verify-identity"),
+            ("unix:/x", "--ssl-mode verify-identity --ssl-ca x", "give --ssl-server-name"),
+            (
+                "node:1",
+                "--ssl-mode verify-identity --ssl-ca x --ssl-server-name a/b",
+                "is not a name or an address",
+            ),
+        ] {
+            let error = read(target, flags).unwrap_err();
+            assert!(error.contains(fix), "{flags}: {error}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::pending;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -105,7 +105,7 @@ impl Tls {
         }
     }
 
-    fn current(&self) -> std::sync::MutexGuard<'_, Current> {
+    fn current(&self) -> MutexGuard<'_, Current> {
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -238,4 +238,97 @@ pub(super) fn fault(error: &io::Error) -> Option<Fault> {
     let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let error = error.to_string().chars().map(printable).take(MAX_TEXT).collect();
     Some(Fault { reason, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::generate_simple_self_signed;
+    use tempfile::TempDir;
+
+    use super::super::Identity;
+    use super::*;
+
+    /// A certificate that vouches for itself, its key, and a folder to put them in.
+    struct Folder(TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = Self(tempfile::tempdir().unwrap());
+            folder.renew(["cert.pem", "key.pem"]);
+            folder
+        }
+
+        /// Writes a new certificate, its key, or both.
+        fn renew<const N: usize>(&self, names: [&str; N]) {
+            let made = generate_simple_self_signed(["node".to_owned()]).unwrap();
+            for name in names {
+                let text = match name {
+                    "cert.pem" => made.cert.pem(),
+                    _ => made.signing_key.serialize_pem(),
+                };
+                fs::write(self.0.path().join(name), text).unwrap();
+            }
+        }
+
+        fn tls(&self) -> Tls {
+            let path = |name| self.0.path().join(name);
+            let identity = Identity { certificate: path("cert.pem"), key: path("key.pem") };
+            let files = Files { ca: Some(path("cert.pem")), identity: Some(identity) };
+            Tls::new(Check::Ca, "node".try_into().unwrap(), files).unwrap()
+        }
+    }
+
+    /// Whether a look at the files takes them up.
+    async fn takes_up(tls: &Tls) -> bool {
+        let before = Arc::clone(&tls.current().config);
+        tls.look().await;
+        !Arc::ptr_eq(&before, &tls.current().config)
+    }
+
+    #[tokio::test]
+    async fn files_are_taken_up_when_they_change_and_only_then() {
+        let folder = Folder::new();
+        let tls = folder.tls();
+        assert!(!takes_up(&tls).await);
+        folder.renew(["cert.pem", "key.pem"]);
+        assert!(takes_up(&tls).await);
+        assert!(!takes_up(&tls).await);
+    }
+
+    #[tokio::test]
+    async fn files_that_cannot_be_used_change_nothing_until_they_are_mended() {
+        let folder = Folder::new();
+        let tls = folder.tls();
+        // A certificate whose key has yet to be written.
+        folder.renew(["cert.pem"]);
+        assert!(!takes_up(&tls).await);
+        for broken in [&b""[..], b"-----BEGIN CERTIFICATE-----\n####"] {
+            fs::write(folder.0.path().join("cert.pem"), broken).unwrap();
+            assert!(!takes_up(&tls).await);
+        }
+        fs::remove_file(folder.0.path().join("cert.pem")).unwrap();
+        assert!(!takes_up(&tls).await);
+        folder.renew(["cert.pem", "key.pem"]);
+        assert!(takes_up(&tls).await);
+    }
+
+    /// The clock moves on while the thread reads, so it says nothing of how often.
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_serves_looks_at_its_files_by_itself() {
+        let folder = Folder::new();
+        let tls = folder.tls();
+        let before = tls.current().read;
+        folder.renew(["cert.pem", "key.pem"]);
+        let noticed = async {
+            while tls.current().read == before {
+                sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = tls.keep_fresh() => {}
+            () = noticed => {}
+        }
+    }
 }
