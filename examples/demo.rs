@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use galera_probe::config;
-use galera_probe::connect::Address;
+use galera_probe::connect::{Address, Security};
 use galera_probe::galera::Policy;
 use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
@@ -38,6 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let step = Duration::from_secs(1);
     let node_settings = config::Node {
         address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
+        security: Security::default(),
         settings: Settings {
             login: Login::fixed(Credentials::new(USER, Password::new(PASSWORD))?),
             deadlines: Deadlines { step, whole: 2 * step },

@@ -11,4 +11,4 @@ pub use status::status;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The features that this program was built with.
-pub const FEATURES: &str = "none";
+pub const FEATURES: &str = if cfg!(feature = "tls") { "tls" } else { "none" };

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod secrets;
+mod tls;
 mod values;
 
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
 use tracing::Level;
 
-use crate::connect::Address;
+use crate::connect::{Address, Security};
 use crate::galera::Policy;
 use crate::probe::Deadlines;
 use crate::server::Listen;
@@ -93,6 +94,8 @@ pub enum Change {
 pub struct Node {
     /// Where it listens.
     pub address: Address,
+    /// How the way there is protected.
+    pub security: Security,
     /// How it is asked.
     pub settings: Settings,
 }
@@ -177,7 +180,9 @@ impl NodeArgs {
             Some(address) if !given.has("target") => address,
             _ => self.target,
         };
-        Ok(Node { address, settings: Settings { login, deadlines, policy, timing } })
+        let security = self.tls.read(&address)?;
+        let settings = Settings { login, deadlines, policy, timing };
+        Ok(Node { address, security, settings })
     }
 }
 

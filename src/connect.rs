@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use crate::dns::Resolver;
+use crate::tls::Tls;
 
 /// Finds a peer that is gone while a dialogue waits for it: after 15 s of
 /// silence, three questions 5 s apart, so within [`GONE`].
@@ -50,6 +51,22 @@ pub trait Connect: Send + Sync {
     /// Begins to connect. The caller keeps the deadline; `budget` is what the
     /// node's addresses have to share among them.
     fn connect(&self, budget: Duration) -> Opening;
+
+    /// How these ways are protected; not at all, unless said otherwise.
+    fn security(&self) -> Security {
+        Security::default()
+    }
+}
+
+/// How ways to a node are protected, and so what may be said on them.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// They do not leave the machine.
+    pub is_socket: bool,
+    /// Begun before anything of the account is said.
+    pub tls: Option<Tls>,
+    /// A password may be sent as it is, on a Unix socket or over TLS.
+    pub allow_cleartext: bool,
 }
 
 /// Where a node listens.
@@ -79,31 +96,43 @@ impl fmt::Display for Address {
 
 /// Opens real ways to an [`Address`].
 #[derive(Clone)]
-pub enum Connector {
-    /// By TCP, over IPv4 or IPv6.
+pub struct Connector {
+    way: Way,
+    security: Security,
+}
+
+#[derive(Clone)]
+enum Way {
+    /// Over IPv4 or IPv6.
     Tcp(Resolver),
-    /// By a Unix socket.
     Unix(PathBuf),
 }
 
 impl Connector {
-    /// The connector to an address.
+    /// The connector to an address, without TLS.
     pub fn new(address: &Address) -> Self {
-        match address {
-            Address::Tcp { host, port } => Self::Tcp(Resolver::new(host, *port)),
-            Address::Unix(path) => Self::Unix(path.clone()),
-        }
+        let is_socket = matches!(address, Address::Unix(_));
+        Self::secured(address, Security { is_socket, ..Security::default() })
+    }
+
+    /// The connector to an address, protected like this.
+    pub fn secured(address: &Address, security: Security) -> Self {
+        let way = match address {
+            Address::Tcp { host, port } => Way::Tcp(Resolver::new(host, *port)),
+            Address::Unix(path) => Way::Unix(path.clone()),
+        };
+        Self { way, security }
     }
 }
 
 impl Connect for Connector {
     fn connect(&self, budget: Duration) -> Opening {
-        match self.clone() {
-            Self::Unix(path) => Box::pin(async move {
+        match self.way.clone() {
+            Way::Unix(path) => Box::pin(async move {
                 let stream: Box<dyn Stream> = Box::new(UnixStream::connect(path).await?);
                 Ok(stream)
             }),
-            Self::Tcp(resolver) => Box::pin(async move {
+            Way::Tcp(resolver) => Box::pin(async move {
                 let deadline = Instant::now() + budget;
                 // Half, so that the last good addresses get the other half.
                 let addresses = resolver.resolve(budget / 2).await?;
@@ -113,6 +142,10 @@ impl Connect for Connector {
                 Ok(stream)
             }),
         }
+    }
+
+    fn security(&self) -> Security {
+        self.security.clone()
     }
 }
 

@@ -13,15 +13,15 @@
 //! | [`galera`] | rows to facts to a verdict | where they came from |
 //! | [`verdict`] | serve, or refuse with one reason | anything |
 //! | [`http`] | bytes to a request, a verdict to an answer | sockets, the database |
-//! | `dns`, `connect` | the way to the node | what is said on it |
+//! | `dns`, `connect`, `tls` | the way to the node | what is said on it |
 //! | `probe` | one dialogue under its deadlines | who asks |
 //! | `target` | owns a node: sharing, holding, settling | HTTP |
 //! | `server` | the listener, one exchange a connection | the database |
 //! | `config`, `log`, `run` | arguments, log lines, the wiring | |
 //!
 //! The first four build without the default feature `daemon`, for those who embed
-//! the protocol: their tree is `bytes`, `httparse` and `sha1`. [`mysql`] says what
-//! a session asks of whoever drives it, and `examples/embed.rs` is a whole check
+//! the protocol: their tree is `bytes`, `httparse`, and what hashes and signs.
+//! [`mysql`] says what a session asks of whoever drives it, and `examples/embed.rs` is a whole check
 //! over a blocking socket.
 //!
 //! A verdict over any kind of stream:
@@ -114,6 +114,8 @@ mod seldom;
 pub mod server;
 #[cfg(feature = "daemon")]
 pub mod target;
+#[cfg(feature = "daemon")]
+pub mod tls;
 pub mod verdict;
 #[cfg(feature = "daemon")]
 pub mod via;

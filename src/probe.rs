@@ -1,24 +1,27 @@
 //! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
 
 mod failure;
+mod step;
 
-use std::fmt;
+use std::future::pending;
 use std::io;
+use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroize;
 
-use crate::connect::{Connect, Stream};
+use crate::connect::{Connect, Opening, Stream};
 use crate::galera::{self, Facts};
 use crate::login::Login;
-use crate::mysql::{Credentials, Progress, Reply, Session, Stage};
-use crate::verdict::Reason;
+use crate::mysql::{Channel, Progress, Reply, Session};
+use crate::tls::Tls;
 
 pub use failure::Failure;
+pub use step::{Stalled, Step};
 
 /// Read at once; a whole reply is about 1 kB.
 const READ: usize = 4 * 1024;
@@ -32,82 +35,17 @@ pub struct Deadlines {
     pub whole: Duration,
 }
 
-/// A part of a dialogue with a deadline of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Resolving the name and opening the connection.
-    Connect,
-    /// Waiting for the server's first packet.
-    Greeting,
-    /// The login, with every turn that it takes.
-    Login,
-    /// The statements and their replies.
-    Query,
-}
-
-impl From<Stage> for Step {
-    fn from(stage: Stage) -> Self {
-        match stage {
-            Stage::Greeting => Step::Greeting,
-            Stage::Login => Step::Login,
-            Stage::Query => Step::Query,
-        }
-    }
-}
-
-impl Step {
-    /// The word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Step::Connect => "connect",
-            Step::Greeting => "greeting",
-            Step::Login => "login",
-            Step::Query => "query",
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A deadline passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stalled {
-    /// The step that was not done.
-    pub step: Step,
-    /// How long that step had been waited for.
-    pub waited: Duration,
-}
-
-impl Stalled {
-    /// The reason that names the step.
-    pub fn reason(self) -> Reason {
-        match self.step {
-            Step::Connect => Reason::StalledConnect,
-            Step::Greeting => Reason::StalledGreeting,
-            Step::Login => Reason::StalledLogin,
-            Step::Query => Reason::StalledQuery,
-        }
-    }
-}
-
-impl fmt::Display for Stalled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "step {} not done within {:?}", self.step, self.waited)
-    }
-}
-
 /// One connection to the node and what is asked over it.
 ///
 /// Everything that it holds is in this value: dropped at any point, it closes
 /// its socket and leaves nothing behind.
 pub struct Dialogue {
     way: Way,
+    tls: Option<Tls>,
     input: BytesMut,
     output: BytesMut,
+    /// How much of the output is sent.
+    sent: usize,
     deadlines: Deadlines,
     began: Instant,
     step: Step,
@@ -117,27 +55,40 @@ pub struct Dialogue {
 }
 
 enum Way {
-    Opening(Pin<Box<dyn Future<Output = Opened> + Send>>),
+    Connecting(Pin<Box<dyn Future<Output = Connected> + Send>>),
+    StartingTls(Opening, Box<Session>),
     Open(Box<dyn Stream>, Box<Session>),
 }
 
-/// A way that is open, and who logs in over it.
-type Opened = io::Result<(Box<dyn Stream>, Arc<Credentials>)>;
+/// A way that is open, and the session over it.
+type Connected = Result<(Box<dyn Stream>, Box<Session>), Failure>;
 
 impl Dialogue {
     /// Begins a dialogue now: the deadlines count from here.
     pub fn begin(node: &dyn Connect, login: &Login, deadlines: Deadlines) -> Self {
         let now = Instant::now();
+        let security = node.security();
+        let channel = match (&security.tls, security.is_socket) {
+            (Some(_), _) => Channel::Tls,
+            (None, true) => Channel::Socket,
+            (None, false) => Channel::Tcp,
+        };
+        let allow_cleartext = security.allow_cleartext;
         let opening = node.connect(deadlines.step.min(deadlines.whole));
         let login = login.clone();
         Self {
-            way: Way::Opening(Box::pin(async move {
+            way: Way::Connecting(Box::pin(async move {
                 // Before the connect: a connection that is there does not wait for it.
                 let credentials = login.current().await;
-                Ok((opening.await?, credentials))
+                let session =
+                    Session::new(credentials, &galera::STATEMENTS).map_err(Failure::Session)?;
+                let stream = opening.await.map_err(Failure::Connect)?;
+                Ok((stream, Box::new(session.over(channel, allow_cleartext))))
             })),
+            tls: security.tls,
             input: BytesMut::with_capacity(READ),
-            output: BytesMut::new(),
+            output: BytesMut::with_capacity(READ),
+            sent: 0,
             deadlines,
             began: now,
             step: Step::Connect,
@@ -198,37 +149,75 @@ impl Dialogue {
     }
 
     async fn turn(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
+        let step = self.step;
+        let broken = |error| Failure::broken(step, error);
         let (stream, session) = match &mut self.way {
             Way::Open(stream, session) => (stream, session),
-            Way::Opening(opening) => {
-                let (stream, credentials) = opening.await.map_err(Failure::Connect)?;
-                let session =
-                    Session::new(credentials, &galera::STATEMENTS).map_err(Failure::Session)?;
-                self.way = Way::Open(stream, Box::new(session));
+            Way::StartingTls(opening, session) => {
+                let stream = opening.await.map_err(broken)?;
+                let progress = session.tls_started(&mut self.output).map_err(Failure::Session)?;
+                self.way = match mem::replace(&mut self.way, nowhere()) {
+                    Way::StartingTls(_, session) => Way::Open(stream, session),
+                    other => other,
+                };
+                return Ok(self.reached(progress));
+            }
+            Way::Connecting(connecting) => {
+                let (stream, session) = connecting.await?;
+                self.way = Way::Open(stream, session);
                 self.enter(Step::Greeting);
                 return Ok(None);
             }
         };
-        let step = self.step;
-        let broken = |error| Failure::Broken { step, error };
-        while !self.output.is_empty() {
-            if stream.write_buf(&mut self.output).await.map_err(broken)? == 0 {
-                return Err(broken(io::ErrorKind::WriteZero.into()));
+        while let Some(rest @ [_, ..]) = self.output.get(self.sent..) {
+            match stream.write(rest).await.map_err(broken)? {
+                0 => return Err(broken(io::ErrorKind::WriteZero.into())),
+                sent => self.sent += sent,
             }
+        }
+        stream.flush().await.map_err(broken)?;
+        // There may have been a password in it.
+        self.output.zeroize();
+        self.output.clear();
+        self.sent = 0;
+        if step == Step::Tls {
+            self.start_tls();
+            return Ok(None);
         }
         self.input.clear();
         if stream.read_buf(&mut self.input).await.map_err(broken)? == 0 {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
-        match session.receive(&self.input, &mut self.output).map_err(Failure::Session)? {
+        let progress = session.receive(&self.input, &mut self.output);
+        Ok(self.reached(progress.map_err(Failure::Session)?))
+    }
+
+    /// The replies, if these were the last.
+    fn reached(&mut self, progress: Progress) -> Option<Vec<Reply>> {
+        match progress {
             Progress::Done(replies) => {
                 self.enter(Step::Query);
-                Ok(Some(replies))
+                return Some(replies);
             }
-            Progress::Wait(stage) => {
-                self.enter(stage.into());
-                Ok(None)
-            }
+            Progress::StartTls => self.enter(Step::Tls),
+            Progress::Wait(stage) => self.enter(stage.into()),
+        }
+        None
+    }
+
+    fn start_tls(&mut self) {
+        self.way = match (mem::replace(&mut self.way, nowhere()), &self.tls) {
+            (Way::Open(stream, session), Some(tls)) => Way::StartingTls(tls.start(stream), session),
+            (way, _) => way,
+        };
+    }
+
+    /// Whether the login succeeded only because the server had the password in its
+    /// cache.
+    pub fn relies_on_cache(&self) -> bool {
+        match &self.way {
+            Way::Open(_, session) | Way::StartingTls(_, session) => session.relies_on_cache(),
+            Way::Connecting(_) => false,
         }
     }
 
@@ -265,6 +254,11 @@ impl Drop for Dialogue {
             stream.reset_on_close();
         }
     }
+}
+
+/// In the place of a way that is being turned into another.
+fn nowhere() -> Way {
+    Way::Connecting(Box::pin(pending()))
 }
 
 /// What the replies to [`galera::STATEMENTS`] say.

@@ -1,5 +1,6 @@
 //! The program's jobs, wired together: [`serve`], [`check`] and [`check_via`].
 
+use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,14 +12,14 @@ use tracing::{debug, info, warn};
 
 use crate::admin::{self, Exchanges};
 use crate::config::{Node, Serve, Url};
-use crate::connect::{Address, Connector};
+use crate::connect::{Address, Connector, Security};
 use crate::galera;
 use crate::http::{Answer, Asked, Form, Problem};
 use crate::maintenance::Maintenance;
 use crate::notify::Notifier;
 use crate::probe::Dialogue;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};
-use crate::target::{Asking, Target};
+use crate::target::{Asking, RELIES_ON_CACHE, Target};
 use crate::verdict::{Health, Reason, Role, Verdict};
 use crate::via::{self, Answered};
 
@@ -47,8 +48,10 @@ pub async fn serve(
     config: Serve,
     stop: impl Future<Output = Stop>,
 ) {
-    let Serve { maintenance_file, drain, node: Node { address, settings }, .. } = config;
-    let (target, asking) = Target::new(Connector::new(&address), settings);
+    let Serve { maintenance_file, drain, node, .. } = config;
+    let Node { address, security, settings } = node;
+    let connector = Connector::secured(&address, security.clone());
+    let (target, asking) = Target::new(connector, settings);
     let balancers = Balancers {
         asking: asking.clone(),
         draining: AtomicBool::new(false),
@@ -85,6 +88,7 @@ pub async fn serve(
         () = server.run() => {}
         () = admin.run() => {}
         () = notifier.feed() => {}
+        () = keep_fresh(&security) => {}
         () = drained => {}
     }
     notifier.stopping();
@@ -99,6 +103,13 @@ pub async fn serve(
     drop(target);
     // Who does not take its answer in time goes without.
     let _ = timeout(STOP_TIME, stopping).await;
+}
+
+async fn keep_fresh(security: &Security) {
+    match &security.tls {
+        Some(tls) => tls.keep_fresh().await,
+        None => pending().await,
+    }
 }
 
 /// What balancers are answered from.
@@ -167,10 +178,13 @@ impl Operators {
 
 /// Asks the node once, within its deadlines.
 pub async fn check(node: &Node, role: Role) -> Verdict {
-    let Node { address, settings } = node;
-    let mut dialogue =
-        Dialogue::begin(&Connector::new(address), &settings.login, settings.deadlines);
+    let Node { address, security, settings } = node;
+    let connector = Connector::secured(address, security.clone());
+    let mut dialogue = Dialogue::begin(&connector, &settings.login, settings.deadlines);
     let outcome = dialogue.run().await;
+    if dialogue.relies_on_cache() {
+        warn!("{RELIES_ON_CACHE}");
+    }
     debug!(?outcome, step = %dialogue.step(), took = ?dialogue.began().elapsed(), "dialogue ended");
     let (verdict, cause) = match outcome {
         Ok(Ok(facts)) => (galera::judge(&facts, settings.policy, role), facts.to_string()),

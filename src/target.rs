@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::connect::Connect;
 use crate::galera::{self, Facts, Policy};
@@ -26,6 +26,11 @@ pub use report::{BUCKETS, Change, Doing, Ended, Histogram, Report, Tally};
 
 /// Askers that wait to be heard; those beyond wait to be put in.
 const QUEUE: usize = 64;
+
+/// Said at the first login that works only as long as the server does not restart.
+pub(crate) const RELIES_ON_CACHE: &str = "this login works only while the server has the \
+    password in its cache (caching_sha2_password), and will fail after its next restart: \
+    give --ssl-mode, or the server's socket as --target";
 
 /// How a node is asked.
 #[derive(Clone, Debug)]
@@ -112,6 +117,7 @@ pub struct Target {
     /// What the node last said.
     facts: Facts,
     journal: Journal,
+    warned: bool,
 }
 
 /// What the target is doing.
@@ -146,6 +152,7 @@ impl Target {
             settings,
             facts: Facts::default(),
             journal: Journal::default(),
+            warned: false,
         };
         (target, Asking(sender))
     }
@@ -256,6 +263,9 @@ impl Target {
     ) {
         let (began, step) = (dialogue.began(), dialogue.step());
         debug!(?outcome, %step, took = ?now.duration_since(began), "dialogue ended");
+        if dialogue.relies_on_cache() && !mem::replace(&mut self.warned, true) {
+            warn!("{RELIES_ON_CACHE}");
+        }
         let as_reason = outcome.as_ref().map_err(Failure::reason);
         self.journal.ended(dialogue, as_reason);
         // Who is refused to readers is refused to all.

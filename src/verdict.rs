@@ -162,15 +162,22 @@ reasons! {
     // What the way there says.
     StalledConnect "stalled-connect" "no TCP connection within the deadline"
     StalledGreeting "stalled-greeting" "the server accepted the connection and sent no greeting within the deadline"
+    StalledTls "stalled-tls" "the server did not finish the TLS handshake within the deadline"
     StalledLogin "stalled-login" "the server did not answer the login within the deadline"
     StalledQuery "stalled-query" "the server did not answer the statements within the deadline"
     Settling "settling" "the node woke from a stall, and must stay fit for a while before it is served again"
     ConnectionRefused "connection-refused" "nothing is listening at the node's address"
     Unreachable "unreachable" "the node's address cannot be resolved or reached, or its socket does not exist"
     Disconnected "disconnected" "the server closed or reset the connection before it had answered"
+    TlsNotOffered "tls-not-offered" "the server offers no TLS, and --ssl-mode asks for it"
+    TlsUntrusted "tls-untrusted" "no CA of --ssl-ca vouches for the server's certificate"
+    TlsExpired "tls-expired" "the server's certificate has expired, or is not valid yet"
+    TlsWrongName "tls-wrong-name" "the server's certificate is for another name"
+    TlsRefused "tls-refused" "the server broke TLS off, as it does where it refuses the probe's certificate"
+    TlsFailed "tls-failed" "TLS did not come about: what is listening there does not speak it as it should"
     ProtocolError "protocol-error" "what is listening there does not keep to the MySQL protocol"
     UnsupportedServer "unsupported-server" "the server lacks a part of the protocol that the probe needs"
-    UnsupportedPlugin "unsupported-plugin" "the probe's account uses an authentication plugin that the probe does not speak"
+    UnsupportedPlugin "unsupported-plugin" "the probe's account uses an authentication plugin that the probe does not speak, or may not"
 
     // What the probe says of itself.
     Draining "draining" "the probe was told to stop, and takes its node out of service first"

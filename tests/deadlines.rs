@@ -2,12 +2,15 @@
 //! stops: at every byte of the dialogue, on a clock that only the test moves.
 
 mod support;
+#[cfg(feature = "tls")]
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::future::pending;
 use std::io;
 use std::time::Duration;
 
-use galera_probe::connect::{Connect, Opening, Stream};
+use galera_probe::connect::{Connect, Opening, Security, Stream};
 use galera_probe::galera::{Facts, Policy, judge};
 use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
@@ -16,7 +19,7 @@ use galera_probe::verdict::{Role, Verdict};
 use tokio::io::duplex;
 use tokio::time::Instant;
 
-use support::node::{Fault, Node, PASSWORD, Script, USER};
+use support::node::{Fault, Node, PASSWORD, Plugin, Script, USER};
 
 const STEP: Duration = Duration::from_secs(1);
 const WHOLE: Duration = Duration::from_secs(2);
@@ -29,78 +32,131 @@ fn begin(node: &dyn Connect) -> Dialogue {
 
 type Outcome = Result<Result<Facts, Failure>, Stalled>;
 
-async fn probe(script: Script) -> (Outcome, Duration) {
-    let began = Instant::now();
-    let outcome = begin(&Node::new(script)).run().await;
-    (outcome, began.elapsed())
+/// A node, the way to it, and where its steps end.
+struct Way {
+    script: Script,
+    security: Security,
+    ends: [usize; 4],
 }
 
-/// Bytes that a healthy node sends up to the end of the greeting, the login
-/// and the query step.
-async fn boundaries() -> [usize; 3] {
-    let node = Node::new(Script::synced());
-    let facts = begin(&node).run().await.unwrap().unwrap();
-    assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
-    // The node has read COM_QUIT when it has no connection open.
-    while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
-        tokio::task::yield_now().await;
+impl Way {
+    async fn new(script: Script, security: Security) -> Self {
+        let node = Node::new(script.clone()).over(security.clone());
+        let facts = begin(&node).run().await.unwrap().unwrap();
+        assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
+        // The node has read COM_QUIT when it has no connection open.
+        while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+        let sent = *node.seen.sent.lock().unwrap();
+        let [greeting, tls, login, query] = sent;
+        assert!(greeting > 50 && login >= 11 && query > 300);
+        assert_eq!(tls > 200, security.tls.is_some());
+        let mut end = 0;
+        let ends = sent.map(|length| {
+            end += length;
+            end
+        });
+        Self { script, security, ends }
     }
-    let [greeting, login, query] = *node.seen.sent.lock().unwrap();
-    assert!(greeting > 50 && login == 11 && query > 300);
-    [greeting, greeting + login, greeting + login + query]
+
+    fn node(&self, fault: Fault) -> Node {
+        Node::new(Script { fault, ..self.script.clone() }).over(self.security.clone())
+    }
+
+    async fn probe(&self, fault: Fault) -> (Outcome, Duration) {
+        let began = Instant::now();
+        let outcome = begin(&self.node(fault)).run().await;
+        (outcome, began.elapsed())
+    }
+
+    /// Bytes of the whole dialogue.
+    fn bytes(&self) -> usize {
+        self.ends[3]
+    }
+
+    fn step_of(&self, byte: usize) -> Step {
+        let [greeting, tls, login, _] = self.ends;
+        match byte {
+            _ if byte < greeting => Step::Greeting,
+            _ if byte < tls => Step::Tls,
+            _ if byte < login => Step::Login,
+            _ => Step::Query,
+        }
+    }
 }
 
-fn step_of(byte: usize, [greeting, login, _]: [usize; 3]) -> Step {
-    match byte {
-        _ if byte < greeting => Step::Greeting,
-        _ if byte < login => Step::Login,
-        _ => Step::Query,
+/// Every kind of login, over every kind of way.
+async fn ways() -> Vec<Way> {
+    let plugin = |plugin| Script { plugin: Some(plugin), ..Script::synced() };
+    let plain = Security::default;
+    let socket = Security { is_socket: true, ..plain() };
+    let mut ways = vec![
+        Way::new(Script::synced(), plain()).await,
+        Way::new(Script { switch: true, ..plugin(Plugin::Parsec) }, plain()).await,
+        Way::new(plugin(Plugin::CachingSha2 { cached: true }), plain()).await,
+        Way::new(plugin(Plugin::CachingSha2 { cached: false }), socket).await,
+    ];
+    #[cfg(feature = "tls")]
+    for version in rustls::ALL_VERSIONS {
+        let authority = tls::Authority::new();
+        let server = tls::server_of(&authority.issue_countable(&["node"]), None, &[version]);
+        let client = tls::Client::new(Some(&authority), None);
+        let security = client.security(galera_probe::tls::Check::Identity, "node");
+        let plugin = plugin(Plugin::CachingSha2 { cached: false });
+        ways.push(Way::new(Script { tls: Some(server), ..plugin }, security).await);
     }
+    ways
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_stalls_after_any_byte_is_refused_at_the_deadline_of_that_step() {
-    let boundaries = boundaries().await;
-    for byte in 0..boundaries[2] {
-        let (outcome, took) = probe(Script::fault(Fault::StallAfter(byte))).await;
-        let stalled = outcome.expect_err("the node stalls");
-        assert_eq!(stalled, Stalled { step: step_of(byte, boundaries), waited: STEP }, "{byte}");
-        assert_eq!(took, STEP, "{byte}");
+    for way in ways().await {
+        for byte in 0..way.bytes() {
+            let (outcome, took) = way.probe(Fault::StallAfter(byte)).await;
+            let stalled = outcome.expect_err("the node stalls");
+            assert_eq!(stalled, Stalled { step: way.step_of(byte), waited: STEP }, "{byte}");
+            assert_eq!(took, STEP, "{byte}");
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_closes_after_any_byte_is_refused_at_once_with_that_step() {
-    let boundaries = boundaries().await;
-    for byte in 0..boundaries[2] {
-        let (outcome, took) = probe(Script::fault(Fault::CloseAfter(byte))).await;
-        let failure = outcome.unwrap().expect_err("the node closes");
-        let Failure::Broken { step, error } = failure else { panic!("{byte}: {failure}") };
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        assert_eq!(step, step_of(byte, boundaries), "{byte}");
-        assert_eq!(took, Duration::ZERO);
+    for way in ways().await {
+        for byte in 0..way.bytes() {
+            let (outcome, took) = way.probe(Fault::CloseAfter(byte)).await;
+            let failure = outcome.unwrap().expect_err("the node closes");
+            let Failure::Broken { step, error } = failure else { panic!("{byte}: {failure}") };
+            // TLS may still have something to say to a node that is gone.
+            let gone = [io::ErrorKind::UnexpectedEof, io::ErrorKind::BrokenPipe];
+            assert!(gone.contains(&error.kind()), "{byte}: {error}");
+            assert_eq!(step, way.step_of(byte), "{byte}");
+            assert_eq!(took, Duration::ZERO);
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_every_900_ms_does_not_move_the_deadline_of_its_step() {
-    let boundaries = boundaries().await;
-    for byte in 0..boundaries[2] {
-        let (outcome, took) = probe(Script::fault(Fault::DripAfter(byte, PAUSE))).await;
-        let step = step_of(byte, boundaries);
-        // The last byte of a step comes after 900 ms, and the next step begins:
-        // it has 1 s of its own.
-        let last_of_step = boundaries.contains(&(byte + 1));
-        if byte + 1 == boundaries[2] {
-            assert!(outcome.is_ok(), "{byte}");
-            assert_eq!(took, PAUSE);
-        } else if last_of_step {
-            let next = step_of(byte + 1, boundaries);
-            assert_eq!(outcome.unwrap_err(), Stalled { step: next, waited: STEP }, "{byte}");
-            assert_eq!(took, PAUSE + STEP);
-        } else {
-            assert_eq!(outcome.unwrap_err(), Stalled { step, waited: STEP }, "{byte}");
-            assert_eq!(took, STEP);
+    for way in ways().await {
+        for byte in 0..way.bytes() {
+            let (outcome, took) = way.probe(Fault::DripAfter(byte, PAUSE)).await;
+            let step = way.step_of(byte);
+            // The last byte of a step comes after 900 ms, and the next step begins:
+            // it has 1 s of its own.
+            let last_of_step = way.ends.contains(&(byte + 1));
+            if byte + 1 == way.bytes() {
+                assert!(outcome.is_ok(), "{byte}");
+                assert_eq!(took, PAUSE);
+            } else if last_of_step {
+                let next = way.step_of(byte + 1);
+                assert_eq!(outcome.unwrap_err(), Stalled { step: next, waited: STEP }, "{byte}");
+                assert_eq!(took, PAUSE + STEP);
+            } else {
+                assert_eq!(outcome.unwrap_err(), Stalled { step, waited: STEP }, "{byte}");
+                assert_eq!(took, STEP);
+            }
         }
     }
 }
@@ -118,7 +174,7 @@ async fn steps_that_each_keep_their_deadline_are_ended_at_the_deadline_of_the_wh
             })
         }
     }
-    let [greeting, ..] = boundaries().await;
+    let [greeting, ..] = Way::new(Script::synced(), Security::default()).await.ends;
     let node = Node::new(Script::fault(Fault::DripAfter(greeting - 1, PAUSE)));
     let began = Instant::now();
     let stalled = begin(&Slow(node)).run().await.unwrap_err();
@@ -173,15 +229,16 @@ async fn a_dialogue_that_stalled_runs_on_to_its_facts_when_the_node_wakes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dialogue_dropped_at_any_byte_closes_its_connection() {
-    let boundaries = boundaries().await;
-    for byte in 0..boundaries[2] {
-        let node = Node::new(Script::fault(Fault::StallAfter(byte)));
-        let mut dialogue = begin(&node);
-        dialogue.run().await.unwrap_err();
-        assert_eq!(node.seen.open.load(std::sync::atomic::Ordering::SeqCst), 1);
-        drop(dialogue);
-        while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
-            tokio::task::yield_now().await;
+    for way in ways().await {
+        for byte in 0..way.bytes() {
+            let node = way.node(Fault::StallAfter(byte));
+            let mut dialogue = begin(&node);
+            dialogue.run().await.unwrap_err();
+            assert_eq!(node.seen.open.load(std::sync::atomic::Ordering::SeqCst), 1);
+            drop(dialogue);
+            while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

@@ -7,12 +7,16 @@ use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
+use super::tls::TlsArgs;
 use super::{Change, LogFormat, values};
 use crate::connect::Address;
 use crate::galera;
 use crate::server::Listen;
 use crate::verdict;
 
+#[cfg(feature = "tls")]
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: tls");
+#[cfg(not(feature = "tls"))]
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: none");
 
 const EXAMPLES: &str = "\
@@ -201,7 +205,9 @@ pub(super) struct NodeArgs {
     /// Option file whose [client] group says who logs in where.
     #[arg(long, env = "GALERA_PROBE_DEFAULTS_FILE", hide_env_values = true, value_name = "PATH")]
     pub(super) defaults_file: Option<PathBuf>,
-    /// Time for each step: connect, greeting, login, query.
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
+    /// Time for each step: connect, greeting, tls, login, query.
     #[arg(
         long,
         env = "GALERA_PROBE_STEP_TIMEOUT",

@@ -1,21 +1,27 @@
 use std::fmt;
 
+use pbkdf2::pbkdf2_hmac;
 use sha1::{Digest, Sha1};
+use sha2::{Sha256, Sha512};
+use zeroize::Zeroizing;
 
-/// The bytes of the server's challenge that enter a scramble.
+use super::ed25519;
+
+/// The bytes of the server's challenge that enter a scramble of SHA-1 or SHA-256.
 pub(super) const NONCE: usize = 20;
 
-/// The plugin that is spoken here.
-pub(super) const NATIVE_PASSWORD: &str = "mysql_native_password";
+/// The bytes of the server's challenge that are signed.
+pub(super) const LONG_NONCE: usize = 32;
 
-/// An account's password; empty for an account without one. `Debug` hides it.
+/// An account's password; empty for an account without one. `Debug` hides it, and
+/// its memory is wiped when it is dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Password(Vec<u8>);
+pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
     /// The password's bytes, as the account was made with.
     pub fn new(password: impl Into<Vec<u8>>) -> Self {
-        Self(password.into())
+        Self(Zeroizing::new(password.into()))
     }
 
     /// The answer to a `mysql_native_password` challenge:
@@ -27,13 +33,63 @@ impl Password {
         if self.0.is_empty() {
             return None;
         }
-        let mut scramble: [u8; 20] = Sha1::digest(&self.0).into();
+        let mut scramble: [u8; 20] = Sha1::digest(&*self.0).into();
         let stored = Sha1::digest(scramble);
         let mask = Sha1::new().chain_update(nonce).chain_update(stored).finalize();
         for (byte, mask) in scramble.iter_mut().zip(mask) {
             *byte ^= mask;
         }
         Some(scramble)
+    }
+
+    /// The same for `caching_sha2_password`:
+    /// `SHA256(password) XOR SHA256(SHA256(SHA256(password)), nonce)`.
+    ///
+    /// Source: MySQL's protocol documents, "Caching_sha2_password information".
+    pub(super) fn scramble_sha2(&self, nonce: &[u8; NONCE]) -> Option<[u8; 32]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut scramble: [u8; 32] = Sha256::digest(&*self.0).into();
+        let cached = Sha256::digest(scramble);
+        let mask = Sha256::new().chain_update(cached).chain_update(nonce).finalize();
+        for (byte, mask) in scramble.iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
+        Some(scramble)
+    }
+
+    /// The answer to a `client_ed25519` challenge: its signature, with a key whose
+    /// seed is the password itself.
+    ///
+    /// Source: MariaDB's documents, "Authentication Plugin - ed25519".
+    pub(super) fn sign_ed25519(&self, nonce: &[u8; LONG_NONCE]) -> [u8; 64] {
+        ed25519::sign(&self.0, &[nonce])
+    }
+
+    /// The answer to a `parsec` challenge: a nonce of ours, then the signature of
+    /// both nonces with a key that PBKDF2 derives from the password.
+    ///
+    /// Ours must be another for each of the server's, and nobody's to foresee. A
+    /// hash of the secret key with the server's is both, and needs no random source.
+    ///
+    /// Source: MariaDB's documents, "Authentication Plugin - PARSEC".
+    pub(super) fn sign_parsec(
+        &self,
+        nonce: &[u8; LONG_NONCE],
+        salt: &[u8],
+        iterations: u32,
+    ) -> Vec<u8> {
+        let mut key = Zeroizing::new([0; 32]);
+        pbkdf2_hmac::<Sha512>(&self.0, salt, iterations, &mut *key);
+        let ours = Sha256::new().chain_update(*key).chain_update(nonce).finalize();
+        let signature = ed25519::sign(&*key, &[nonce, &ours]);
+        [&ours[..], &signature].concat()
+    }
+
+    /// The password itself, with the NUL that ends it on the wire.
+    pub(super) fn cleartext(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new([&self.0[..], b"\0"].concat())
     }
 }
 
@@ -43,9 +99,19 @@ impl fmt::Debug for Password {
     }
 }
 
+/// The bytes that hexadecimal digits stand for.
+#[cfg(test)]
+pub(super) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+    use curve25519_dalek::scalar::Scalar;
 
     /// What the server does: it stores SHA1(SHA1(password)), takes the mask
     /// off the answer and hashes what is left.
@@ -70,8 +136,92 @@ mod tests {
     }
 
     #[test]
+    fn scrambles_of_sha2_are_those_of_other_clients() {
+        // The test vectors of the Go driver, TestScrambleSHA256Pass.
+        let nonce =
+            [10, 47, 74, 111, 75, 73, 34, 48, 88, 76, 114, 74, 37, 13, 3, 80, 82, 2, 23, 21];
+        for (password, expected) in [
+            ("secret", "f490e76f66d9d86665ce54d98c78d0acfe2fb0b08b423da807144873d30b312c"),
+            ("secret2", "abc3934a012cf342e876071c8ee202de51785b430258a7a0138bc79c4d800bc6"),
+        ] {
+            let scramble = Password::new(password).scramble_sha2(&nonce).unwrap();
+            assert_eq!(format!("{scramble:02x?}"), format!("{:02x?}", hex(expected)));
+        }
+    }
+
+    /// RFC 8032, section 5.1.7: the point that the response leads to, less the
+    /// challenge's, is the commitment.
+    fn verifies(public: [u8; 32], message: &[u8], signature: &[u8]) -> bool {
+        let (commitment, response) = signature.split_at(32);
+        let hash = Sha512::new().chain_update(commitment).chain_update(public);
+        let challenge = hash.chain_update(message).finalize().into();
+        let challenge = Scalar::from_bytes_mod_order_wide(&challenge);
+        let response = Scalar::from_canonical_bytes(response.try_into().unwrap()).unwrap();
+        let public = CompressedEdwardsY(public).decompress().unwrap();
+        let expected = EdwardsPoint::mul_base(&response) - public * challenge;
+        expected.compress().as_bytes() == commitment
+    }
+
+    #[test]
+    fn a_server_accepts_signatures_with_the_password_for_a_seed() {
+        // SHOW CREATE USER of MariaDB 11.8.6; that of "secret" is in its documents too.
+        let nonce = [7; LONG_NONCE];
+        for (password, public) in [
+            ("secret", "ZIgUREUg5PVgQ6LskhXmO+eZLS0nC8be6HPjYWR4YJY"),
+            ("foo", "vubFBzIrapbfHct1/J72dnUryz5VS7lA6XHH8sIx4TI"),
+            ("", "4LH+dBF+G5W2CKTyId8xR3SyDqZoQjUNUVNxx8aWbG4"),
+        ] {
+            let public = base64(public).try_into().unwrap();
+            let signature = Password::new(password).sign_ed25519(&nonce);
+            assert!(verifies(public, &nonce, &signature), "{password}");
+            let wrong = Password::new("other").sign_ed25519(&nonce);
+            assert!(!verifies(public, &nonce, &wrong));
+        }
+    }
+
+    #[test]
+    fn a_server_accepts_signatures_with_a_key_derived_from_password_and_salt() {
+        // SHOW CREATE USER of MariaDB 11.8.6.
+        let nonce = [7; LONG_NONCE];
+        for (password, salt, public) in [
+            ("secret", "YjhMiMfB0QhN+RMVmwKTnnh3", "kEKfv5F5MDUjreV4bLnjfpvRTDGg04+dpa4SrMo/42Y"),
+            ("", "LGkvyPwSu0PcbZgaP2C0kpq6", "ddY085QaJ7FU60Ug4qKgjt4f2hS3tOvOIoeqkk47QGc"),
+        ] {
+            let answer = Password::new(password).sign_parsec(&nonce, &base64(salt), 1024);
+            let (ours, signature) = answer.split_at(LONG_NONCE);
+            let public = base64(public).try_into().unwrap();
+            assert!(verifies(public, &[&nonce, ours].concat(), signature), "{password}");
+            assert!(!verifies(public, &[ours, &nonce].concat(), signature));
+        }
+    }
+
+    #[test]
+    fn the_nonce_that_parsec_adds_is_another_for_each_of_the_servers() {
+        let ours =
+            |nonce| Password::new("secret").sign_parsec(&[nonce; 32], b"salt", 1024)[..32].to_vec();
+        assert_ne!(ours(1), ours(2));
+    }
+
+    #[test]
     fn an_empty_password_is_answered_with_nothing() {
         assert_eq!(Password::default().scramble_native(&[1; NONCE]), None);
+        assert_eq!(Password::default().scramble_sha2(&[1; NONCE]), None);
+    }
+
+    /// Without padding.
+    fn base64(text: &str) -> Vec<u8> {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+        for digit in text.bytes() {
+            let value = DIGITS.iter().position(|&known| known == digit).unwrap();
+            bits = bits << 6 | u32::try_from(value).unwrap();
+            count += 6;
+            if count >= 8 {
+                count -= 8;
+                bytes.push(u8::try_from(bits >> count & 0xFF).unwrap());
+            }
+        }
+        bytes
     }
 
     #[test]

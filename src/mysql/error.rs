@@ -39,6 +39,15 @@ pub enum Error {
         /// [`ServerError::MAX_TEXT`] bytes.
         plugin: String,
     },
+    /// The login asks for the password itself, on a channel that others may read.
+    NeedsTls {
+        /// The plugin that asks.
+        plugin: &'static str,
+    },
+    /// The account wants mysql_clear_password, which was not allowed.
+    CleartextForbidden,
+    /// The server offers no TLS, which the channel needs.
+    NoTls,
     /// The user name or a statement cannot be sent.
     Request {
         /// What is wrong with it.
@@ -62,6 +71,13 @@ impl fmt::Display for Error {
             Error::UnknownPlugin { plugin } => {
                 write!(f, "account wants an unsupported authentication plugin: {plugin}")
             }
+            Error::NeedsTls { plugin } => {
+                write!(f, "{plugin} asks for the password itself, which goes over TLS only")
+            }
+            Error::CleartextForbidden => {
+                f.write_str("account wants mysql_clear_password, which is not allowed")
+            }
+            Error::NoTls => f.write_str("server offers no TLS"),
             Error::Request { what } => write!(f, "cannot be sent: {what}"),
             Error::Ended => f.write_str("session has ended"),
         }

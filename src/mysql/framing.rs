@@ -1,4 +1,5 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use zeroize::Zeroize;
 
 use super::Error;
 use super::reader::Reader;
@@ -55,6 +56,11 @@ impl Deframer {
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
+    /// Whether nothing is left of what was fed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// The number that the next packet of either side must have.
     pub(super) fn sequence(&self) -> u8 {
         self.sequence
@@ -80,7 +86,9 @@ pub(super) fn frame(
         _ => return Err(Error::Request { what: "longer than one packet" }),
     };
     output.put_slice(&[a, b, c, sequence]);
-    output.put(payload);
+    output.put_slice(&payload);
+    // It may be a password.
+    payload.zeroize();
     Ok(())
 }
 

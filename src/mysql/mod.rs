@@ -64,9 +64,12 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! Only what a health probe needs is spoken: protocol version 10,
-//! `mysql_native_password`, text result sets, COM_QUERY and COM_QUIT. Names are
-//! those of the protocol's own documents ([MySQL], [MariaDB]).
+//! Only what a health probe needs is spoken: protocol version 10, text result
+//! sets, COM_QUERY and COM_QUIT; and of the authentication plugins
+//! `mysql_native_password`, `caching_sha2_password`, `client_ed25519`, `parsec`,
+//! those that ask who is at the other end of a Unix socket, and, where it is
+//! allowed, `mysql_clear_password`. Names are those of the protocol's own documents
+//! ([MySQL], [MariaDB]).
 //!
 //! [MySQL]: https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html
 //! [MariaDB]: https://mariadb.com/kb/en/clientserver-protocol/
@@ -74,13 +77,17 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod auth;
+mod ed25519;
 mod error;
 mod framing;
+mod login;
 mod packet;
 mod reader;
+mod reply;
 mod session;
 
 pub use auth::Password;
 pub use error::{Error, ServerError};
 pub use packet::Row;
-pub use session::{Credentials, Progress, Reply, Session, Stage};
+pub use reply::Reply;
+pub use session::{Channel, Credentials, Progress, Session, Stage};

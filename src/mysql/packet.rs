@@ -1,19 +1,20 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::auth::{NATIVE_PASSWORD, NONCE};
-use super::error::escape;
+use super::auth::NONCE;
 use super::framing::MAX_PAYLOAD;
+use super::login::FIRST_PLUGIN;
 use super::reader::Reader;
 use super::{Error, ServerError};
 
 // Capability flags, MySQL's protocol documents, "Capabilities Flags".
 const LONG_PASSWORD: u32 = 1;
 const PROTOCOL_41: u32 = 1 << 9;
+const SSL: u32 = 1 << 11;
 const TRANSACTIONS: u32 = 1 << 13;
 const SECURE_CONNECTION: u32 = 1 << 15;
 const PLUGIN_AUTH: u32 = 1 << 19;
 
-/// All that is asked for: whatever is not asked for cannot be sent.
+/// All that is asked for, and [`SSL`]: whatever is not asked for cannot be sent.
 const WANTED: u32 = LONG_PASSWORD | PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTION | PLUGIN_AUTH;
 
 /// `utf8mb4_general_ci`, which every server since MySQL 5.5 knows.
@@ -24,8 +25,12 @@ const COM_QUERY: u8 = 0x03;
 
 /// The server's first packet, Protocol::HandshakeV10.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Greeting {
+    /// Those of the server's that are wanted.
     capabilities: u32,
+    /// Whether the server offers TLS.
+    pub(super) ssl: bool,
     pub(super) nonce: [u8; NONCE],
 }
 
@@ -60,7 +65,21 @@ impl Greeting {
         for (byte, sent) in nonce.iter_mut().zip(first.into_iter().chain(second)) {
             *byte = sent;
         }
-        Ok(Self { capabilities, nonce })
+        Ok(Self { capabilities: capabilities & WANTED, ssl: capabilities & SSL != 0, nonce })
+    }
+
+    /// Protocol::SSLRequest: from here on this side speaks TLS. The login behind it
+    /// begins with the same bytes.
+    pub(super) fn write_ssl_request(&mut self, payload: &mut BytesMut) {
+        self.capabilities |= SSL;
+        self.write_head(payload);
+    }
+
+    fn write_head(&self, payload: &mut BytesMut) {
+        payload.put_u32_le(self.capabilities);
+        payload.put_u32_le(MAX_PAYLOAD.into());
+        payload.put_u8(COLLATION);
+        payload.put_bytes(0, 23);
     }
 
     /// Protocol::HandshakeResponse41, without a database.
@@ -70,11 +89,7 @@ impl Greeting {
         user: &str,
         scramble: Option<[u8; 20]>,
     ) {
-        let capabilities = WANTED & self.capabilities;
-        payload.put_u32_le(capabilities);
-        payload.put_u32_le(MAX_PAYLOAD.into());
-        payload.put_u8(COLLATION);
-        payload.put_bytes(0, 23);
+        self.write_head(payload);
         payload.put_slice(user.as_bytes());
         payload.put_u8(0);
         match scramble {
@@ -84,8 +99,8 @@ impl Greeting {
             }
             None => payload.put_u8(0),
         }
-        if capabilities & PLUGIN_AUTH != 0 {
-            payload.put_slice(NATIVE_PASSWORD.as_bytes());
+        if self.capabilities & PLUGIN_AUTH != 0 {
+            payload.put_slice(FIRST_PLUGIN.as_bytes());
             payload.put_u8(0);
         }
     }
@@ -93,16 +108,17 @@ impl Greeting {
 
 /// What a server says to a login.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum LoginReply {
+pub(super) enum LoginReply<'a> {
     /// The login is complete.
     Ok,
-    /// The account's plugin is another, or the challenge is new: scramble again
-    /// with this nonce.
-    SwitchToNative { nonce: [u8; NONCE] },
+    /// The account's plugin is another, or the challenge is new.
+    Switch { plugin: &'a [u8], data: &'a [u8] },
+    /// The plugin's next turn.
+    More(&'a [u8]),
 }
 
-impl LoginReply {
-    pub(super) fn parse(payload: &[u8]) -> Result<Self, Error> {
+impl<'a> LoginReply<'a> {
+    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(payload);
         match reader.u8("login reply")? {
             0x00 => Ok(Self::Ok),
@@ -113,13 +129,11 @@ impl LoginReply {
             }
             0xFE => {
                 let plugin = reader.null_terminated("plugin name")?;
-                if plugin != NATIVE_PASSWORD.as_bytes() {
-                    return Err(Error::UnknownPlugin { plugin: escape(plugin) });
-                }
-                let nonce = reader.array("plugin provided data")?;
-                Ok(Self::SwitchToNative { nonce })
+                Ok(Self::Switch { plugin, data: reader.rest() })
             }
-            _ => Err(Error::Unexpected { what: "login reply" }),
+            0x01 => Ok(Self::More(reader.rest())),
+            // MariaDB puts the 0x01 only before data that would look like another packet.
+            _ => Ok(Self::More(payload)),
         }
     }
 }
@@ -308,6 +322,14 @@ mod tests {
         expected.extend(b"mysql_native_password\0");
         assert_eq!(all, expected);
 
+        let payload = greeting(b"x", 0xFFFF, 0xFFFF, [0; 10], NATIVE);
+        let mut greeting = Greeting::parse(&payload).unwrap();
+        let (mut request, mut secured) = (BytesMut::new(), BytesMut::new());
+        greeting.write_ssl_request(&mut request);
+        assert_eq!(request[..], [&[0x01, 0xAA, 0x08, 0x00], &all[4..32]].concat());
+        greeting.write_login(&mut secured, "probe", Some([7; 20]));
+        assert_eq!(secured[..], [&request[..], &all[32..]].concat());
+
         let bare = login(0x8200, 0);
         assert_eq!(bare[..4], [0x00, 0x82, 0x00, 0x00]);
         assert!(bare.ends_with(&[7; 20]));
@@ -324,31 +346,29 @@ mod tests {
     }
 
     #[test]
-    fn other_plugins_and_the_old_password_scheme_are_refused_by_name() {
-        for (payload, name) in [
-            (&b"\xFE"[..], "mysql_old_password"),
-            (b"\xFEclient_ed25519\x000123456789abcdefghij0123456789ab", "client_ed25519"),
-            (b"\xFEmysql_clear_password\0", "mysql_clear_password"),
-        ] {
-            let error = LoginReply::parse(payload).unwrap_err();
-            assert_eq!(error, Error::UnknownPlugin { plugin: name.into() });
-        }
+    fn a_switch_gives_the_plugin_and_its_data() {
+        let payload = b"\xFEclient_ed25519\x000123456789";
+        let switch = LoginReply::Switch { plugin: b"client_ed25519", data: b"0123456789" };
+        assert_eq!(LoginReply::parse(payload), Ok(switch));
+        let switch = LoginReply::Switch { plugin: b"mysql_clear_password", data: b"" };
+        assert_eq!(LoginReply::parse(b"\xFEmysql_clear_password\0"), Ok(switch));
+        let error = LoginReply::parse(b"\xFEclient_ed25519").unwrap_err();
+        assert_eq!(error, Error::Malformed { field: "plugin name" });
     }
 
     #[test]
-    fn a_login_reply_that_is_neither_ok_nor_err_nor_switch_is_out_of_place() {
-        for payload in [&b"\x01\x03"[..], b"\x02", b"\xFB"] {
-            let error = LoginReply::parse(payload).unwrap_err();
-            assert_eq!(error, Error::Unexpected { what: "login reply" });
-        }
+    fn the_old_password_scheme_is_refused() {
+        let error = LoginReply::parse(b"\xFE").unwrap_err();
+        assert_eq!(error, Error::UnknownPlugin { plugin: "mysql_old_password".into() });
+    }
+
+    #[test]
+    fn more_data_comes_with_and_without_its_mark() {
+        assert_eq!(LoginReply::parse(b"\x01\x03"), Ok(LoginReply::More(b"\x03")));
+        assert_eq!(LoginReply::parse(b"\x01\x01"), Ok(LoginReply::More(b"\x01")));
+        assert_eq!(LoginReply::parse(b"P\0salt"), Ok(LoginReply::More(b"P\0salt")));
         let error = LoginReply::parse(b"").unwrap_err();
         assert_eq!(error, Error::Malformed { field: "login reply" });
-    }
-
-    #[test]
-    fn a_switch_with_a_short_nonce_is_malformed() {
-        let error = LoginReply::parse(b"\xFEmysql_native_password\0short").unwrap_err();
-        assert_eq!(error, Error::Malformed { field: "plugin provided data" });
     }
 
     #[test]

@@ -3,17 +3,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Error;
 use super::auth::Password;
 use super::framing::{Deframer, frame};
-use super::packet::{self, Greeting, LoginReply, QueryReply, Row, RowReply};
-use super::{Error, ServerError};
-
-/// SHOW STATUS and SHOW VARIABLES give two columns; the cap leaves room for
-/// other statements and bounds what a column count can make us read.
-const MAX_COLUMNS: usize = 16;
-
-/// A probe asks for a dozen variables; the cap bounds the rows kept in memory.
-const MAX_ROWS: usize = 64;
+use super::login::Login;
+use super::packet::{self, Greeting, LoginReply};
+use super::reply::{Part, Reply};
 
 /// The longest user name of any server: 80 characters of MariaDB, in UTF-8.
 const MAX_USER: usize = 320;
@@ -41,12 +36,31 @@ impl Credentials {
     }
 }
 
+/// What a session's bytes travel on, and so what a login may say there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Channel {
+    /// TCP as it is: whoever is on the way may read and write.
+    #[default]
+    Tcp,
+    /// A Unix socket, which does not leave the machine.
+    Socket,
+    /// TLS, which is begun before anything of the account is said.
+    Tls,
+}
+
+impl Channel {
+    /// Whether a password itself may be sent there.
+    pub(super) fn is_secure(self) -> bool {
+        matches!(self, Channel::Socket | Channel::Tls)
+    }
+}
+
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The server's first packet, before anything of ours is sent.
     Greeting,
-    /// The answer to the login or to an authentication switch.
+    /// The answer to the login or to one of its further turns.
     Login,
     /// The replies to the statements.
     Query,
@@ -57,20 +71,12 @@ pub enum Stage {
 pub enum Progress {
     /// More bytes of the server are needed.
     Wait(Stage),
+    /// The output ends with SSLRequest. Once it is written, TLS begins on the same
+    /// stream; then [`Session::tls_started`] is due.
+    StartTls,
     /// Every statement has its reply, in order, and COM_QUIT is in the output.
     /// The connection can be closed once the output is written.
     Done(Vec<Reply>),
-}
-
-/// What a server replied to one statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// Done, no rows.
-    Ok,
-    /// Refused; the statements behind it were answered all the same.
-    Err(ServerError),
-    /// A text result set.
-    Rows(Vec<Row>),
 }
 
 /// One connection's dialogue: greeting, login, the statements, COM_QUIT.
@@ -87,6 +93,8 @@ pub enum Reply {
 #[cfg_attr(test, derive(Clone, PartialEq))]
 pub struct Session {
     credentials: Arc<Credentials>,
+    channel: Channel,
+    login: Login,
     /// Framed, each numbered from 0, with COM_QUIT at the end.
     commands: BytesMut,
     statements: usize,
@@ -100,22 +108,20 @@ pub struct Session {
 #[cfg_attr(test, derive(Clone, PartialEq))]
 enum State {
     Greeting,
-    Login { switched: bool },
-    Query { replies: Vec<Reply>, part: Part },
-}
-
-/// Which packet of a reply comes next.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone, PartialEq))]
-enum Part {
-    First,
-    Column { columns: usize, left: usize },
-    ColumnsEof { columns: usize },
-    Row { columns: usize, rows: Vec<Row> },
+    /// None: TLS has to begin.
+    Tls {
+        greeting: Greeting,
+    },
+    Login,
+    Query {
+        replies: Vec<Reply>,
+        part: Part,
+    },
 }
 
 impl Session {
-    /// A session that will log in with `credentials` and send `statements`.
+    /// A session that will log in with `credentials` and send `statements`, on
+    /// [`Channel::Tcp`].
     ///
     /// # Errors
     /// [`Error::Request`] for a statement longer than a packet (16 KiB).
@@ -127,11 +133,28 @@ impl Session {
         frame(&mut commands, 0, packet::write_quit)?;
         Ok(Self {
             credentials,
+            channel: Channel::default(),
+            login: Login::new(Channel::default(), false),
             commands,
             statements: statements.len(),
             deframer: Deframer::default(),
             state: Some(State::Greeting),
         })
+    }
+
+    /// The same on another channel; on [`Channel::Tls`] it asks for TLS before it logs
+    /// in. With `allow_cleartext`, mysql_clear_password is spoken, where the channel
+    /// is secure.
+    #[must_use]
+    pub fn over(self, channel: Channel, allow_cleartext: bool) -> Self {
+        Self { channel, login: Login::new(channel, allow_cleartext), ..self }
+    }
+
+    /// Whether the login succeeded only because the server had the password in its
+    /// cache (caching_sha2_password): a server that has restarted refuses the same
+    /// login until it was given the password over TLS or a socket.
+    pub fn relies_on_cache(&self) -> bool {
+        self.login.relies_on_cache()
     }
 
     /// Takes what the server sent, appends what to send to `output`, and says
@@ -146,7 +169,9 @@ impl Session {
         while let Some(payload) = self.deframer.next_payload()? {
             let next = match state {
                 State::Greeting => self.greeting(&payload, output)?,
-                State::Login { switched } => self.login(&payload, switched, output)?,
+                // What comes now was put in before TLS could protect it.
+                State::Tls { .. } => return Err(Error::Unexpected { what: "packet before TLS" }),
+                State::Login => self.login(&payload, output)?,
                 State::Query { replies, part } => self.query(&payload, replies, part)?,
             };
             match next {
@@ -154,46 +179,76 @@ impl Session {
                 Break(replies) => return Ok(Progress::Done(replies)),
             }
         }
-        let stage = state.stage();
+        let progress = match &state {
+            State::Tls { .. } if !self.deframer.is_empty() => {
+                return Err(Error::Unexpected { what: "bytes before TLS" });
+            }
+            State::Greeting => Progress::Wait(Stage::Greeting),
+            State::Tls { .. } => Progress::StartTls,
+            State::Login => Progress::Wait(Stage::Login),
+            State::Query { .. } => Progress::Wait(Stage::Query),
+        };
         self.state = Some(state);
-        Ok(Progress::Wait(stage))
+        Ok(progress)
+    }
+
+    /// TLS has begun, as [`Progress::StartTls`] asked; appends the login to `output`.
+    /// From here on the session is fed with what came through TLS.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] when TLS was not asked for, or the session has ended.
+    pub fn tls_started(&mut self, output: &mut BytesMut) -> Result<Progress, Error> {
+        let Some(State::Tls { greeting }) = self.state.take() else { return Err(Error::Ended) };
+        self.log_in(&greeting, output)?;
+        self.state = Some(State::Login);
+        Ok(Progress::Wait(Stage::Login))
     }
 
     fn greeting(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
-        let greeting = Greeting::parse(payload)?;
-        let Credentials { user, password } = &*self.credentials;
-        let scramble = password.scramble_native(&greeting.nonce);
-        let sequence = self.deframer.sequence();
-        frame(output, sequence, |login| greeting.write_login(login, user, scramble))?;
-        self.deframer.expect(sequence.wrapping_add(1));
-        Ok(Continue(State::Login { switched: false }))
+        let mut greeting = Greeting::parse(payload)?;
+        if self.channel != Channel::Tls {
+            self.log_in(&greeting, output)?;
+            return Ok(Continue(State::Login));
+        }
+        if !greeting.ssl {
+            return Err(Error::NoTls);
+        }
+        self.send(output, |request| greeting.write_ssl_request(request))?;
+        Ok(Continue(State::Tls { greeting }))
     }
 
-    fn login(
-        &mut self,
-        payload: &[u8],
-        switched: bool,
-        output: &mut BytesMut,
-    ) -> Result<Next, Error> {
-        match LoginReply::parse(payload)? {
+    fn log_in(&mut self, greeting: &Greeting, output: &mut BytesMut) -> Result<(), Error> {
+        let credentials = Arc::clone(&self.credentials);
+        let scramble = credentials.password.scramble_native(&greeting.nonce);
+        self.send(output, |login| greeting.write_login(login, &credentials.user, scramble))
+    }
+
+    fn login(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
+        let password = &self.credentials.password;
+        let answer = match LoginReply::parse(payload)? {
             LoginReply::Ok => {
                 output.unsplit(self.commands.split());
-                Ok(self.next_reply(Vec::new()))
+                return Ok(self.next_reply(Vec::new()));
             }
-            // One plugin is spoken, so there is nothing to switch to again.
-            LoginReply::SwitchToNative { .. } if switched => {
-                Err(Error::Unexpected { what: "second authentication switch" })
-            }
-            LoginReply::SwitchToNative { nonce } => {
-                let scramble = self.credentials.password.scramble_native(&nonce);
-                let sequence = self.deframer.sequence();
-                frame(output, sequence, |answer| {
-                    answer.extend_from_slice(scramble.as_ref().map_or(&[][..], |bytes| bytes));
-                })?;
-                self.deframer.expect(sequence.wrapping_add(1));
-                Ok(Continue(State::Login { switched: true }))
-            }
+            LoginReply::Switch { plugin, data } => Some(self.login.switch(plugin, data, password)?),
+            LoginReply::More(data) => self.login.more(data, password)?,
+        };
+        if let Some(answer) = answer {
+            self.send(output, |payload| payload.extend_from_slice(&answer))?;
         }
+        Ok(Continue(State::Login))
+    }
+
+    /// Appends one packet, numbered behind the last of the server's.
+    fn send(
+        &mut self,
+        output: &mut BytesMut,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), Error> {
+        let sequence = self.deframer.sequence();
+        frame(output, sequence, write)?;
+        self.deframer.expect(sequence.wrapping_add(1));
+        Ok(())
     }
 
     fn query(
@@ -223,63 +278,6 @@ impl Session {
 
 /// The state after a packet, or the replies when that was the last one.
 type Next = ControlFlow<Vec<Reply>, State>;
-
-impl State {
-    fn stage(&self) -> Stage {
-        match self {
-            State::Greeting => Stage::Greeting,
-            State::Login { .. } => Stage::Login,
-            State::Query { .. } => Stage::Query,
-        }
-    }
-}
-
-impl Part {
-    /// The part after a packet, or the reply when it is complete.
-    fn next(self, payload: &Bytes) -> Result<ControlFlow<Reply, Self>, Error> {
-        Ok(match self {
-            Part::First => match QueryReply::parse(payload)? {
-                QueryReply::Ok => Break(Reply::Ok),
-                QueryReply::Err(error) => Break(Reply::Err(error)),
-                QueryReply::Columns(columns) => {
-                    let columns = usize::try_from(columns).unwrap_or(usize::MAX);
-                    if columns > MAX_COLUMNS {
-                        return Err(Error::TooLarge { what: "columns" });
-                    }
-                    Continue(Part::column(columns, columns))
-                }
-            },
-            // What a column is called and holds is known from the statement.
-            Part::Column { columns, left } => {
-                Continue(Part::column(columns, left.saturating_sub(1)))
-            }
-            Part::ColumnsEof { columns } if packet::is_eof(payload) => {
-                Continue(Part::Row { columns, rows: Vec::new() })
-            }
-            Part::ColumnsEof { .. } => {
-                return Err(Error::Unexpected { what: "packet before the rows" });
-            }
-            Part::Row { columns, mut rows } => match RowReply::parse(payload, columns)? {
-                RowReply::Eof => Break(Reply::Rows(rows)),
-                RowReply::Err(error) => Break(Reply::Err(error)),
-                RowReply::Row(row) => {
-                    if rows.len() >= MAX_ROWS {
-                        return Err(Error::TooLarge { what: "rows" });
-                    }
-                    rows.push(row);
-                    Continue(Part::Row { columns, rows })
-                }
-            },
-        })
-    }
-
-    fn column(columns: usize, left: usize) -> Self {
-        match left {
-            0 => Part::ColumnsEof { columns },
-            left => Part::Column { columns, left },
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -394,10 +392,93 @@ mod tests {
         assert_eq!(done, Ok(Progress::Done(Vec::new())));
     }
 
+    /// A greeting that offers TLS: 0x08 in the second byte of the capabilities.
+    fn tls_greeting() -> Vec<u8> {
+        let mut greeting = GREETING.to_vec();
+        let version = greeting[5..].iter().position(|&byte| byte == 0).unwrap();
+        greeting[5 + version + 1 + 4 + 8 + 1 + 1] |= 0x08;
+        greeting
+    }
+
     #[test]
-    fn switches_without_end_are_refused_at_the_second() {
-        let error = failure(&[], &[GREETING, SWITCH, &numbered(SWITCH, 4)]);
-        assert_eq!(error, Error::Unexpected { what: "second authentication switch" });
+    fn nothing_of_the_account_is_sent_before_tls_has_begun() {
+        let mut session = session(&["SHOW"]).over(Channel::Tls, false);
+        let mut output = BytesMut::new();
+        assert_eq!(session.receive(&tls_greeting(), &mut output), Ok(Progress::StartTls));
+        assert_eq!(output[..4], [32, 0, 0, 1]);
+        assert_eq!(output.len(), 4 + 32);
+        let request = output.split();
+        assert_eq!(session.tls_started(&mut output), Ok(Progress::Wait(Stage::Login)));
+        assert_eq!(output[3], 2);
+        assert_eq!(output[4..36], request[4..], "the login begins as SSLRequest does");
+        assert!(output[36..].starts_with(b"probe\0\x14"));
+        let ok = session.receive(&numbered(OK, 3), &mut output);
+        assert_eq!(ok, Ok(Progress::Wait(Stage::Query)));
+    }
+
+    #[test]
+    fn a_server_that_offers_no_tls_is_sent_nothing() {
+        let mut session = session(&["SHOW"]).over(Channel::Tls, true);
+        let mut output = BytesMut::new();
+        assert_eq!(session.receive(GREETING, &mut output), Err(Error::NoTls));
+        assert!(output.is_empty());
+    }
+
+    #[test]
+    fn bytes_that_come_before_tls_has_begun_are_refused() {
+        let error = Error::Unexpected { what: "bytes before TLS" };
+        for injected in [&b"\x07"[..], &numbered(OK, 2), &numbered(OK, 2)[..5]] {
+            let mut session = session(&[]).over(Channel::Tls, false);
+            let together = [&tls_greeting(), injected].concat();
+            let result = session.receive(&together, &mut BytesMut::new());
+            assert!(matches!(result, Err(Error::Unexpected { .. })), "{result:?}");
+        }
+        let mut session = session(&[]).over(Channel::Tls, false);
+        session.receive(&tls_greeting(), &mut BytesMut::new()).unwrap();
+        assert_eq!(session.receive(b"\x07", &mut BytesMut::new()), Err(error));
+    }
+
+    #[test]
+    fn tls_begins_only_where_it_was_asked_for_and_once() {
+        let mut output = BytesMut::new();
+        let mut plain = session(&[]);
+        plain.receive(&tls_greeting(), &mut output).unwrap();
+        output.clear();
+        assert_eq!(plain.tls_started(&mut output), Err(Error::Ended));
+        let mut session = session(&[]).over(Channel::Tls, false);
+        assert_eq!(session.clone().tls_started(&mut output), Err(Error::Ended));
+        assert!(output.is_empty());
+        session.receive(&tls_greeting(), &mut output).unwrap();
+        session.tls_started(&mut output).unwrap();
+        output.clear();
+        assert_eq!(session.tls_started(&mut output), Err(Error::Ended));
+        assert!(output.is_empty());
+    }
+
+    #[test]
+    fn a_login_may_take_several_switches_and_several_turns() {
+        let mut session = session(&[]).over(Channel::Socket, false);
+        let mut output = BytesMut::new();
+        session.receive(GREETING, &mut output).unwrap();
+        let switch = |sequence, plugin: &[u8], data: &[u8]| {
+            let payload = [b"\xFE", plugin, b"\0", data].concat();
+            let length = u8::try_from(payload.len()).unwrap();
+            [&[length, 0, 0, sequence], &payload[..]].concat()
+        };
+        let mut turn = |server: &[u8], answer: Option<(u8, usize)>| {
+            output.clear();
+            let progress = session.receive(server, &mut output).unwrap();
+            let expected = answer.map(|(sequence, length)| (sequence, length + 4));
+            assert_eq!((!output.is_empty()).then(|| (output[3], output.len())), expected);
+            progress
+        };
+        turn(&switch(2, b"unix_socket", b""), Some((3, 0)));
+        turn(&switch(4, b"client_ed25519", &[7; 32]), Some((5, 64)));
+        turn(&switch(6, b"parsec", &[7; 32]), Some((7, 0)));
+        turn(b"\x06\0\0\x08P\0salt", Some((9, 96)));
+        turn(&switch(10, b"caching_sha2_password", &[7; 21]), Some((11, 32)));
+        turn(b"\x02\0\0\x0C\x01\x04", Some((13, 7)));
+        assert_eq!(turn(&numbered(OK, 14), Some((0, 1))), Progress::Done(Vec::new()));
     }
 
     #[test]

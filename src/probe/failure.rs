@@ -4,6 +4,7 @@ use std::io;
 
 use super::Step;
 use crate::mysql::{self, ServerError};
+use crate::tls::Fault;
 use crate::verdict::Reason;
 
 /// Why a dialogue ended without facts.
@@ -18,6 +19,13 @@ pub enum Failure {
         /// What the operating system said.
         error: io::Error,
     },
+    /// TLS did not come about, or broke.
+    Tls {
+        /// The step that was not done.
+        step: Step,
+        /// What was wrong.
+        fault: Fault,
+    },
     /// The session failed: the server refused the login, or broke the protocol.
     Session(mysql::Error),
     /// The server answered a statement with an error.
@@ -27,6 +35,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// An error of the open stream.
+    pub(super) fn broken(step: Step, error: io::Error) -> Self {
+        match Fault::of(&error) {
+            Some(fault) => Failure::Tls { step, fault },
+            None => Failure::Broken { step, error },
+        }
+    }
+
     /// The reason that the failure means.
     pub fn reason(&self) -> Reason {
         match self {
@@ -35,7 +51,12 @@ impl Failure {
             Failure::Session(mysql::Error::Refused(error)) | Failure::Statement(error) => {
                 server_reason(error.code)
             }
-            Failure::Session(mysql::Error::UnknownPlugin { .. }) => Reason::UnsupportedPlugin,
+            Failure::Tls { fault, .. } => fault.reason(),
+            Failure::Session(mysql::Error::NoTls) => Reason::TlsNotOffered,
+            Failure::Session(mysql::Error::NeedsTls { .. }) => Reason::NeedsTls,
+            Failure::Session(
+                mysql::Error::UnknownPlugin { .. } | mysql::Error::CleartextForbidden,
+            ) => Reason::UnsupportedPlugin,
             Failure::Session(mysql::Error::Incompatible { .. }) => Reason::UnsupportedServer,
             Failure::Session(_) | Failure::Answer => Reason::ProtocolError,
         }
@@ -71,7 +92,8 @@ impl fmt::Display for Failure {
             Failure::Broken { step, error } => {
                 write!(f, "connection lost in step {step}: {error}")
             }
-            Failure::Session(error) => write!(f, "{error}"),
+            Failure::Tls { step, fault } => write!(f, "TLS failed in step {step}: {fault}"),
+            Failure::Session(error) => write!(f, "{error}{}", advice(error)),
             Failure::Statement(error) => write!(f, "statement refused: {error}"),
             Failure::Answer => f.write_str("statement answered with the wrong kind of reply"),
         }
@@ -79,6 +101,20 @@ impl fmt::Display for Failure {
 }
 
 impl Error for Failure {}
+
+/// What to do about a session's error, behind a colon.
+fn advice(error: &mysql::Error) -> &'static str {
+    match error {
+        mysql::Error::NoTls => {
+            ": switch TLS on at the server, or give --ssl-mode disabled where the way to it is safe"
+        }
+        mysql::Error::NeedsTls { .. } => ": give --ssl-mode, or the server's socket as --target",
+        mysql::Error::CleartextForbidden => {
+            ": give --allow-cleartext-password, or the account another plugin"
+        }
+        _ => "",
+    }
+}
 
 fn connect_reason(error: &io::Error) -> Reason {
     match error.kind() {

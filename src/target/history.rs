@@ -347,6 +347,9 @@ mod tests {
                 Step::Login,
                 Back::Doubling,
             ),
+            (Failure::Session(Error::NoTls), Step::Greeting, Back::Doubling),
+            (Failure::Session(Error::NeedsTls { plugin: "x" }), Step::Login, Back::Doubling),
+            (broken(Step::Tls), Step::Tls, Back::Doubling),
             (Failure::Session(Error::Malformed { field: "x" }), Step::Query, Back::No),
             (Failure::Connect(io::ErrorKind::ConnectionRefused.into()), Step::Connect, Back::No),
         ] {
@@ -370,6 +373,7 @@ mod tests {
         for (step, held) in [
             (Step::Connect, false),
             (Step::Greeting, true),
+            (Step::Tls, true),
             (Step::Login, true),
             (Step::Query, true),
         ] {

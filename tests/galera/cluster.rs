@@ -74,6 +74,8 @@ pub fn command(namespace: &str, arguments: &[&str]) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(SCRIPT);
     command.args(["exec", namespace, env!("CARGO_BIN_EXE_galera-probe")]).args(arguments);
     command.env("GALERA_PROBE_PASSWORD", PASSWORD).kill_on_drop(true);
+    // The nodes have addresses of their own, and no TLS unless a test gives it to them.
+    command.env("GALERA_PROBE_SSL_MODE", "disabled");
     command
 }
 

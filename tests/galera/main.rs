@@ -13,3 +13,7 @@ mod program;
 mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/tls.rs"]
+mod tls;
+mod tls_1;
+mod tls_3;

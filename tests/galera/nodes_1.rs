@@ -68,11 +68,11 @@ async fn a_node_in_no_cluster_is_refused_and_standalone_does_not_hide_it() {
 #[ignore = "needs a real node: tests/run"]
 async fn accounts_that_are_locked_expired_or_of_another_plugin_are_said_so() {
     let [target, _] = targets();
-    sql("1", "INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'");
+    sql("1", "INSTALL PLUGIN IF NOT EXISTS pam SONAME 'auth_pam'");
     for (account, word) in [
         ("IDENTIFIED BY 'secret' ACCOUNT LOCK", "account-locked: "),
         ("IDENTIFIED BY 'secret' PASSWORD EXPIRE", "password-expired: "),
-        ("IDENTIFIED VIA ed25519 USING PASSWORD('secret')", "unsupported-plugin: "),
+        ("IDENTIFIED VIA pam", "unsupported-plugin: "),
         ("IDENTIFIED BY 'secret' REQUIRE SSL", "access-denied: "),
         ("IDENTIFIED BY 'other'", "access-denied: "),
     ] {

@@ -57,7 +57,7 @@ pub(crate) fn servers() -> Vec<Hostile> {
     let again = wire::packet(2, &wire::greeting()[4..]);
     at_once("a second greeting", "protocol-error", after_greeting(&again));
     let switch = |number| wire::switch(number, "mysql_native_password", wire::SWITCH_NONCE);
-    let switches = [switch(2), switch(4), switch(6)].concat();
+    let switches = (1..10).map(|turn| switch(2 * turn)).collect::<Vec<_>>().concat();
     at_once("switches without end", "protocol-error", after_greeting(&switches));
 
     // What was not asked for.

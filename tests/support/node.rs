@@ -1,13 +1,15 @@
 //! A node that plays any state of a Galera cluster, and misbehaves at any byte.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use galera_probe::connect::{Connect, Opening, Stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use galera_probe::connect::{Connect, Opening, Security, Stream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -26,6 +28,10 @@ pub struct Script {
     pub instead_of_login: Option<Vec<u8>>,
     /// The login takes an authentication switch.
     pub switch: bool,
+    /// The login takes a switch to this plugin, and its turns.
+    pub plugin: Option<Plugin>,
+    /// TLS is offered, and begun like this.
+    pub tls: Option<Tls>,
     /// The account's password.
     pub password: String,
     /// Answered to every statement.
@@ -35,6 +41,32 @@ pub struct Script {
     /// Nothing is sent; connections are accepted, as a stopped process's kernel does.
     pub frozen: bool,
     pub fault: Fault,
+}
+
+/// An account's plugin that takes more than one turn.
+#[derive(Clone, Copy, Debug)]
+pub enum Plugin {
+    /// With the password in the server's cache, or not.
+    CachingSha2 { cached: bool },
+    /// The signature is not looked at.
+    Parsec,
+}
+
+/// Anything that bytes go through.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// How a node begins TLS.
+#[derive(Clone)]
+pub struct Tls(pub Arc<dyn Fn(DuplexStream) -> Accepting + Send + Sync>);
+
+pub type Accepting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>>;
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
 }
 
 /// What goes wrong with the bytes that the node sends on one connection.
@@ -70,6 +102,8 @@ impl Script {
             instead_of_greeting: None,
             instead_of_login: None,
             switch: false,
+            plugin: None,
+            tls: None,
             password: PASSWORD.to_owned(),
             statement_error: None,
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
@@ -115,8 +149,8 @@ pub struct Seen {
     pub most_open: AtomicUsize,
     pub logins: AtomicUsize,
     pub quits: AtomicUsize,
-    /// Bytes sent in the greeting, login and query steps of the last connection.
-    pub sent: Mutex<[usize; 3]>,
+    /// Bytes sent in the greeting, tls, login and query steps of the last connection.
+    pub sent: Mutex<[usize; 4]>,
 }
 
 impl Seen {
@@ -131,12 +165,19 @@ impl Seen {
 #[derive(Clone)]
 pub struct Node {
     script: Arc<watch::Sender<Script>>,
+    security: Security,
     pub seen: Arc<Seen>,
 }
 
 impl Node {
     pub fn new(script: Script) -> Self {
-        Self { script: Arc::new(watch::Sender::new(script)), seen: Arc::default() }
+        let script = Arc::new(watch::Sender::new(script));
+        Self { script, security: Security::default(), seen: Arc::default() }
+    }
+
+    /// The same node, come to in this way.
+    pub fn over(self, security: Security) -> Self {
+        Self { security, ..self }
     }
 
     /// From now on the node behaves like this.
@@ -168,8 +209,8 @@ impl Node {
         seen.most_open.fetch_max(open, SeqCst);
         let (mut reading, writing) = tokio::io::split(stream);
         let mut logged_in = false;
-        let mut wire =
-            Wire { writing, script: self.script.subscribe(), sent: 0, step: 0, steps: [0; 3] };
+        let step = AtomicUsize::new(0);
+        let mut wire = Wire::new(writing, self.script.subscribe(), &step);
         let ended = self.talk(&mut reading, &mut wire, &mut logged_in).await;
         if ended.is_err_and(|error| error.kind() == STALLED) {
             // Nothing more is said, until the client goes.
@@ -185,17 +226,72 @@ impl Node {
     async fn talk(
         &self,
         reading: &mut (impl AsyncReadExt + Unpin),
-        wire: &mut Wire<impl AsyncWriteExt + Unpin>,
+        wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
         logged_in: &mut bool,
     ) -> io::Result<()> {
         let script = wire.script.borrow().clone();
         if let Some(bytes) = script.instead_of_greeting {
             return wire.send(&bytes).await;
         }
-        wire.send(&wire::greeting()).await?;
+        wire.send(&wire::greeting_of(script.tls.is_some())).await?;
 
-        let (mut sequence, login) = wire::read_packet(reading).await?;
-        wire.step = 1;
+        let first = wire::read_packet(reading).await?;
+        let script = wire.script.borrow().clone();
+        match script.tls {
+            Some(tls) if wire::is_ssl_request(&first.1) => {
+                self.talk_tls(tls, reading, wire, logged_in).await
+            }
+            _ => self.log_in(first, reading, wire, logged_in).await,
+        }
+    }
+
+    /// What TLS makes of the dialogue goes through the faults of the wire.
+    async fn talk_tls(
+        &self,
+        tls: Tls,
+        reading: &mut (impl AsyncReadExt + Unpin),
+        wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
+        logged_in: &mut bool,
+    ) -> io::Result<()> {
+        let (near, far) = duplex(64 * 1024);
+        let (mut from_tls, mut to_tls) = tokio::io::split(far);
+        let (step, script) = (wire.step, self.script.subscribe());
+        step.store(1, SeqCst);
+        let inside = async {
+            let (mut reading, writing) = tokio::io::split(tls.0(near).await?);
+            let mut wire = Wire { faultless: true, ..Wire::new(writing, script, step) };
+            let first = wire::read_packet(&mut reading).await?;
+            self.log_in(first, &mut reading, &mut wire, logged_in).await
+        };
+        let outward = async {
+            let mut bytes = [0; 4096];
+            loop {
+                match from_tls.read(&mut bytes).await? {
+                    0 => return Ok::<_, io::Error>(()),
+                    length => wire.send(&bytes[..length]).await?,
+                }
+            }
+        };
+        let inward = async {
+            tokio::io::copy(reading, &mut to_tls).await?;
+            to_tls.shutdown().await?;
+            std::future::pending().await
+        };
+        tokio::select! {
+            // What was said inside before it ended goes outward first.
+            both = async { tokio::try_join!(async { Ok(inside.await) }, outward) } => both?.0,
+            error = inward => error,
+        }
+    }
+
+    async fn log_in(
+        &self,
+        (mut sequence, login): (u8, Vec<u8>),
+        reading: &mut (impl AsyncReadExt + Unpin),
+        wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
+        logged_in: &mut bool,
+    ) -> io::Result<()> {
+        wire.step.store(2, SeqCst);
         let script = wire.script.borrow().clone();
         if let Some(bytes) = script.instead_of_login {
             return wire.send(&bytes).await;
@@ -210,16 +306,20 @@ impl Node {
             (sequence, switched) = wire::read_packet(reading).await?;
             scramble = &switched;
         }
-        if user != USER.as_bytes() || !wire::accepts(&script.password, nonce, scramble) {
+        let accepted = match script.plugin {
+            None => wire::accepts(&script.password, nonce, scramble),
+            Some(plugin) => take_turns(plugin, &script, &mut sequence, reading, wire).await?,
+        };
+        if user != USER.as_bytes() || !accepted {
             let text = format!("Access denied for user '{USER}'@'10.0.0.9' (using password: YES)");
             return wire.send(&wire::err(sequence + 1, 1045, &text)).await;
         }
         wire.send(&wire::ok(sequence + 1)).await?;
         *logged_in = true;
 
-        wire.step = 2;
         loop {
             let (sequence, command) = wire::read_packet(reading).await?;
+            wire.step.store(3, SeqCst);
             if sequence != 0 {
                 return Err(io::ErrorKind::InvalidData.into());
             }
@@ -238,6 +338,39 @@ impl Node {
     }
 }
 
+/// The turns of a plugin, to whether the server accepts what was said.
+async fn take_turns(
+    plugin: Plugin,
+    script: &Script,
+    sequence: &mut u8,
+    reading: &mut (impl AsyncReadExt + Unpin),
+    wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
+) -> io::Result<bool> {
+    let (name, nonce) = match plugin {
+        Plugin::CachingSha2 { .. } => ("caching_sha2_password", &wire::SWITCH_NONCE[..]),
+        Plugin::Parsec => ("parsec", &[7; 32][..]),
+    };
+    wire.send(&wire::switch(*sequence + 1, name, nonce)).await?;
+    let scramble;
+    (*sequence, scramble) = wire::read_packet(reading).await?;
+    let more: &[u8] = match plugin {
+        Plugin::CachingSha2 { cached: true } => {
+            *sequence += 1;
+            wire.send(&wire::packet(*sequence, &[1, 3])).await?;
+            return Ok(wire::accepts_sha2(&script.password, nonce, &scramble));
+        }
+        Plugin::CachingSha2 { cached: false } => &[1, 4],
+        Plugin::Parsec => b"P\0some salt",
+    };
+    wire.send(&wire::packet(*sequence + 1, more)).await?;
+    let answer;
+    (*sequence, answer) = wire::read_packet(reading).await?;
+    Ok(match plugin {
+        Plugin::CachingSha2 { .. } => answer == [script.password.as_bytes(), b"\0"].concat(),
+        Plugin::Parsec => answer.len() == 32 + 64,
+    })
+}
+
 /// In memory, so that the clock can be paused.
 impl Connect for Node {
     fn connect(&self, _budget: Duration) -> Opening {
@@ -247,6 +380,10 @@ impl Connect for Node {
             tokio::spawn(node.play(Box::new(server)));
             Ok(Box::new(client) as Box<dyn Stream>)
         })
+    }
+
+    fn security(&self) -> Security {
+        self.security.clone()
     }
 }
 
@@ -267,16 +404,24 @@ fn reply(script: &Script, statement: &str) -> Vec<u8> {
 const STALLED: io::ErrorKind = io::ErrorKind::TimedOut;
 
 /// Sends through the script's fault.
-struct Wire<W> {
+struct Wire<'a, W> {
     writing: W,
     script: watch::Receiver<Script>,
+    faultless: bool,
     sent: usize,
-    step: usize,
-    steps: [usize; 3],
+    step: &'a AtomicUsize,
+    steps: [usize; 4],
 }
 
-impl<W: AsyncWriteExt + Unpin> Wire<W> {
+impl<'a, W: AsyncWriteExt + Unpin> Wire<'a, W> {
+    fn new(writing: W, script: watch::Receiver<Script>, step: &'a AtomicUsize) -> Self {
+        Self { writing, script, faultless: false, sent: 0, step, steps: [0; 4] }
+    }
+
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.faultless {
+            return self.write(bytes).await;
+        }
         let whole = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         let fault = self.script.wait_for(|script| !script.frozen).await.map_err(whole)?.fault;
         let before = match fault {
@@ -314,7 +459,7 @@ impl<W: AsyncWriteExt + Unpin> Wire<W> {
         self.writing.write_all(bytes).await?;
         self.writing.flush().await?;
         self.sent += bytes.len();
-        self.steps[self.step] += bytes.len();
+        self.steps[self.step.load(SeqCst)] += bytes.len();
         Ok(())
     }
 }

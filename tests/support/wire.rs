@@ -3,6 +3,7 @@
 use std::io;
 
 use sha1::{Digest, Sha1};
+use sha2::Sha256;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 pub const NONCE: &[u8; 20] = b"Knh?Cr4JZb^3~F~l$f[r";
@@ -14,12 +15,19 @@ pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
     [&length[..3], &[sequence], payload].concat()
 }
 
-/// The greeting of MariaDB 10.11.
+/// The greeting of MariaDB 10.11, without TLS.
 pub fn greeting() -> Vec<u8> {
+    greeting_of(false)
+}
+
+/// The greeting with or without the offer of TLS: CLIENT_SSL in the second byte of
+/// the capabilities.
+pub fn greeting_of(tls: bool) -> Vec<u8> {
     let mut payload = b"\x0a5.5.5-10.11.19-MariaDB\0".to_vec();
     payload.extend(7_u32.to_le_bytes());
     payload.extend(&NONCE[..8]);
-    payload.extend(*b"\0\xfe\xf7\x08\x02\0\xff\x81\x15\0\0\0\0\0\0\x1d\0\0\0");
+    payload.extend([0, 0xFE, if tls { 0xFF } else { 0xF7 }]);
+    payload.extend(*b"\x08\x02\0\xff\x81\x15\0\0\0\0\0\0\x1d\0\0\0");
     payload.extend(&NONCE[8..]);
     payload.push(0);
     payload.extend(NATIVE_PASSWORD);
@@ -87,6 +95,11 @@ pub async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u
     Ok((sequence, payload))
 }
 
+/// Whether the client asks for TLS: its packet ends where the user name would begin.
+pub fn is_ssl_request(payload: &[u8]) -> bool {
+    payload.len() == 32 && payload[1] & 0x08 != 0
+}
+
 /// User name and scramble of a HandshakeResponse41.
 pub fn read_login(payload: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = payload.get(32..)?;
@@ -104,4 +117,12 @@ pub fn accepts(password: &str, nonce: &[u8], scramble: &[u8]) -> bool {
     let mask = Sha1::new().chain_update(nonce).chain_update(stored).finalize();
     let unmasked: Vec<u8> = scramble.iter().zip(mask).map(|(a, b)| a ^ b).collect();
     Sha1::digest(unmasked) == stored
+}
+
+/// The same for caching_sha2_password: it holds SHA256(SHA256(password)).
+pub fn accepts_sha2(password: &str, nonce: &[u8], scramble: &[u8]) -> bool {
+    let cached = Sha256::digest(Sha256::digest(password));
+    let mask = Sha256::new().chain_update(cached).chain_update(nonce).finalize();
+    let unmasked: Vec<u8> = scramble.iter().zip(mask).map(|(a, b)| a ^ b).collect();
+    Sha256::digest(unmasked) == cached
 }

@@ -1,0 +1,222 @@
+use std::net::IpAddr;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+
+use super::invalid;
+use crate::connect::{Address, Security};
+use crate::tls::Tls;
+#[cfg(feature = "tls")]
+use crate::tls::{Check, Files, Identity};
+
+#[derive(Args)]
+pub(super) struct TlsArgs {
+    /// TLS to the node; nothing ever falls back to plain text
+    ///
+    /// Without the flag: disabled on loopback and sockets, else required.
+    #[arg(long, env = "GALERA_PROBE_SSL_MODE", hide_env_values = true, value_name = "MODE")]
+    ssl_mode: Option<SslMode>,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    files: FileArgs,
+    /// Send the password itself to a server that asks for it so.
+    #[arg(
+        long,
+        env = "GALERA_PROBE_ALLOW_CLEARTEXT_PASSWORD",
+        hide_env_values = true,
+        value_parser = BoolishValueParser::new()
+    )]
+    allow_cleartext_password: bool,
+}
+
+/// MySQL's own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SslMode {
+    /// No TLS.
+    Disabled,
+    /// TLS with any certificate.
+    Required,
+    /// TLS, and a CA of --ssl-ca vouches for the server.
+    VerifyCa,
+    /// The same, and for the name too.
+    VerifyIdentity,
+}
+
+#[cfg(feature = "tls")]
+#[derive(Args)]
+struct FileArgs {
+    /// PEM file with the CAs that vouch for the server.
+    #[arg(long, env = "GALERA_PROBE_SSL_CA", hide_env_values = true, value_name = "PATH")]
+    ssl_ca: Option<PathBuf>,
+    /// PEM file with the certificate to show to the server.
+    #[arg(long, env = "GALERA_PROBE_SSL_CERT", hide_env_values = true, value_name = "PATH")]
+    ssl_cert: Option<PathBuf>,
+    /// PEM file with its key.
+    #[arg(long, env = "GALERA_PROBE_SSL_KEY", hide_env_values = true, value_name = "PATH")]
+    ssl_key: Option<PathBuf>,
+    /// The name in the server's certificate, where it is not the target's.
+    #[arg(long, env = "GALERA_PROBE_SSL_SERVER_NAME", hide_env_values = true, value_name = "NAME")]
+    ssl_server_name: Option<String>,
+}
+
+impl TlsArgs {
+    /// How the way to `target` is protected.
+    pub(super) fn read(self, target: &Address) -> Result<Security, clap::Error> {
+        let mode = self.ssl_mode.unwrap_or_else(|| default_mode(target));
+        #[cfg(feature = "tls")]
+        let tls = self.files.read(mode, target).map_err(invalid)?;
+        #[cfg(not(feature = "tls"))]
+        let tls = without_tls(mode).map_err(invalid)?;
+        Ok(Security {
+            is_socket: matches!(target, Address::Unix(_)),
+            tls,
+            allow_cleartext: self.allow_cleartext_password,
+        })
+    }
+}
+
+/// What does not leave the machine needs no TLS.
+fn default_mode(target: &Address) -> SslMode {
+    let is_local = match target {
+        Address::Unix(_) => true,
+        Address::Tcp { host, .. } => match host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => host.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+        },
+    };
+    if is_local { SslMode::Disabled } else { SslMode::Required }
+}
+
+#[cfg(not(feature = "tls"))]
+fn without_tls(mode: SslMode) -> Result<Option<Tls>, &'static str> {
+    match mode {
+        SslMode::Disabled => Ok(None),
+        _ => Err("--ssl-mode (GALERA_PROBE_SSL_MODE): this program was built without TLS, the \
+             default for a target on another machine: build it with the feature `tls`, or give \
+             --ssl-mode disabled"),
+    }
+}
+
+#[cfg(feature = "tls")]
+impl FileArgs {
+    fn read(self, mode: SslMode, target: &Address) -> Result<Option<Tls>, String> {
+        self.check_flags(mode)?;
+        let check = match mode {
+            SslMode::Disabled => return Ok(None),
+            SslMode::Required => Check::Nothing,
+            SslMode::VerifyCa => Check::Ca,
+            SslMode::VerifyIdentity => Check::Identity,
+        };
+        let name = match (&self.ssl_server_name, target) {
+            (Some(name), _) => name,
+            (None, Address::Tcp { host, .. }) => host,
+            (None, Address::Unix(_)) if check == Check::Identity => {
+                return Err("--ssl-mode verify-identity on a Unix socket needs a name to compare \
+                     with: give --ssl-server-name"
+                    .to_owned());
+            }
+            // Nobody looks at it.
+            (None, Address::Unix(_)) => "localhost",
+        };
+        let name = name.to_owned().try_into().map_err(|_| {
+            format!(
+                "--ssl-server-name '{name}' is not a name or an address: give the certificate's"
+            )
+        })?;
+        let identity = self.ssl_cert.zip(self.ssl_key);
+        let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+        Tls::new(check, name, Files { ca: self.ssl_ca, identity }).map(Some)
+    }
+
+    /// A flag that would change nothing is a mistake, and here one that looks like
+    /// safety.
+    fn check_flags(&self, mode: SslMode) -> Result<(), String> {
+        use SslMode::{Disabled, VerifyCa, VerifyIdentity};
+
+        let verifies = matches!(mode, VerifyCa | VerifyIdentity);
+        let needs = |flag: &str, modes: &str| Err(format!("{flag} needs --ssl-mode {modes}"));
+        if self.ssl_cert.is_some() != self.ssl_key.is_some() {
+            return Err("--ssl-cert and --ssl-key belong together: give both or neither".to_owned());
+        }
+        if self.ssl_ca.is_some() && !verifies {
+            return needs("--ssl-ca", "verify-ca or verify-identity");
+        }
+        if self.ssl_ca.is_none() && verifies {
+            return Err(
+                "--ssl-mode verify-ca and verify-identity need --ssl-ca: name the PEM file \
+                 with the CA that signed the server's certificate"
+                    .to_owned(),
+            );
+        }
+        if self.ssl_cert.is_some() && mode == Disabled {
+            return needs("--ssl-cert", "required, verify-ca or verify-identity");
+        }
+        if self.ssl_server_name.is_some() && mode != VerifyIdentity {
+            return needs("--ssl-server-name", "verify-identity");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::values;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        tls: TlsArgs,
+    }
+
+    /// Whether there is TLS, or what is wrong with the flags.
+    fn read(target: &str, flags: &str) -> Result<bool, String> {
+        let words = ["program"].into_iter().chain(flags.split_whitespace());
+        let target = values::address(target).unwrap();
+        let security = Flags::try_parse_from(words).unwrap().tls.read(&target);
+        security.map(|security| security.tls.is_some()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_stays_on_the_machine_needs_no_tls_and_all_else_has_it_unless_told() {
+        for target in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "LocalHost:1", "unix:/x"] {
+            assert_eq!(read(target, ""), Ok(false), "{target}");
+        }
+        for target in ["10.0.0.1:1", "[fd00::1]:1", "node:1", "localhost.example:1"] {
+            assert_eq!(read(target, "--ssl-mode disabled"), Ok(false));
+            let plain = read(target, "");
+            match cfg!(feature = "tls") {
+                true => assert_eq!(plain, Ok(true), "{target}"),
+                false => assert!(plain.unwrap_err().contains("--ssl-mode disabled")),
+            }
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn flags_that_would_change_nothing_or_lack_another_are_refused_with_the_fix() {
+        for (target, flags, fix) in [
+            ("node:1", "--ssl-mode verify-ca", "need --ssl-ca"),
+            ("node:1", "--ssl-mode verify-identity", "need --ssl-ca"),
+            ("node:1", "--ssl-ca x", "--ssl-ca needs --ssl-mode verify-ca or"),
+            ("127.0.0.1:1", "--ssl-ca x", "--ssl-ca needs --ssl-mode verify-ca or"),
+            ("node:1", "--ssl-cert x", "belong together"),
+            ("node:1", "--ssl-key x", "belong together"),
+            ("127.0.0.1:1", "--ssl-cert x --ssl-key x", "--ssl-cert needs --ssl-mode required"),
+            ("node:1", "--ssl-server-name x", "--ssl-server-name needs --ssl-mode verify-identity"),
+            ("unix:/x", "--ssl-mode verify-identity --ssl-ca x", "give --ssl-server-name"),
+            (
+                "node:1",
+                "--ssl-mode verify-identity --ssl-ca x --ssl-server-name a/b",
+                "is not a name or an address",
+            ),
+        ] {
+            let error = read(target, flags).unwrap_err();
+            assert!(error.contains(fix), "{flags}: {error}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Certificates, and the server's side of TLS.
+#![allow(dead_code, reason = "each of its users needs another part")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use galera_probe::connect::Security;
+use galera_probe::tls::{Check, Files, Identity, Tls};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::RootCertStore;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::node;
+
+/// A certificate and its key, in PEM.
+pub struct Issued {
+    pub certificate: String,
+    pub key: String,
+}
+
+/// A CA of its own.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub certificate: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        // OpenSSL takes a certificate whose issuer has its own name for the CA itself.
+        params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// For these names and addresses, until the year 2500.
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_until(names, 2500)
+    }
+
+    pub fn issue_until(&self, names: &[&str], year: i32) -> Issued {
+        self.issue_with(names, year, KeyPair::generate().unwrap())
+    }
+
+    /// With signatures that have one length, so that bytes can be counted.
+    pub fn issue_countable(&self, names: &[&str]) -> Issued {
+        self.issue_with(names, 2500, KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())
+    }
+
+    fn issue_with(&self, names: &[&str], year: i32, key: KeyPair) -> Issued {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "not the CA");
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Issued { certificate, key: key.serialize_pem() }
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+}
+
+/// A server that shows this certificate, and asks its clients for one of `clients`.
+pub fn server(issued: &Issued, clients: Option<&Authority>) -> node::Tls {
+    server_of(issued, clients, rustls::ALL_VERSIONS)
+}
+
+pub fn server_of(
+    issued: &Issued,
+    clients: Option<&Authority>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> node::Tls {
+    let provider = Arc::new(default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), provider)
+                .build()
+                .unwrap(),
+        ),
+    };
+    let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    // They come when the client no longer waits for TLS, and it has no use for them.
+    config.send_tls13_tickets = 0;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    node::Tls(Arc::new(move |stream| {
+        let accepting = acceptor.accept(stream);
+        Box::pin(async { Ok(Box::new(accepting.await?) as Box<dyn node::Io>) })
+    }))
+}
+
+/// The files of a client, in a folder that lives as long as this.
+pub struct Client {
+    pub folder: TempDir,
+    pub files: Files,
+}
+
+impl Client {
+    pub fn new(ca: Option<&Authority>, issued: Option<&Issued>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files = Files {
+            ca: ca.map(|ca| write("ca.pem", &ca.certificate)),
+            identity: issued.map(|issued| Identity {
+                certificate: write("cert.pem", &issued.certificate),
+                key: write("key.pem", &issued.key),
+            }),
+        };
+        Self { folder, files }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn tls(&self, check: Check, name: &str) -> Tls {
+        let name = name.to_owned().try_into().unwrap();
+        Tls::new(check, name, self.files.clone()).unwrap()
+    }
+
+    pub fn security(&self, check: Check, name: &str) -> Security {
+        Security { tls: Some(self.tls(check, name)), ..Security::default() }
+    }
+}
