@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use program::{Serve, command, output, request, run};
-use support::node::{Node, PASSWORD, Script};
+use support::node::{Node, PASSWORD, Plugin, Script};
 
 /// A stand-in on a port of its own, and that address.
 async fn node(script: Script) -> (Node, String) {
@@ -173,6 +173,20 @@ async fn the_password_is_in_no_log_no_answer_and_no_error() {
         assert!(said.contains("dialogue"), "{said}");
         assert!(!said.contains(PASSWORD), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_login_that_a_restart_of_the_server_will_break_is_warned_of_once() {
+    let plugin = Some(Plugin::CachingSha2 { cached: true });
+    let (_node, address) = node(Script { plugin, ..Script::synced() }).await;
+    let mut probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;
+    for _ in 0..3 {
+        probe.assert(200, "serve").await;
+    }
+    probe.end("TERM").await;
+    let mut log = String::new();
+    probe.log.read_to_string(&mut log).await.unwrap();
+    assert_eq!(log.matches("will fail after its next restart").count(), 1, "{log}");
 }
 
 #[tokio::test]

@@ -1,0 +1,157 @@
+//! The logins of servers that are newer than those of `tests/galera`, which `run`
+//! beside this file fetches and starts.
+
+#[path = "../support/program.rs"]
+mod program;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use program::{command, output};
+use support::node::PASSWORD;
+
+/// A server of a Debian suite.
+struct Server {
+    folder: PathBuf,
+    port: &'static str,
+}
+
+impl Server {
+    fn mysql() -> Self {
+        Self::of("sid", "127.0.0.1:13811")
+    }
+
+    fn mariadb() -> Self {
+        Self::of("trixie", "127.0.0.1:13812")
+    }
+
+    fn of(suite: &str, port: &'static str) -> Self {
+        let folder = env::var_os("SERVERS_DIR").expect("tests/servers/run sets it");
+        Self { folder: PathBuf::from(folder).join(suite), port }
+    }
+
+    fn sql(&self, statements: &str) {
+        let socket = format!("--socket={}", self.folder.join("sock").display());
+        let client = ["--no-defaults", "--user=root", &socket, "--execute", statements];
+        let output = Command::new("mariadb").args(client).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// One account for both ways in: a cache belongs to an account.
+    fn account(&self, name: &str, how: &str) {
+        self.sql(&format!("DROP USER IF EXISTS {name}; CREATE USER {name} {how}"));
+    }
+
+    async fn tcp(&self, user: &str, password: &str, arguments: &[&str]) -> (String, String) {
+        self.check(self.port, user, password, arguments).await
+    }
+
+    async fn socket(&self, user: &str, password: &str) -> (String, String) {
+        let target = format!("unix:{}", self.folder.join("sock").display());
+        self.check(&target, user, password, &[]).await
+    }
+
+    /// The word, and the log.
+    async fn check(
+        &self,
+        target: &str,
+        user: &str,
+        password: &str,
+        arguments: &[&str],
+    ) -> (String, String) {
+        let own = ["check", "--standalone", "--target", target, "--user", user];
+        let mut command = command(&[&own[..], arguments].concat());
+        command.env("GALERA_PROBE_PASSWORD", password);
+        let output = output(command).await;
+        let [said, log] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (said.split(':').next().unwrap().to_owned(), log)
+    }
+}
+
+const REQUIRED: &[&str] = &["--ssl-mode", "required"];
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/servers/run"]
+async fn caching_sha2_password_goes_over_tls_and_the_socket_and_over_tcp_only_from_the_cache() {
+    let server = Server::mysql();
+    server.account("sha", &format!("IDENTIFIED WITH caching_sha2_password BY '{PASSWORD}'"));
+    for over_socket in [true, false] {
+        // As a restart does, this empties the cache.
+        server.sql("FLUSH PRIVILEGES");
+        let (word, log) = server.tcp("sha", PASSWORD, &[]).await;
+        assert_eq!(word, "needs-tls");
+        assert!(log.contains("--ssl-mode"), "{log}");
+        let (word, log) = match over_socket {
+            true => server.socket("sha", PASSWORD).await,
+            false => server.tcp("sha", PASSWORD, REQUIRED).await,
+        };
+        assert_eq!((word.as_str(), log.as_str()), ("serve", ""));
+        let (word, log) = server.tcp("sha", PASSWORD, &[]).await;
+        assert_eq!(word, "serve", "over the socket: {over_socket}");
+        assert!(log.contains("will fail after its next restart"), "{log}");
+        assert_eq!(server.tcp("sha", PASSWORD, REQUIRED).await, ("serve".into(), String::new()));
+    }
+    // The server cannot tell a wrong password from one that it does not have yet.
+    assert_eq!(server.tcp("sha", "other", &[]).await.0, "needs-tls");
+    assert_eq!(server.tcp("sha", "other", REQUIRED).await.0, "access-denied");
+}
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/servers/run"]
+async fn accounts_of_mysql_without_a_password_with_tls_or_with_a_certificate_log_in() {
+    let server = Server::mysql();
+    server.account("bare", "IDENTIFIED BY ''");
+    assert_eq!(server.tcp("bare", "", &[]).await.0, "serve");
+    server.account("strict", &format!("IDENTIFIED BY '{PASSWORD}' REQUIRE X509"));
+    assert_eq!(server.tcp("strict", PASSWORD, REQUIRED).await.0, "access-denied");
+    // The server made these files for itself.
+    let file = |name: &str| server.folder.join("data").join(name).to_str().unwrap().to_owned();
+    let [ca, cert, key] = ["ca.pem", "client-cert.pem", "client-key.pem"].map(file);
+    let arguments =
+        ["--ssl-mode", "verify-ca", "--ssl-ca", &ca, "--ssl-cert", &cert, "--ssl-key", &key];
+    assert_eq!(server.tcp("strict", PASSWORD, &arguments).await.0, "serve");
+}
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/servers/run"]
+async fn auth_socket_accounts_of_mysql_log_in_as_the_system_user() {
+    let server = Server::mysql();
+    let user = Command::new("id").arg("-un").output().unwrap().stdout;
+    let user = String::from_utf8(user).unwrap();
+    server.sql("INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'");
+    for (name, expected) in [(user.trim(), "serve"), ("nobody", "access-denied")] {
+        server.account("local", &format!("IDENTIFIED WITH auth_socket AS '{name}'"));
+        assert_eq!(server.socket("local", PASSWORD).await.0, expected);
+    }
+    server.sql("UNINSTALL PLUGIN auth_socket");
+}
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/servers/run"]
+async fn parsec_and_ed25519_accounts_log_in_with_their_password_and_no_other() {
+    let server = Server::mariadb();
+    for plugin in ["parsec", "ed25519"] {
+        server.sql(&format!("INSTALL SONAME 'auth_{plugin}'"));
+        for password in [PASSWORD, "", "with spaces and \u{fc}"] {
+            let how = format!("IDENTIFIED VIA {plugin} USING PASSWORD('{password}')");
+            server.account("signer", &how);
+            // MariaDB 11.8 has TLS without being told.
+            for arguments in [&[][..], REQUIRED] {
+                assert_eq!(server.tcp("signer", password, arguments).await.0, "serve", "{how}");
+                let other = server.tcp("signer", "other", arguments).await.0;
+                assert_eq!(other, "access-denied", "{how}");
+            }
+        }
+    }
+    // The server tries them one after the other, each with a switch.
+    let wrong = "mysql_native_password USING PASSWORD('wrong') OR ed25519 USING PASSWORD('wrong')";
+    server.account(
+        "signer",
+        &format!("IDENTIFIED VIA {wrong} OR parsec USING PASSWORD('{PASSWORD}')"),
+    );
+    assert_eq!(server.tcp("signer", PASSWORD, &[]).await.0, "serve");
+}
