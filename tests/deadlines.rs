@@ -91,6 +91,7 @@ async fn ways() -> Vec<Way> {
     let plugin = |plugin| Script { plugin: Some(plugin), ..Script::synced() };
     let plain = Security::default;
     let socket = Security { is_socket: true, ..plain() };
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "there are no more"))]
     let mut ways = vec![
         Way::new(Script::synced(), plain()).await,
         Way::new(Script { switch: true, ..plugin(Plugin::Parsec) }, plain()).await,
