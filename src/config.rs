@@ -54,6 +54,8 @@ pub enum Action {
         /// How long it may take.
         patience: Duration,
     },
+    /// Print a text.
+    Print(Vec<u8>),
     /// Take the node out of service, or put it back.
     Maintenance {
         /// The maintenance file.
@@ -147,6 +149,12 @@ impl Config {
             Command::Check { role, node, log, .. } => {
                 let node = Box::new(node.read(given, Timing::default())?);
                 (Action::Check { node, role: role.into() }, log.read())
+            }
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "galera-probe", &mut script);
+                let log = LogSettings { format: LogFormat::Text, level: Level::INFO };
+                (Action::Print(script), log)
             }
             Command::Maintenance { change, maintenance_file: file, log } => {
                 (Action::Maintenance { file, change }, log.read())
