@@ -8,6 +8,7 @@ mod balancers;
 mod cluster;
 mod nodes_1;
 mod nodes_3;
+mod operators;
 #[path = "../support/program.rs"]
 mod program;
 mod stalls;
