@@ -203,7 +203,7 @@ async fn handshakes_that_cannot_be_finished_back_off_from_5_s_doubling_to_20_min
         (instead_of_greeting(wire::packet(0, b"\x09old")), "unsupported-server"),
         (instead_of_greeting(wire::err(0, 1129, "blocked")), "host-blocked"),
         (instead_of_login(wire::err(2, 1045, "denied")), "access-denied"),
-        (instead_of_login(wire::switch(2, "client_ed25519", &[7; 32])), "unsupported-plugin"),
+        (instead_of_login(wire::switch(2, "dialog", b"")), "unsupported-plugin"),
     ] {
         let node = Node::new(script);
         let asking = start(node.clone(), TIMING);
