@@ -10,6 +10,7 @@
 
 pub mod body;
 pub mod dialogue;
+pub mod option_file;
 pub mod packet;
 pub mod request;
 pub mod session;
@@ -21,11 +22,12 @@ mod wire;
 pub type Check = fn(&[u8]);
 
 /// Every target, by its name.
-pub const TARGETS: [(&str, Check); 6] = [
+pub const TARGETS: [(&str, Check); 7] = [
     ("session", session::check),
     ("dialogue", dialogue::check),
     ("packet", packet::check),
     ("request", request::check),
     ("body", body::check),
     ("verdict", verdict::check),
+    ("option_file", option_file::check),
 ];

@@ -2,6 +2,7 @@
 //! that is tested.
 
 use sha1::{Digest, Sha1};
+use sha2::Sha256;
 
 /// One packet, its length and number before it.
 pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
@@ -79,7 +80,9 @@ pub fn accepts(password: &[u8], nonce: &[u8], scramble: &[u8]) -> bool {
 }
 
 /// What must never be sent: the password, and what serves in its place.
-pub fn secrets(password: &[u8]) -> [Vec<u8>; 3] {
-    let hash = Sha1::digest(password);
-    [password.to_vec(), hash.to_vec(), Sha1::digest(hash).to_vec()]
+pub fn secrets(password: &[u8]) -> [Vec<u8>; 5] {
+    let (sha1, sha256) = (Sha1::digest(password), Sha256::digest(password));
+    let stored = [Sha1::digest(sha1).to_vec(), Sha256::digest(sha256).to_vec()];
+    let [sha1_twice, sha256_twice] = stored;
+    [password.to_vec(), sha1.to_vec(), sha1_twice, sha256.to_vec(), sha256_twice]
 }
