@@ -6,17 +6,17 @@ mod support;
 
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use galera_probe::connect::{Connect, Opening};
 use galera_probe::galera::Policy;
 use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
-use galera_probe::probe::Deadlines;
-use galera_probe::target::{Asking, Settings, Target, Timing};
-use galera_probe::verdict::{Health, Role, Time};
+use galera_probe::probe::{Deadlines, Step};
+use galera_probe::target::{Asking, Doing, Settings, Target, Timing};
+use galera_probe::verdict::{Health, Reason, Role, Time, Verdict};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep};
 
@@ -31,9 +31,16 @@ const TIMING: Timing =
     Timing { max_age: SECOND, settle: Duration::from_secs(10), grace: Duration::ZERO };
 
 fn start(node: impl Connect + 'static, timing: Timing) -> Asking {
-    let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
+    start_as(node, Login::fixed(credentials(PASSWORD)), timing)
+}
+
+fn credentials(password: &str) -> Credentials {
+    Credentials::new(USER, Password::new(password)).unwrap()
+}
+
+fn start_as(node: impl Connect + 'static, login: Login, timing: Timing) -> Asking {
     let settings = Settings {
-        login: Login::fixed(credentials),
+        login,
         deadlines: Deadlines { step: SECOND, whole: WHOLE },
         policy: Policy::default(),
         timing,
@@ -471,4 +478,87 @@ async fn a_target_that_is_dropped_closes_its_connection_and_tells_its_askers() {
         assert_eq!(asker.await.unwrap(), if held { "stalled-greeting" } else { "stopping" });
         assert_eq!(ask(&asking).await, ("stopping", AT_ONCE));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_roles_share_one_dialogue() {
+    let script = Script::synced().with(&[("read_only", "ON")]);
+    let node = Node::new(Script { fault: Fault::DripAfter(0, MILLISECOND), ..script });
+    let asking = start(node.clone(), TIMING);
+    let (any, reader, writer) = tokio::join!(
+        asking.ask(Role::ReadWrite),
+        asking.ask(Role::Reader),
+        asking.ask(Role::Writer),
+    );
+    let words = [any, reader, writer].map(|health| health.verdict.as_str());
+    assert_eq!(words, ["read-only", "serve", "read-only"]);
+    assert_eq!(connections(&node), 1);
+    let askers = asking.report().await.tally.askers;
+    assert_eq!((askers["dialogue"], askers["shared"]), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_the_operator_keeps_away_asks_nothing_of_the_node_and_is_a_change() {
+    let node = Node::new(Script::synced());
+    let asking = start(node.clone(), Timing { max_age: Duration::ZERO, ..TIMING });
+    assert_eq!(ask(&asking).await.0, "serve");
+    for _ in 0..3 {
+        let health = asking.withhold(Reason::Maintenance).await;
+        assert_eq!(health.verdict, Verdict::Refuse(Reason::Maintenance));
+    }
+    assert_eq!(connections(&node), 1);
+    assert_eq!(ask(&asking).await.0, "serve");
+    let report = asking.report().await;
+    let words: Vec<_> = report.changes.iter().map(|change| change.verdicts[0].as_str()).collect();
+    assert_eq!(words, ["serve", "maintenance", "serve"]);
+    assert_eq!(report.tally.askers["operator"], 3);
+}
+
+/// The time is tokio's; the thread that reads the password takes none of it.
+#[tokio::test]
+async fn a_changed_password_ends_the_back_off() {
+    let node = Node::new(Script::synced());
+    let password = Arc::new(Mutex::new("old"));
+    let read = Arc::clone(&password);
+    let login = Login::followed(credentials("old"), move || Ok(credentials(*read.lock().unwrap())));
+    let asking = start_as(node.clone(), login, TIMING);
+    assert_eq!(ask(&asking).await.0, "access-denied");
+    assert!(asking.report().await.backing_off.is_some());
+    *password.lock().unwrap() = PASSWORD;
+    let began = std::time::Instant::now();
+    while ask(&asking).await.0 != "serve" {
+        assert!(began.elapsed() < 4 * SECOND, "the back-off is 5 s");
+        sleep(MILLISECOND).await;
+    }
+    assert_eq!(connections(&node), 2);
+    assert_eq!(asking.report().await.backing_off, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_says_what_the_target_is_doing() {
+    let node = Node::new(Script::frozen());
+    let asking = start(node.clone(), TIMING);
+    assert_eq!(asking.report().await.doing, Doing::Idle);
+    let asker = asking.clone();
+    let asked = tokio::spawn(async move { ask(&asker).await.0 });
+    sleep(SECOND / 2).await;
+    let doing = Doing::Asking { step: Step::Greeting, so_far: SECOND / 2 };
+    assert_eq!(asking.report().await.doing, doing);
+    assert_eq!(asked.await.unwrap(), "stalled-greeting");
+    advance(9 * SECOND).await;
+    let report = asking.report().await;
+    let Doing::Held { step: Step::Greeting, so_far, left } = report.doing else {
+        panic!("{:?}", report.doing)
+    };
+    assert_eq!((so_far, left), (10 * SECOND, 70 * SECOND + SECOND));
+    assert_eq!(report.tally.timeouts["greeting"], 1);
+    node.become_(Script::synced());
+    settle_down().await;
+    assert_eq!(asking.report().await.doing, Doing::Idle);
+    node.become_(Script { password: "other".to_owned(), ..Script::synced() });
+    advance(2 * SECOND).await;
+    assert_eq!(ask(&asking).await.0, "access-denied");
+    assert_eq!(asking.report().await.backing_off, Some(5 * SECOND));
+    advance(SECOND).await;
+    assert_eq!(asking.report().await.backing_off, Some(4 * SECOND));
 }

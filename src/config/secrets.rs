@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{Level, enabled, warn};
 
 use super::{invalid, values};
 use crate::aside::within;
@@ -148,7 +148,8 @@ fn bytes(path: &PathBuf, most: u64) -> io::Result<Vec<u8>> {
     static SAID: AtomicBool = AtomicBool::new(false);
     let file = File::open(path)?;
     let is_open = file.metadata()?.mode() & READABLE_BY_ALL != 0;
-    if is_open && !SAID.swap(true, Ordering::Relaxed) {
+    // At the start there is no log yet; the first login reads the file again.
+    if is_open && enabled!(Level::WARN) && !SAID.swap(true, Ordering::Relaxed) {
         warn!(path = %path.display(), "every user of this machine may read the password: chmod o-r");
     }
     let mut bytes = Vec::new();

@@ -1,0 +1,414 @@
+//! What those who run the cluster need of the program: roles, maintenance, drain,
+//! new passwords, the admin listener, the log, systemd. Over real sockets.
+
+#[path = "support/program.rs"]
+mod program;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixDatagram, UnixListener};
+use tokio::time::timeout;
+
+use program::{Response, Serve, command, output, request, run};
+use support::node::{Node, PASSWORD, Script, USER};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// More than any deadline of the program's.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A stand-in on a port of its own, and that address.
+async fn node(script: Script) -> (Node, String) {
+    let node = Node::new(script);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(node.clone().listen(listener));
+    (node, address)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn connections(node: &Node) -> usize {
+    node.seen.connections.load(SeqCst)
+}
+
+/// A probe with an admin listener on a free port, and that address.
+async fn with_admin(arguments: &[&str]) -> (Serve, std::net::SocketAddr) {
+    let mut probe = Serve::start(&[&["--admin-listen", "127.0.0.1:0"], arguments].concat()).await;
+    let line = next_line(&mut probe).await;
+    let admin = line.split("admin pages address=").nth(1).unwrap().trim().parse().unwrap();
+    (probe, admin)
+}
+
+async fn next_line(probe: &mut Serve) -> String {
+    let mut line = String::new();
+    timeout(PATIENCE, probe.log.read_line(&mut line)).await.expect("a log line").unwrap();
+    line
+}
+
+async fn get(address: std::net::SocketAddr, path: &str) -> Response {
+    request(address, &format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn one_dialogue_answers_every_role() {
+    let script = Script::synced().with(&[("read_only", "ON"), ("wsrep_local_index", "1")]);
+    let (node, address) = node(script).await;
+    let probe = Serve::start(&["--target", &address, "--max-age", "1h"]).await;
+    for (path, status, word) in [
+        ("/", 503, "read-only"),
+        ("/read-write", 503, "read-only"),
+        ("/reader", 200, "serve"),
+        ("/writer", 503, "read-only"),
+    ] {
+        let response = probe.get(path).await;
+        assert_eq!((response.status, response.word()), (status, word), "{path}");
+    }
+    assert_eq!(connections(&node), 1);
+}
+
+#[tokio::test]
+async fn the_writer_is_the_node_with_the_lowest_index() {
+    let (node, address) = node(Script::synced()).await;
+    let probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;
+    for (index, status, word) in [("0", 200, "serve"), ("1", 503, "not-writer")] {
+        node.become_(Script::synced().with(&[("wsrep_local_index", index)]));
+        let response = probe.get("/writer").await;
+        assert_eq!((response.status, response.word()), (status, word));
+        assert_eq!(probe.get("/").await.status, 200);
+        let check = run(&["check", "--role", "writer", "--target", &address]).await;
+        assert_eq!(check.status.code(), Some(i32::from(status != 200)));
+        assert!(text(&check.stdout).starts_with(word));
+    }
+}
+
+#[tokio::test]
+async fn livez_is_200_before_a_frozen_node_and_asks_it_nothing() {
+    let (node, address) = node(Script::frozen()).await;
+    let probe = Serve::start(&["--target", &address]).await;
+    assert_eq!(probe.get("/livez").await.status, 200);
+    assert_eq!(connections(&node), 0);
+    probe.assert(503, "stalled-greeting").await;
+    assert_eq!(probe.get("/livez").await.status, 200);
+    assert_eq!(connections(&node), 1);
+}
+
+#[tokio::test]
+async fn balancers_see_no_admin_page_and_the_admin_listener_asks_no_node() {
+    let (node, address) = node(Script::synced()).await;
+    let (probe, admin) = with_admin(&["--target", &address]).await;
+    for path in ["/metrics", "/status"] {
+        assert_eq!(probe.get(path).await.status, 404, "{path}");
+        assert_eq!(get(admin, path).await.status, 200, "{path}");
+    }
+    for path in ["/", "/read-write", "/reader", "/writer"] {
+        assert_eq!(get(admin, path).await.status, 404, "{path}");
+    }
+    assert_eq!(connections(&node), 0);
+}
+
+#[tokio::test]
+async fn status_and_metrics_tell_what_was_answered() {
+    let (_node, address) = node(Script::donor()).await;
+    let (probe, admin) = with_admin(&["--target", &address]).await;
+    probe.assert(503, "donor").await;
+    probe.get("/livez").await;
+    let status: Value = serde_json::from_str(&get(admin, "/status").await.body).unwrap();
+    assert_eq!(status["target"], address.as_str());
+    assert_eq!(status["verdicts"]["writer"]["reason"], "donor");
+    assert_eq!(status["facts"]["variables"]["wsrep_local_state"], "2");
+    assert_eq!(status["changes"].as_array().unwrap().len(), 1);
+    let metrics = get(admin, "/metrics").await;
+    assert!(metrics.head.contains("Content-Type: text/plain; version=0.0.4"), "{}", metrics.head);
+    for line in [
+        "galera_probe_http_exchanges_total{status=\"200\"} 1",
+        "galera_probe_http_exchanges_total{status=\"503\"} 1",
+        "galera_probe_dialogues_total{outcome=\"answered\"} 1",
+    ] {
+        assert!(metrics.body.lines().any(|other| other == line), "{line}: {}", metrics.body);
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_at_the_admin_listener_keeps_no_balancer_waiting() {
+    let (_node, address) = node(Script::synced()).await;
+    let (probe, admin) = with_admin(&["--target", &address]).await;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(TcpStream::connect(admin).await.unwrap());
+    }
+    probe.assert(200, "serve").await;
+    // Who asks something goes before those who only hold a place.
+    assert_eq!(get(admin, "/status").await.status, 200);
+}
+
+#[tokio::test]
+async fn check_via_asks_the_probe_and_not_the_node() {
+    let (node, address) = node(Script::donor()).await;
+    let probe = Serve::start(&["--target", &address]).await;
+    let http = probe.http;
+    for (path, code, says) in
+        [("/livez", 0, "live"), ("/", 1, "donor: the node "), ("/metrics", 2, "")]
+    {
+        let check = run(&["check", "--via", &format!("http://{http}{path}")]).await;
+        let said = text(&check.stdout);
+        assert_eq!(check.status.code(), Some(code), "{path}: {said}");
+        assert!(said.starts_with(says) && said.lines().count() <= 1, "{said}");
+        assert_eq!(text(&check.stderr).contains("--via: the answer's status is 404"), code == 2);
+    }
+    assert_eq!(connections(&node), 1);
+}
+
+#[tokio::test]
+async fn check_via_what_does_not_answer_as_a_probe_does_is_refused_in_time() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nothing = closed.local_addr().unwrap();
+    drop(closed);
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = (silent.local_addr().unwrap(), silent);
+    let endless = hostile(Vec::new(), true).await;
+    let long_head =
+        hostile([b"HTTP/1.1 200 OK\r\nA: ", &[b'a'; 1 << 20][..]].concat(), false).await;
+    let stranger = hostile(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), false).await;
+    for address in [nothing, silent.0, endless, long_head, stranger] {
+        let began = Instant::now();
+        let url = format!("http://{address}/livez");
+        let check = run(&["check", "--timeout", "500ms", "--via", &url]).await;
+        assert_eq!(check.status.code(), Some(1), "{}", text(&check.stderr));
+        assert!(text(&check.stdout).starts_with("unreachable: "));
+        assert!(began.elapsed() < 5 * SECOND, "{:?}", began.elapsed());
+    }
+    let control = hostile(b"HTTP/1.1 200 OK\r\n\r\n\x1b[2Jserve\x07\nyes\0".to_vec(), false).await;
+    let check = run(&["check", "--via", &format!("http://{control}/")]).await;
+    assert_eq!((check.status.code(), text(&check.stdout)), (Some(0), "[2Jserve: yes\n".to_owned()));
+}
+
+/// A server that answers anything with these bytes; endlessly, with what is no HTTP.
+async fn hostile(bytes: Vec<u8>, endless: bool) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            let mut sent = stream.write_all(&bytes).await;
+            while endless && sent.is_ok() {
+                sent = stream.write_all(&[b'x'; 4096]).await;
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn maintenance_is_switched_by_commands_and_the_node_is_not_asked_meanwhile() {
+    let (node, address) = node(Script::synced()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("maintenance");
+    let file = file.to_str().unwrap();
+    let maintenance = async |change: &str| {
+        let done = run(&["maintenance", change, "--maintenance-file", file]).await;
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        text(&done.stdout)
+    };
+    assert_eq!(maintenance("status").await, "off\n");
+    assert_eq!(maintenance("on").await, "on\n");
+    assert_eq!(maintenance("status").await, "on\n");
+    let probe = Serve::start(&["--target", &address, "--maintenance-file", file]).await;
+    for path in ["/", "/read-write", "/reader", "/writer"] {
+        let response = probe.get(path).await;
+        assert_eq!((response.status, response.word()), (503, "maintenance"), "{path}");
+    }
+    assert_eq!(probe.get("/livez").await.status, 200);
+    assert_eq!(connections(&node), 0);
+    assert_eq!(maintenance("off").await, "off\n");
+    assert_eq!(probe.eventually("serve").await.status, 200);
+    maintenance("on").await;
+    assert_eq!(probe.eventually("maintenance").await.status, 503);
+}
+
+#[tokio::test]
+async fn odd_maintenance_files_hold_up_no_answer() {
+    let (_node, address) = node(Script::synced()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let fifo = path("fifo");
+    let made = tokio::process::Command::new("mkfifo").arg(&fifo).status().await;
+    assert!(made.unwrap().success());
+    std::os::unix::fs::symlink(path("loop"), path("loop")).unwrap();
+    fs::write(path("file"), "x").unwrap();
+    for (file, word) in [
+        (fifo.clone(), "maintenance"),
+        (directory.path().to_str().unwrap().to_owned(), "maintenance"),
+        (path("missing/file"), "serve"),
+        (path("loop"), "serve"),
+        (path("file/below"), "serve"),
+    ] {
+        let probe = Serve::start(&["--target", &address, "--maintenance-file", &file]).await;
+        assert_eq!(probe.get("/").await.word(), word, "{file}");
+    }
+    for (change, file) in [("off", &fifo), ("off", &path("file")), ("on", &path("loop"))] {
+        let done = run(&["maintenance", change, "--maintenance-file", file]).await;
+        assert_eq!(done.status.code(), Some(2), "{change} {file}");
+    }
+    assert!(Path::new(&fifo).exists());
+}
+
+#[tokio::test]
+async fn a_drain_refuses_while_the_probe_lives_and_then_ends() {
+    let (_node, address) = node(Script::synced()).await;
+    let mut probe = Serve::start(&["--target", &address, "--drain", "1s"]).await;
+    probe.assert(200, "serve").await;
+    let pid = probe.child.id().unwrap().to_string();
+    let kill = tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await;
+    assert!(kill.unwrap().success());
+    while !next_line(&mut probe).await.contains("draining") {}
+    probe.assert(503, "draining").await;
+    assert_eq!(probe.get("/reader").await.word(), "draining");
+    assert_eq!(probe.get("/livez").await.status, 200);
+    let ended = timeout(PATIENCE, probe.child.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_interrupt_does_not_drain_and_a_second_signal_ends_a_drain() {
+    let (_node, address) = node(Script::synced()).await;
+    // A drain of an hour would outlast the test's patience.
+    let arguments = ["--target", &address, "--drain", "1h"];
+    let mut probe = Serve::start(&arguments).await;
+    assert_eq!(probe.end("INT").await.0, Some(0));
+    let mut probe = Serve::start(&arguments).await;
+    let pid = probe.child.id().unwrap().to_string();
+    let kill = tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await;
+    assert!(kill.unwrap().success());
+    probe.eventually("draining").await;
+    assert_eq!(probe.end("TERM").await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_needs_no_restart_and_ends_the_back_off() {
+    let (node, address) = node(Script { password: "new".to_owned(), ..Script::synced() }).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    fs::write(&file, "old").unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--target", &address, "--password-file"];
+    let mut serve = command(&[&serve[..], &[file.to_str().unwrap()]].concat());
+    serve.env_remove("GALERA_PROBE_PASSWORD");
+    let probe = Serve::start_command(serve).await;
+    probe.assert(503, "access-denied").await;
+    let began = Instant::now();
+    fs::write(&file, "new").unwrap();
+    assert_eq!(probe.eventually("serve").await.status, 200);
+    assert!(began.elapsed() < 4 * SECOND, "the back-off is 5 s: {:?}", began.elapsed());
+    assert_eq!(connections(&node), 2);
+}
+
+#[tokio::test]
+async fn an_option_file_says_who_logs_in_where_and_is_warned_of_if_all_may_read_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("mysqld.sock");
+    let here = Node::new(Script::synced());
+    tokio::spawn(here.clone().listen_unix(UnixListener::bind(&socket).unwrap()));
+    let (there, address) = node(Script::donor()).await;
+    let (host, port) = address.split_once(':').unwrap();
+    let file = directory.path().join("probe.cnf");
+    for (place, mode, word) in [
+        (format!("socket={}", socket.display()), 0o600, "serve: "),
+        (format!("host='{host}'\nport={port}"), 0o644, "donor: "),
+    ] {
+        let account = format!("user = {USER} # ours\npassword = \"{PASSWORD}\"");
+        fs::write(&file, format!("[mysqld]\nport=1\n[client]\n{account}\n{place}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let mut check = command(&["check", "--defaults-file", file.to_str().unwrap()]);
+        check.env_remove("GALERA_PROBE_PASSWORD");
+        let check = output(check).await;
+        let (said, log) = (text(&check.stdout), text(&check.stderr));
+        assert!(said.starts_with(word), "{said}{log}");
+        assert_eq!(log.matches("chmod o-r").count(), usize::from(mode == 0o644), "{log}");
+        assert!(!log.contains(PASSWORD));
+    }
+    assert_eq!((connections(&here), connections(&there)), (1, 1));
+    fs::write(&file, "[client]\n#".to_owned() + &"x".repeat(1 << 24)).unwrap();
+    let check = run(&["check", "--defaults-file", file.to_str().unwrap()]).await;
+    assert_eq!(check.status.code(), Some(2));
+    assert!(text(&check.stderr).contains("it is over 64 KiB"));
+}
+
+/// `serve` under a service manager that listens at `socket`.
+fn supervised(socket: &Path, target: &str) -> tokio::process::Command {
+    let mut serve = command(&["serve", "--listen", "127.0.0.1:0", "--target", target]);
+    serve.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "20000").stderr(Stdio::piped());
+    serve
+}
+
+#[tokio::test]
+async fn systemd_is_told_of_readiness_life_and_the_stop() {
+    let (_node, address) = node(Script::synced()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    let mut probe = Serve::start_command(supervised(&socket, &address)).await;
+    let next = async || {
+        let mut notice = [0; 256];
+        let length = timeout(PATIENCE, manager.recv(&mut notice)).await.expect("a notice").unwrap();
+        text(&notice[..length]).trim().to_owned()
+    };
+    assert_eq!(next().await, "READY=1");
+    for _ in 0..3 {
+        assert_eq!(next().await, "WATCHDOG=1");
+    }
+    let (ended, stopping) = tokio::join!(probe.end("TERM"), async {
+        loop {
+            match next().await.as_str() {
+                "WATCHDOG=1" => {}
+                notice => return notice.to_owned(),
+            }
+        }
+    });
+    assert_eq!((ended.0, stopping.as_str()), (Some(0), "STOPPING=1"));
+}
+
+#[tokio::test]
+async fn a_service_manager_that_takes_no_notice_holds_up_no_answer_and_no_exit() {
+    let (_node, address) = node(Script::synced()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("notify");
+    let _deaf = UnixDatagram::bind(&socket).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.connect(&socket).unwrap();
+    filler.writable().await.unwrap();
+    while filler.try_send(b"x").is_ok() {}
+    let mut probe = Serve::start_command(supervised(&socket, &address)).await;
+    probe.assert(200, "serve").await;
+    assert_eq!(probe.end("TERM").await.0, Some(0));
+}
+
+#[tokio::test]
+async fn the_log_has_each_change_with_its_facts_and_advice_and_nothing_for_a_request() {
+    let (node, address) = node(Script::synced()).await;
+    let mut probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;
+    for _ in 0..50 {
+        probe.assert(200, "serve").await;
+    }
+    node.become_(Script { password: "other".to_owned(), ..Script::synced() });
+    for _ in 0..50 {
+        probe.assert(503, "access-denied").await;
+    }
+    probe.end("TERM").await;
+    let mut log = String::new();
+    probe.log.read_to_string(&mut log).await.unwrap();
+    let lines: Vec<_> = log.lines().collect();
+    assert!(lines.len() < 8, "{log}");
+    assert!(log.contains("wsrep_local_state=4"), "{log}");
+    assert!(log.contains("1045") && log.contains("advice="), "{log}");
+}
