@@ -13,16 +13,20 @@
 //! | [`galera`] | rows to facts to a verdict | where they came from |
 //! | [`verdict`] | serve, or refuse with one reason | anything |
 //! | [`http`] | bytes to a request, a verdict to an answer | sockets, the database |
+//! | [`option_file`] | an option file's bytes to who logs in where | files |
 //! | `dns`, `connect`, `tls` | the way to the node | what is said on it |
 //! | `probe` | one dialogue under its deadlines | who asks |
-//! | `target` | owns a node: sharing, holding, settling | HTTP |
-//! | `server` | the listener, one exchange a connection | the database |
+//! | `target` | owns a node: sharing, holding, settling; keeps the report | HTTP |
+//! | `admin` | the report to `/metrics` and `/status` | sockets |
+//! | `server` | the listeners, one exchange a connection | the database |
+//! | `aside`, `login`, `maintenance` | files and names that may block, in threads | who asks |
+//! | `via`, `notify` | a question to a running probe; notices to systemd | the database |
 //! | `config`, `log`, `run` | arguments, log lines, the wiring | |
 //!
-//! The first four build without the default feature `daemon`, for those who embed
+//! The first five build without the default feature `daemon`, for those who embed
 //! the protocol: their tree is `bytes`, `httparse`, and what hashes and signs.
-//! [`mysql`] says what a session asks of whoever drives it, and `examples/embed.rs` is a whole check
-//! over a blocking socket.
+//! [`mysql`] says what a session asks of whoever drives it, and `examples/embed.rs`
+//! is a whole check over a blocking socket.
 //!
 //! A verdict over any kind of stream:
 //!

@@ -1,6 +1,7 @@
 //! The task that owns a node: one dialogue at a time, however many ask, and no
 //! asker waits for a node that is silent.
 
+mod asking;
 mod history;
 mod report;
 
@@ -9,7 +10,7 @@ use std::future::pending;
 use std::mem;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
@@ -17,11 +18,13 @@ use crate::connect::Connect;
 use crate::galera::{self, Facts, Policy};
 use crate::login::Login;
 use crate::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
-use crate::verdict::{Health, Reason, Role, Verdict};
+use crate::verdict::{Health, Role, Verdict};
 
+use asking::{Asker, Request};
 use history::History;
 use report::{Journal, Source};
 
+pub use asking::Asking;
 pub use report::{BUCKETS, Change, Doing, Ended, Histogram, Report, Tally};
 
 /// Askers that wait to be heard; those beyond wait to be put in.
@@ -55,55 +58,6 @@ pub struct Timing {
     /// For how long a node that was fit is served on while it times out; zero:
     /// not at all.
     pub grace: Duration,
-}
-
-/// The way to ask. Clones ask the same node.
-#[derive(Clone, Debug)]
-pub struct Asking(mpsc::Sender<Request>);
-
-/// What is wanted of the target. Whoever waits for the answer may be gone by then:
-/// that costs nothing.
-#[derive(Debug)]
-enum Request {
-    /// The node's health.
-    Health(Asker),
-    /// The same from one who may not have it, for this reason.
-    Withheld(Reason, oneshot::Sender<Health>),
-    /// What was seen and done.
-    Report(oneshot::Sender<Report>),
-}
-
-#[derive(Debug)]
-struct Asker {
-    role: Role,
-    answer: oneshot::Sender<Health>,
-}
-
-impl Asking {
-    /// The node's health for a role, within the dialogue's whole deadline.
-    /// Dropped, it cancels nobody else's.
-    pub async fn ask(&self, role: Role) -> Health {
-        let health = self.request(|answer| Request::Health(Asker { role, answer })).await;
-        health.unwrap_or(Verdict::Refuse(Reason::Stopping).into())
-    }
-
-    /// The refusal of an asker whom the operator keeps from the node. The node is
-    /// not asked.
-    pub async fn withhold(&self, reason: Reason) -> Health {
-        let health = self.request(|answer| Request::Withheld(reason, answer)).await;
-        health.unwrap_or(Verdict::Refuse(reason).into())
-    }
-
-    /// What was seen and done; nothing where the target is gone.
-    pub async fn report(&self) -> Report {
-        self.request(Request::Report).await.unwrap_or_default()
-    }
-
-    async fn request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        self.0.send(request(answer)).await.ok()?;
-        answered.await.ok()
-    }
 }
 
 /// Owns a node and the one dialogue with it. It is a future like any other:

@@ -1,0 +1,53 @@
+use tokio::sync::{mpsc, oneshot};
+
+use super::Report;
+use crate::verdict::{Health, Reason, Role, Verdict};
+
+/// The way to ask. Clones ask the same node.
+#[derive(Clone, Debug)]
+pub struct Asking(pub(super) mpsc::Sender<Request>);
+
+/// What is wanted of the target. Whoever waits for the answer may be gone by then:
+/// that costs nothing.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// The node's health.
+    Health(Asker),
+    /// The same from one who may not have it, for this reason.
+    Withheld(Reason, oneshot::Sender<Health>),
+    /// What was seen and done.
+    Report(oneshot::Sender<Report>),
+}
+
+#[derive(Debug)]
+pub(super) struct Asker {
+    pub(super) role: Role,
+    pub(super) answer: oneshot::Sender<Health>,
+}
+
+impl Asking {
+    /// The node's health for a role, within the dialogue's whole deadline.
+    /// Dropped, it cancels nobody else's.
+    pub async fn ask(&self, role: Role) -> Health {
+        let health = self.request(|answer| Request::Health(Asker { role, answer })).await;
+        health.unwrap_or(Verdict::Refuse(Reason::Stopping).into())
+    }
+
+    /// The refusal of an asker whom the operator keeps from the node. The node is
+    /// not asked.
+    pub async fn withhold(&self, reason: Reason) -> Health {
+        let health = self.request(|answer| Request::Withheld(reason, answer)).await;
+        health.unwrap_or(Verdict::Refuse(reason).into())
+    }
+
+    /// What was seen and done; nothing where the target is gone.
+    pub async fn report(&self) -> Report {
+        self.request(Request::Report).await.unwrap_or_default()
+    }
+
+    async fn request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(request(answer)).await.ok()?;
+        answered.await.ok()
+    }
+}
