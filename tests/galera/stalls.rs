@@ -258,6 +258,7 @@ async fn serve_with(file: &str, text: &str, arguments: &[&str]) -> Serve {
     command.arg(&path).arg(file).arg(env!("CARGO_BIN_EXE_galera-probe"));
     command.args(["serve", "--listen", &format!("{}:0", PROBER.1), "--max-age", "0s"]);
     command.args(arguments).env("GALERA_PROBE_PASSWORD", PASSWORD).kill_on_drop(true);
+    command.env("GALERA_PROBE_SSL_MODE", "disabled");
     let probe = Serve::start_command(command).await;
     // The mount keeps the file.
     drop(directory);
