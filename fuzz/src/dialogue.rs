@@ -2,7 +2,7 @@
 //! and one that was tampered with never breaks a promise.
 
 use arbitrary::{Result, Unstructured};
-use galera_probe::mysql::{Error, Progress, Reply};
+use galera_probe::mysql::{Channel, Error, Progress, Reply};
 
 use super::session;
 use super::wire;
@@ -51,13 +51,14 @@ pub fn check(bytes: &[u8]) {
 
 fn play(source: &mut Unstructured<'_>) -> Result<()> {
     let cut = source.arbitrary()?;
-    let mut packets = before_the_replies(source)?;
+    let channel = session::channel(source.arbitrary()?);
+    let mut packets = before_the_replies(source, channel)?;
     let mut said = Vec::new();
     for _ in 0..3 {
         said.push(reply(source, &mut packets)?);
     }
     let server = encode(&packets);
-    let run = session::holds(&server, cut);
+    let run = session::holds(&server, channel, cut);
     if server.len() > 64 * 1024 {
         assert_eq!(run.result, Err(Error::TooLarge { what: "bytes in all" }));
     } else {
@@ -71,25 +72,53 @@ fn play(source: &mut Unstructured<'_>) -> Result<()> {
         tampered = true;
     }
     if tampered {
-        session::holds(&encode(&packets), cut);
+        session::holds(&encode(&packets), channel, cut);
     }
     Ok(())
 }
 
-/// Greeting, perhaps a switch, OK.
-fn before_the_replies(source: &mut Unstructured<'_>) -> Result<Vec<Packet>> {
+/// Greeting, perhaps the account's own plugins, OK.
+fn before_the_replies(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Packet>> {
     let version: Vec<u8> = short(source)?.into_iter().filter(|byte| *byte != 0).collect();
-    // PROTOCOL_41 and SECURE_CONNECTION are needed, everything else is not.
-    let capabilities = source.arbitrary::<u32>()? | 1 << 9 | 1 << 15;
+    // PROTOCOL_41, SSL and SECURE_CONNECTION may be needed, everything else is not.
+    let capabilities = source.arbitrary::<u32>()? | 1 << 9 | 1 << 11 | 1 << 15;
     let greeting = wire::greeting(&version, capabilities, &source.arbitrary()?, &short(source)?);
     let mut packets = vec![(0, greeting)];
-    let mut sequence = 2;
-    if source.arbitrary()? {
-        packets.push((sequence, wire::switch(&source.arbitrary()?)));
-        sequence += 2;
+    // SSLRequest and the login have their numbers too.
+    let mut sequence = if channel == Channel::Tls { 3 } else { 2 };
+    for _ in 0..source.int_in_range(0..=3)? {
+        for question in plugin(source, channel)? {
+            packets.push((sequence, question));
+            sequence += 2;
+        }
+        // The one thing that is not answered.
+        if packets.last().is_some_and(|(_, packet)| packet == CACHED) {
+            sequence -= 1;
+        }
     }
     packets.push((sequence, wire::OK.to_vec()));
     Ok(packets)
+}
+
+/// caching_sha2_password: "fast authentication succeeded".
+const CACHED: &[u8] = &[1, 3];
+
+/// What the server asks where the account has this plugin.
+fn plugin(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Vec<u8>>> {
+    let nonce: [u8; 32] = source.arbitrary()?;
+    let sha2 = wire::switch("caching_sha2_password", &nonce[..20]);
+    Ok(match source.int_in_range(0..=6)? {
+        0 => vec![wire::switch("mysql_native_password", &nonce[..20])],
+        1 => vec![wire::switch("client_ed25519", &nonce)],
+        2 => {
+            // The least of iterations: each costs time that other scripts could have.
+            vec![wire::switch("parsec", &nonce), [b"\x01P\0", &nonce[..18]].concat()]
+        }
+        3 => vec![wire::switch("unix_socket", b"")],
+        4 if channel != Channel::Tcp => vec![wire::switch("mysql_clear_password", b"")],
+        5 if channel != Channel::Tcp => vec![sha2, vec![1, 4]],
+        _ => vec![sha2, CACHED.to_vec()],
+    })
 }
 
 fn reply(source: &mut Unstructured<'_>, packets: &mut Vec<Packet>) -> Result<Said> {

@@ -1,7 +1,7 @@
 //! One packet with any payload, at each place of a dialogue where another
 //! decoder reads it: greeting, login reply, the reply's head, a row.
 
-use galera_probe::mysql::{Error, Progress, Reply};
+use galera_probe::mysql::{Channel, Error, Progress, Reply};
 
 use super::session;
 use super::wire;
@@ -18,7 +18,7 @@ pub fn check(bytes: &[u8]) {
     let ok = wire::packet(2, wire::OK);
     let columns = [wire::packet(1, &[2]), wire::packet(2, b"a"), wire::packet(3, b"b")].concat();
     let columns = [columns, wire::packet(4, wire::EOF)].concat();
-    let result = |server: &[&[u8]]| session::holds(&server.concat(), cut).result;
+    let result = |server: &[&[u8]]| session::holds(&server.concat(), Channel::Tcp, cut).result;
     let large = payload.len() > 16 * 1024;
     let result = match place % 5 {
         0 => result(&[&wire::packet(0, payload)]),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use galera_probe::galera::{Facts, Policy, STATEMENTS, judge};
-use galera_probe::mysql::{Credentials, Error, Password, Progress, Reply, Session, Stage};
+use galera_probe::mysql::{Channel, Credentials, Error, Password, Progress, Reply, Session, Stage};
 use galera_probe::verdict::{Role, Verdict};
 
 use super::wire;
@@ -20,6 +20,10 @@ const MAX_TOTAL: usize = 64 * 1024;
 const MAX_ROWS: usize = 64;
 const MAX_COLUMNS: usize = 16;
 
+/// A server can make a session derive up to eight keys, at some 10 ms each. To derive
+/// them again for each look at an answer is as dear, so that only the first are.
+const MAX_DERIVED: usize = 1;
+
 /// What a server makes of a session.
 #[derive(Debug, PartialEq)]
 pub struct Run {
@@ -27,21 +31,32 @@ pub struct Run {
     pub output: BytesMut,
 }
 
-/// The first byte says how the others, what the server sends, are cut in pieces.
+/// The first byte says what the others, what the server sends, travel on, and how
+/// they are cut in pieces.
 pub fn check(bytes: &[u8]) {
-    if let Some((cut, server)) = bytes.split_first() {
-        holds(server, *cut);
+    if let Some((first, server)) = bytes.split_first() {
+        holds(server, channel(*first), first & 0x3F);
+    }
+}
+
+/// TCP as often as the others together.
+pub fn channel(byte: u8) -> Channel {
+    match byte >> 6 {
+        2 => Channel::Socket,
+        3 => Channel::Tls,
+        _ => Channel::Tcp,
     }
 }
 
 /// Feeds a session whole, in pieces, and one byte at a time, and holds it to
 /// every promise that does not depend on what the bytes mean.
-pub fn holds(server: &[u8], cut: u8) -> Run {
-    let whole = run(server, server.len().max(1));
-    assert_eq!(run(server, usize::from(cut) + 1), whole, "in pieces of {} bytes", cut as usize + 1);
-    assert_eq!(run(server, 1), whole, "byte by byte");
-    keeps_its_secrets(&whole);
-    output_is_what_a_server_reads(server, &whole.output);
+pub fn holds(server: &[u8], channel: Channel, cut: u8) -> Run {
+    let whole = run(server, channel, server.len().max(1));
+    let piece = usize::from(cut) + 1;
+    assert_eq!(run(server, channel, piece), whole, "in pieces of {piece} bytes");
+    assert_eq!(run(server, channel, 1), whole, "byte by byte");
+    keeps_its_secrets(&whole, channel);
+    output_is_what_a_server_reads(server, channel, &whole.output);
     if let Ok(Progress::Done(replies)) = &whole.result {
         stays_under_its_caps(replies, server.len());
         serves_on_what_was_said_alone(replies, server);
@@ -49,23 +64,36 @@ pub fn holds(server: &[u8], cut: u8) -> Run {
     whole
 }
 
-fn session() -> Session {
+fn session(channel: Channel) -> Session {
     let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
-    Session::new(Arc::new(credentials), &STATEMENTS).unwrap()
+    let session = Session::new(Arc::new(credentials), &STATEMENTS).unwrap();
+    session.over(channel, channel != Channel::Tcp)
 }
 
-fn run(server: &[u8], piece: usize) -> Run {
-    let mut session = session();
+fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
+    let mut session = session(channel);
     let mut output = BytesMut::new();
     let mut result = session.receive(&[], &mut output);
     assert_eq!(result, Ok(Progress::Wait(Stage::Greeting)));
+
+    // Where TLS is to begin, nothing may come with the greeting.
+    let greeting = wire::split_packet(server).map_or(0, |(_, _, rest)| server.len() - rest.len());
+    let (greeting, behind) = server.split_at(match channel {
+        Channel::Tls => greeting,
+        _ => 0,
+    });
     let mut fed = 0;
-    for piece in server.chunks(piece) {
+    for piece in greeting.chunks(piece).chain(behind.chunks(piece)) {
         let before = stage(&result);
         result = session.receive(piece, &mut output);
         fed += piece.len();
         let greeted = wire::split_packet(&server[..fed]).is_some();
         assert!(greeted || output.is_empty(), "output before the greeting");
+        if result == Ok(Progress::StartTls) {
+            assert!(output.len() == 36 && output.starts_with(&[32, 0, 0, 1]), "not SSLRequest");
+            injected_before_tls(greeting, behind);
+            result = session.tls_started(&mut output);
+        }
         assert!(stage(&result) >= before, "from {before} back to {:?}", result);
         if !matches!(result, Ok(Progress::Wait(_))) {
             break;
@@ -82,6 +110,18 @@ fn run(server: &[u8], piece: usize) -> Run {
     Run { result, output }
 }
 
+/// What somebody put behind the greeting, before TLS could protect it, ends all,
+/// and nothing of the account was said.
+fn injected_before_tls(greeting: &[u8], behind: &[u8]) {
+    if behind.is_empty() {
+        return;
+    }
+    let (mut session, mut output) = (session(Channel::Tls), BytesMut::new());
+    let result = session.receive(&[greeting, behind].concat(), &mut output);
+    assert!(result.is_err(), "{result:?}");
+    assert!(!wire::contains(&output, USER.as_bytes()) && output.len() <= 36);
+}
+
 /// How far a session is; it only goes on.
 fn stage(result: &Result<Progress, Error>) -> u8 {
     match result {
@@ -92,11 +132,14 @@ fn stage(result: &Result<Progress, Error>) -> u8 {
     }
 }
 
-fn keeps_its_secrets(run: &Run) {
-    for secret in wire::secrets(PASSWORD.as_bytes()) {
+fn keeps_its_secrets(run: &Run, channel: Channel) {
+    let [password, hashes @ ..] = wire::secrets(PASSWORD.as_bytes());
+    // On a channel that is secure, the server may have the password itself.
+    let password = (channel == Channel::Tcp).then_some(password);
+    for secret in hashes.iter().chain(&password) {
         // A part of a secret is a secret.
         for part in secret.windows(8) {
-            assert!(!run.output.windows(8).any(|sent| sent == part), "a secret was sent");
+            assert!(!wire::contains(&run.output, part), "a secret was sent");
         }
     }
     // What a server sent back of it is the server's own.
@@ -108,21 +151,30 @@ fn keeps_its_secrets(run: &Run) {
 
 /// The login, the answers to what the server asked behind it, the statements,
 /// COM_QUIT, each in a packet, and nothing else.
-fn output_is_what_a_server_reads(server: &[u8], output: &[u8]) {
+fn output_is_what_a_server_reads(server: &[u8], channel: Channel, output: &[u8]) {
     assert!(output.len() <= MAX_OUTPUT, "{} bytes", output.len());
     if output.is_empty() {
         return;
     }
     let (_, greeting, asked) = wire::split_packet(server).unwrap();
+    let mut output = output;
+    let mut first = 1;
+    if channel == Channel::Tls {
+        let (sequence, request, behind) = wire::split_packet(output).unwrap();
+        assert_eq!((sequence, request.len()), (1, 32));
+        (output, first) = (behind, 2);
+        if output.is_empty() {
+            return;
+        }
+    }
     let (sequence, login, mut output) = wire::split_packet(output).unwrap();
-    assert_eq!(sequence, 1);
+    assert_eq!(sequence, first);
     login_is_what_a_server_reads(greeting, login);
 
+    let mut plugin = wire::Plugin::new(PASSWORD.as_bytes(), channel != Channel::Tcp, MAX_DERIVED);
     while let Some((sequence @ 1.., answer, behind)) = wire::split_packet(output) {
-        let switch = wire::packet_numbered(asked, sequence - 1).unwrap();
-        if let Some(nonce) = switch.strip_prefix(b"\xFEmysql_native_password\0") {
-            assert!(wire::accepts(PASSWORD.as_bytes(), &nonce[..20], answer));
-        }
+        let question = wire::packet_numbered(asked, sequence - 1).unwrap();
+        assert!(plugin.accepts(question, answer), "{question:?} was answered with {answer:?}");
         output = behind;
     }
     if output.is_empty() {
@@ -146,7 +198,7 @@ fn login_is_what_a_server_reads(greeting: &[u8], login: &[u8]) {
     let at = |from: usize, length: usize| &greeting[version + from..version + from + length];
     if plugin.is_empty() || plugin == b"mysql_native_password\0" {
         let nonce = [at(5, 8), at(32, 12)].concat();
-        assert!(wire::accepts(PASSWORD.as_bytes(), &nonce, scramble));
+        assert!(wire::accepts_native(PASSWORD.as_bytes(), &nonce, scramble));
     }
     // Nothing is asked for that the server did not offer.
     let offered = [at(14, 2), at(19, 2)].concat();
