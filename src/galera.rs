@@ -164,7 +164,11 @@ fn node_refusal(facts: &Facts, policy: Policy) -> Option<Reason> {
             Some(_) => Reason::WsrepOff,
         }),
     };
-    cluster.or_else(|| facts.read_only.is_none().then_some(Reason::IncompleteFacts))
+    // The operator's wish, with Galera or without.
+    let maintenance = facts.pxc_maint_mode.as_deref().is_some_and(|mode| mode != "DISABLED");
+    cluster
+        .or_else(|| maintenance.then_some(Reason::Maintenance))
+        .or_else(|| facts.read_only.is_none().then_some(Reason::IncompleteFacts))
 }
 
 /// What is wrong for one role with a node that readers may have.
@@ -220,9 +224,6 @@ fn cluster_refusal(facts: &Facts, donor: Donor) -> Option<Reason> {
     }
     if facts.wsrep_reject_queries.as_deref().is_some_and(|value| value != "NONE") {
         return Some(Reason::RejectingQueries);
-    }
-    if facts.pxc_maint_mode.as_deref().is_some_and(|mode| mode != "DISABLED") {
-        return Some(Reason::Maintenance);
     }
     None
 }
@@ -510,6 +511,7 @@ mod tests {
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("wsrep_cluster_status", "-")]), "serve");
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("read_only", "ON")]), "read-only");
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("offline_mode", "ON")]), "offline");
+        assert_eq!(verdict(&[("wsrep_on", "OFF"), ("pxc_maint_mode", "SHUTDOWN")]), "maintenance");
         assert_eq!(verdict(&[("wsrep_on", "nonsense")]), "wsrep-off");
         assert_eq!(verdict(&[("wsrep_cluster_status", "non-Primary")]), "non-primary");
         assert_eq!(judge(&Facts::default(), policy, Role::Reader).as_str(), "incomplete-facts");

@@ -10,10 +10,13 @@ use std::process::{Command, Stdio};
 #[test]
 fn every_command_line_says_exactly_what_its_file_has() {
     let here = tempfile::tempdir().unwrap();
+    // As long as a password may be, and then another line.
+    let long = "a".repeat(4096) + "\r\nb";
     for (name, content) in [
         ("password", "secret\n"),
         ("empty", "\n"),
         ("two-lines", "user\npassword\n"),
+        ("long", &long),
         ("database", "precious"),
         ("include.cnf", "[client]\n!include other.cnf\n"),
         ("no-group.cnf", "password=secret\n"),

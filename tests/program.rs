@@ -11,21 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use program::{Serve, command, output, request, run};
-use support::node::{Node, PASSWORD, Plugin, Script};
-
-/// A stand-in on a port of its own, and that address.
-async fn node(script: Script) -> (Node, String) {
-    let node = Node::new(script);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(node.clone().listen(listener));
-    (node, address)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use program::{Serve, command, node, output, request, run, text};
+use support::node::{PASSWORD, Plugin, Script};
 
 #[tokio::test]
 async fn a_balancer_gets_200_and_503_as_the_node_goes_through_its_states() {

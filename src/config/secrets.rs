@@ -4,12 +4,14 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing::{Level, enabled, warn};
+use zeroize::Zeroizing;
 
 use super::{invalid, values};
 use crate::aside::within;
@@ -19,10 +21,10 @@ use crate::mysql::{Credentials, Password};
 use crate::option_file::{self, OptionFile};
 
 /// The longest password; a file that holds more is not a password file.
-const MAX_PASSWORD: u16 = 4096;
+const MAX_PASSWORD: usize = 4096;
 
 /// The longest option file.
-const MAX_OPTIONS: u64 = 64 * 1024;
+const MAX_OPTIONS: usize = 64 * 1024;
 
 /// How long a file may take at the start.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -110,9 +112,8 @@ impl Account {
         let file = bytes(path, MAX_OPTIONS).map_err(|error| {
             wrong(&format!("cannot be read: {error}: name a file that this user may read"))
         })?;
-        match u64::try_from(file.len()) {
-            Ok(length) if length <= MAX_OPTIONS => {}
-            _ => return Err(wrong("is no option file: it is over 64 KiB")),
+        if file.len() > MAX_OPTIONS {
+            return Err(wrong("is no option file: it is over 64 KiB"));
         }
         option_file::parse(&file).map_err(|error| wrong(&error.to_string()))
     }
@@ -120,7 +121,7 @@ impl Account {
     fn password(&self) -> Result<Option<Password>, String> {
         let Some(path) = &self.sources.password_file else { return Ok(None) };
         let wrong = |what: &str| format!("{PASSWORD_FILE} '{}' {what}", path.display());
-        let mut password = bytes(path, u64::from(MAX_PASSWORD) + 1).map_err(|error| {
+        let mut password = bytes(path, MAX_PASSWORD + 2).map_err(|error| {
             wrong(&format!("cannot be read: {error}: name a file that this user may read"))
         })?;
         // The line end that editors and `echo` leave.
@@ -135,16 +136,16 @@ impl Account {
                 "is empty: put the password in it, or leave the flag out for an account without one",
             ));
         }
-        let is_long = password.len() > MAX_PASSWORD.into();
+        let is_long = password.len() > MAX_PASSWORD;
         if is_long || password.iter().any(|byte| b"\0\n".contains(byte)) {
             return Err(wrong("is no password file: it must hold one line of at most 4096 bytes"));
         }
-        Ok(Some(Password::new(password)))
+        Ok(Some(Password::new(mem::take(&mut *password))))
     }
 }
 
-/// A file's bytes, at most one more than `most`.
-fn bytes(path: &PathBuf, most: u64) -> io::Result<Vec<u8>> {
+/// A file's bytes, at most one more than `most`, wiped when they are dropped.
+fn bytes(path: &PathBuf, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     static SAID: AtomicBool = AtomicBool::new(false);
     let file = File::open(path)?;
     let is_open = file.metadata()?.mode() & READABLE_BY_ALL != 0;
@@ -152,8 +153,9 @@ fn bytes(path: &PathBuf, most: u64) -> io::Result<Vec<u8>> {
     if is_open && enabled!(Level::WARN) && !SAID.swap(true, Ordering::Relaxed) {
         warn!(path = %path.display(), "every user of this machine may read the password: chmod o-r");
     }
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
+    // With room for all from the start: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
+    file.take(u64::try_from(most + 1).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -6,17 +6,30 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::node::PASSWORD;
+use crate::support::node::{Node, PASSWORD, Script};
 
 /// More than any deadline of the program's; a test that needs it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a state may take to come about; a real node that joins takes longest.
 const STATE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A stand-in on a port of its own, and that address.
+pub async fn node(script: Script) -> (Node, String) {
+    let node = Node::new(script);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(node.clone().listen(listener));
+    (node, address)
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
 
 /// The program with a password and nothing else in its environment.
 pub fn command(arguments: &[&str]) -> Command {
