@@ -98,8 +98,10 @@ pub async fn check(namespace: &str, arguments: &[&str]) -> String {
 /// A probe before the node, with the cluster whole and every fault of an
 /// earlier test undone.
 pub async fn healthy() -> Serve {
-    if try_cluster(["thaw", NODE]).is_err() {
-        cluster(["start-node", NODE]);
+    for node in ["1", "2", "3"] {
+        if try_cluster(["thaw", node]).is_err() {
+            cluster(["start-node", node]);
+        }
     }
     for undo in ["heal", "unblackhole", "background-end"] {
         cluster([undo, NODE]);
