@@ -181,12 +181,14 @@ fn role_refusal(facts: &Facts, role: Role) -> Option<Reason> {
     if !switches.all(|switch| is_off(switch)) {
         return Some(Reason::ReadOnly);
     }
-    match (role, facts.wsrep_on.as_deref(), facts.wsrep_local_index.as_deref()) {
-        (Role::Writer, Some(on), Some("0")) if is_on(on) => None,
-        (Role::Writer, Some(on), Some(_)) if is_on(on) => Some(Reason::NotWriter),
-        (Role::Writer, Some(on), None) if is_on(on) => Some(Reason::IncompleteFacts),
-        // A plain server has no other beside it.
-        _ => None,
+    // A plain server has no other beside it.
+    if role != Role::Writer || !facts.wsrep_on.as_deref().is_some_and(is_on) {
+        return None;
+    }
+    match facts.wsrep_local_index.as_deref() {
+        Some("0") => None,
+        Some(_) => Some(Reason::NotWriter),
+        None => Some(Reason::IncompleteFacts),
     }
 }
 
@@ -509,6 +511,9 @@ mod tests {
         plain.note(b"read_only", Some(b"OFF"));
         assert_eq!(judge(&plain, policy, Role::Writer), Verdict::Serve);
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("wsrep_cluster_status", "-")]), "serve");
+        for index in ["1", "-"] {
+            assert_eq!(verdict(&[("wsrep_on", "OFF"), ("wsrep_local_index", index)]), "serve");
+        }
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("read_only", "ON")]), "read-only");
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("offline_mode", "ON")]), "offline");
         assert_eq!(verdict(&[("wsrep_on", "OFF"), ("pxc_maint_mode", "SHUTDOWN")]), "maintenance");
