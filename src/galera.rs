@@ -215,7 +215,7 @@ fn cluster_refusal(facts: &Facts, donor: Donor) -> Option<Reason> {
     }
     match state {
         "4" => {}
-        "2" if facts.wsrep_desync.as_deref().is_some_and(is_on) => return Some(Reason::Desynced),
+        "2" if !facts.wsrep_desync.as_deref().is_none_or(is_off) => return Some(Reason::Desynced),
         "2" if donor_serves(facts, donor) => {}
         "2" => return Some(Reason::Donor),
         "3" => return Some(Reason::Joined),
@@ -458,16 +458,24 @@ mod tests {
     #[test]
     fn a_variable_with_null_nonsense_or_two_values_is_never_healthy() {
         let names = "wsrep_on wsrep_cluster_status wsrep_connected wsrep_local_state wsrep_ready \
-                     read_only super_read_only offline_mode pxc_maint_mode wsrep_reject_queries";
-        for name in names.split(' ') {
-            let mut with_null = facts(&[(name, "-")]);
-            with_null.note(name.as_bytes(), None);
-            let mut twice = facts(&[]);
-            twice.note(name.as_bytes(), Some(b"\xff\0"));
-            twice.note(name.as_bytes(), Some(b"\xfe\0"));
-            for facts in [with_null, twice, facts(&[(name, &"ON".repeat(1000))])] {
-                let verdict = judge(&facts, Policy::default(), Role::ReadWrite);
-                assert!(matches!(verdict, Verdict::Refuse(_)), "{name}: {facts:?}");
+                     read_only super_read_only offline_mode pxc_maint_mode wsrep_reject_queries \
+                     wsrep_local_index";
+        let donors = "wsrep_desync wsrep_sst_donor_rejects_queries";
+        let policy = Policy { donor: Donor::ServeUnlessRejecting, ..Policy::default() };
+        for (names, state) in [(names, "4"), (donors, "2")] {
+            let well = ("wsrep_local_state", state);
+            assert_eq!(judge(&facts(&[well]), policy, Role::Writer), Verdict::Serve);
+            for name in names.split(' ') {
+                let mut with_null = facts(&[well, (name, "-")]);
+                with_null.note(name.as_bytes(), None);
+                let mut twice = facts(&[well]);
+                twice.note(name.as_bytes(), Some(b"\xff\0"));
+                twice.note(name.as_bytes(), Some(b"\xfe\0"));
+                let long = facts(&[well, (name, &"ON".repeat(1000))]);
+                for facts in [with_null, twice, long] {
+                    let verdict = judge(&facts, policy, Role::Writer);
+                    assert!(matches!(verdict, Verdict::Refuse(_)), "{name}: {facts:?}");
+                }
             }
         }
         let mut same = facts(&[]);

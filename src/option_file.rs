@@ -103,7 +103,7 @@ fn without_comment(line: &[u8]) -> &[u8] {
     let mut escaped = false;
     let end = line.iter().position(|byte| {
         match (byte, quote) {
-            (b'\'' | b'"', None) if !escaped => quote = Some(*byte),
+            (b'\'' | b'"', None) => quote = Some(*byte),
             (b'\'' | b'"', Some(open)) if !escaped && open == *byte => quote = None,
             _ => {}
         }

@@ -241,4 +241,29 @@ mod tests {
         }
         assert_eq!(Verdict::Serve.to_string(), "serve: the node is fit to serve");
     }
+
+    #[test]
+    fn roles_are_the_words_of_their_paths() {
+        assert_eq!(Role::ALL.map(Role::as_str), ["read-write", "reader", "writer"]);
+    }
+
+    #[test]
+    fn what_an_operator_can_set_right_comes_with_the_way() {
+        let known = [
+            (Reason::AccessDenied, "--user"),
+            (Reason::AccountLocked, "ACCOUNT UNLOCK"),
+            (Reason::PasswordExpired, "PASSWORD EXPIRE NEVER"),
+            (Reason::HostDenied, "CREATE USER"),
+            (Reason::HostBlocked, "FLUSH HOSTS"),
+            (Reason::TooManyConnections, "max_connections"),
+            (Reason::UserLimit, "MAX_USER_CONNECTIONS"),
+            (Reason::NoGalera, "--standalone"),
+        ];
+        for reason in Reason::ALL {
+            let way = known.iter().find(|(known, _)| known == reason).map(|(_, way)| *way);
+            let advice = reason.advice();
+            assert_eq!(advice.is_some(), way.is_some(), "{reason}");
+            assert!(advice.unwrap_or_default().contains(way.unwrap_or_default()), "{reason}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use galera_probe::galera::{Facts, Policy, judge};
+use galera_probe::galera::{Donor, Facts, Policy, judge};
 use galera_probe::http::{Answer, Form};
 use galera_probe::verdict::{Health, Reason, Role, Time, Verdict};
 
@@ -65,7 +65,10 @@ pub fn check(bytes: &[u8]) {
 }
 
 fn play(source: &mut Unstructured<'_>) -> Result<()> {
-    let standalone = source.arbitrary()?;
+    let policy = Policy {
+        standalone: source.arbitrary()?,
+        donor: *source.choose(&[Donor::Refuse, Donor::Serve, Donor::ServeUnlessRejecting])?,
+    };
     let time = source.arbitrary::<u64>()?;
     let rows = rows(source)?;
 
@@ -77,12 +80,12 @@ fn play(source: &mut Unstructured<'_>) -> Result<()> {
     assert!(shown.len() < 8 * 1024, "{} bytes for a log", shown.len());
     assert!(shown.bytes().all(|byte| matches!(byte, b' '..=b'~')));
 
-    #[allow(clippy::needless_update, reason = "whatever else there is has its default")]
-    let policy = Policy { standalone, ..Policy::default() };
-    let [verdict, reader, writer] = Role::ALL.map(|role| judge(&facts, policy, role));
-    assert!(writer != Verdict::Serve || verdict == Verdict::Serve, "{shown}");
-    assert!(verdict != Verdict::Serve || reader == Verdict::Serve, "{shown}");
-    assert_eq!(verdict == Verdict::Serve, is_healthy(&said(&rows), standalone), "{shown}");
+    let verdicts = Role::ALL.map(|role| judge(&facts, policy, role));
+    let said = said(&rows);
+    let serves =
+        [is_writable(&said), true, is_writer(&said)].map(|fit| fit && is_fit(&said, policy));
+    assert_eq!(verdicts.map(|verdict| verdict == Verdict::Serve), serves, "{shown}");
+    let [verdict, ..] = verdicts;
 
     // The order of rows that do not contradict each other is all one.
     let mut backwards = Facts::default();
@@ -136,28 +139,46 @@ fn said(rows: &[Row]) -> Said {
     said
 }
 
-/// What each variable may say of a node that is to serve, written once more.
-fn is_healthy(said: &Said, standalone: bool) -> bool {
-    let says = |name: &str, healthy: &[&str], may_be_missing: bool| match said
-        .get(name.as_bytes())
-        .map(Vec::as_slice)
-    {
+/// Whether a variable has one of these values, and that alone.
+fn says(said: &Said, name: &str, healthy: &[&str], may_be_missing: bool) -> bool {
+    match said.get(name.as_bytes()).map(Vec::as_slice) {
         None => may_be_missing,
         Some([Some(value)]) => healthy.iter().any(|healthy| healthy.as_bytes() == value),
         Some(_) => false,
+    }
+}
+
+const ON: &[&str] = &["ON", "1"];
+const OFF: &[&str] = &["OFF", "0"];
+
+/// What readers need, written as one condition without an order.
+fn is_fit(said: &Said, policy: Policy) -> bool {
+    let says = |name, healthy, may_be_missing| says(said, name, healthy, may_be_missing);
+    let gives = match policy.donor {
+        Donor::Refuse => false,
+        Donor::Serve => true,
+        Donor::ServeUnlessRejecting => says("wsrep_sst_donor_rejects_queries", OFF, false),
     };
-    let is_member = says("wsrep_on", &["ON", "1"], false)
+    let is_donor = says("wsrep_local_state", &["2"], false) && says("wsrep_desync", OFF, true);
+    let is_member = says("wsrep_on", ON, false)
         && says("wsrep_cluster_status", &["Primary"], false)
-        && says("wsrep_connected", &["ON", "1"], false)
-        && says("wsrep_local_state", &["4"], false)
-        && says("wsrep_ready", &["ON", "1"], false)
-        && says("wsrep_reject_queries", &["NONE"], true)
-        && says("pxc_maint_mode", &["DISABLED"], true);
-    let off = &["OFF", "0"];
-    (is_member || standalone && says("wsrep_on", off, true))
-        && says("read_only", off, false)
-        && says("super_read_only", off, true)
-        && says("offline_mode", off, true)
+        && says("wsrep_connected", ON, false)
+        && (says("wsrep_local_state", &["4"], false) || gives && is_donor)
+        && says("wsrep_ready", ON, false)
+        && says("wsrep_reject_queries", &["NONE"], true);
+    (is_member || policy.standalone && says("wsrep_on", OFF, true))
+        && said.contains_key(&b"read_only"[..])
+        && says("pxc_maint_mode", &["DISABLED"], true)
+        && says("offline_mode", OFF, true)
+}
+
+fn is_writable(said: &Said) -> bool {
+    says(said, "read_only", OFF, false) && says(said, "super_read_only", OFF, true)
+}
+
+fn is_writer(said: &Said) -> bool {
+    is_writable(said)
+        && (!says(said, "wsrep_on", ON, false) || says(said, "wsrep_local_index", &["0"], false))
 }
 
 fn answer_is_whole(health: Health) {
