@@ -118,10 +118,13 @@ async fn a_name_that_cannot_be_looked_up_is_unreachable_and_the_log_says_why() {
         assert!(out.starts_with("unreachable: "), "{out}");
         assert!(log.contains("failed to lookup address information"), "{log}");
     }
-    // The file is all that it takes.
+    // The file is all that it takes, also where another names a module for the lookup
+    // that is not there.
     let hosts = root(&[]);
-    fs::create_dir(hosts.path().join("etc")).unwrap();
-    fs::write(hosts.path().join("etc/hosts"), "127.0.0.1 node.example\n").unwrap();
+    let etc = hosts.path().join("etc");
+    fs::create_dir(&etc).unwrap();
+    fs::write(etc.join("hosts"), "127.0.0.1 node.example\n").unwrap();
+    fs::write(etc.join("nsswitch.conf"), "hosts: resolve [!UNAVAIL=return] files\n").unwrap();
     let (_, out, _) = alone(&hosts, &["check", "--target", "node.example:3306"]).await;
     assert!(out.starts_with("connection-refused: "), "{out}");
 }
