@@ -54,8 +54,6 @@ pub enum Action {
         /// How long it may take.
         patience: Duration,
     },
-    /// Print a text.
-    Print(Vec<u8>),
     /// Take the node out of service, or put it back.
     Maintenance {
         /// The maintenance file.
@@ -123,6 +121,12 @@ pub enum LogFormat {
 /// What a probe that is asked with `--via` may take longer than its `--timeout`.
 const VIA_TIME: Duration = Duration::from_secs(1);
 
+/// The command line as it is declared, for what is made of it at a release: man
+/// pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 impl Config {
     /// Reads a command line, the program's name first, and the environment.
     ///
@@ -134,7 +138,7 @@ impl Config {
         I: IntoIterator,
         I::Item: Into<OsString> + Clone,
     {
-        let matches = Cli::command().try_get_matches_from(arguments)?;
+        let matches = command().try_get_matches_from(arguments)?;
         let given = Given(matches.subcommand().map(|(_, matches)| matches));
         let (action, log) = match Cli::from_arg_matches(&matches)?.command {
             Command::Serve { listen, admin_listen, maintenance_file, drain, node, timing, log } => {
@@ -149,12 +153,6 @@ impl Config {
             Command::Check { role, node, log, .. } => {
                 let node = Box::new(node.read(given, Timing::default())?);
                 (Action::Check { node, role: role.into() }, log.read())
-            }
-            Command::Completions { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Cli::command(), "galera-probe", &mut script);
-                let log = LogSettings { format: LogFormat::Text, level: Level::INFO };
-                (Action::Print(script), log)
             }
             Command::Maintenance { change, maintenance_file: file, log } => {
                 (Action::Maintenance { file, change }, log.read())
@@ -216,6 +214,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

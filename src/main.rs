@@ -39,7 +39,6 @@ fn start(config: Config) -> io::Result<i32> {
                 let (serves, line) = run::check_via(&url, patience).await?;
                 Ok(say(serves, &line))
             }
-            Action::Print(text) => io::stdout().write_all(&text).map(|()| 0),
             Action::Maintenance { file, change } => maintain(&file, change),
         }
     });

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use tracing::Level;
 
 use super::tls::TlsArgs;
@@ -174,11 +173,6 @@ pub(super) enum Command {
         maintenance_file: PathBuf,
         #[command(flatten)]
         log: LogArgs,
-    },
-    /// Print what a shell needs to complete the command line.
-    Completions {
-        /// The shell.
-        shell: Shell,
     },
 }
 
