@@ -139,7 +139,7 @@ impl Answer {
         let Self { status, headers, content_type, body, .. } = self;
         let (named, word, end) =
             self.word.map_or(("", "", ""), |word| ("Galera-Probe: ", word, "\r\n"));
-        let mut bytes = Vec::with_capacity(HEAD + body.len());
+        let mut bytes = Vec::with_capacity(HEAD.saturating_add(body.len()));
         // Writing into memory does not fail.
         let _ = write!(
             bytes,
