@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// One piece of work that is done now and then, one at a time. Whoever waits for
 /// it may stop waiting. Clones share it.
@@ -48,6 +49,21 @@ impl<T: Clone + Send + Sync + 'static> Aside<T> {
         })?;
         *under_way = Some(outcome.clone());
         Ok(Run { outcome, was_under_way: false })
+    }
+
+    /// The outcome of the run that is under way or of a new one, for those who wait
+    /// for it. A run that has used up somebody's patience gets no more of it.
+    ///
+    /// # Errors
+    /// That it takes too long, or when no thread can be had.
+    pub(crate) async fn within(&self, patience: Duration) -> io::Result<T> {
+        let run = self.run()?;
+        let patience = if run.was_under_way { Duration::ZERO } else { patience };
+        match timeout(patience, run.outcome()).await {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => Err(io::Error::other("its thread is gone")),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long")),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! reads must not hold up an answer. Lines that it does not take are counted
 //! and lost.
 
+mod line;
+
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,9 +11,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing::subscriber::set_global_default;
 
 use crate::config::{LogFormat, LogSettings};
+use line::Lines;
 
 /// Lines that may wait; at 200 bytes a line, 200 kB.
 const QUEUE: usize = 1024;
@@ -35,24 +38,26 @@ impl Log {
     /// Starts the thread and makes it the program's log.
     ///
     /// # Errors
-    /// When no thread can be had.
+    /// When no thread can be had, or the program has a log.
     pub fn start(settings: LogSettings) -> io::Result<Self> {
-        let (queue, messages) = sync_channel(QUEUE);
-        let log = Log { queue, lost: Arc::default() };
+        let (log, messages) = Self::of(QUEUE);
         let lost = Arc::clone(&log.lost);
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || write(&messages, &lost, settings.format, io::stderr()))?;
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::from_level(settings.level))
-            .with_target(false)
-            .with_writer(move || Line(writer.clone()));
-        match settings.format {
-            LogFormat::Text => subscriber.init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        }
+        set_global_default(Lines { log: log.clone(), settings }).map_err(io::Error::other)?;
         Ok(log)
+    }
+
+    fn of(queue: usize) -> (Self, Receiver<Message>) {
+        let (queue, messages) = sync_channel(queue);
+        (Log { queue, lost: Arc::default() }, messages)
+    }
+
+    fn take(&self, line: Vec<u8>) {
+        if self.queue.try_send(Message::Line(line)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Waits until what was logged is written, but not long.
@@ -61,22 +66,6 @@ impl Log {
         if self.queue.try_send(Message::Flush(done)).is_ok() {
             let _ = wait.recv_timeout(FLUSH);
         }
-    }
-}
-
-/// Takes one event: the formatter writes a whole line at once.
-struct Line(Log);
-
-impl Write for Line {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.0.queue.try_send(Message::Line(line.to_vec())).is_err() {
-            self.0.lost.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -113,10 +102,9 @@ mod tests {
 
     #[test]
     fn lines_that_find_the_queue_full_are_counted_and_never_waited_for() {
-        let (queue, messages) = sync_channel(2);
-        let log = Log { queue, lost: Arc::default() };
+        let (log, messages) = Log::of(2);
         for _ in 0..5 {
-            Line(log.clone()).write_all(b"line\n").unwrap();
+            log.take(b"line\n".to_vec());
         }
         log.flush();
         let Log { queue, lost } = log;

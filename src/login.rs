@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::aside::Aside;
@@ -69,10 +69,8 @@ impl Login {
 
     /// The credentials for a login that is about to begin.
     pub async fn current(&self) -> Arc<Credentials> {
-        if let Some(Ok(reading)) = self.file.as_ref().map(Aside::run) {
-            // One that has used up somebody's patience gets no more of it.
-            let patience = if reading.was_under_way { Duration::ZERO } else { PATIENCE };
-            let _ = timeout(patience, reading.outcome()).await;
+        if let Some(file) = &self.file {
+            let _ = file.within(PATIENCE).await;
         }
         self.credentials.borrow().clone()
     }

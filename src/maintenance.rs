@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::aside::{Aside, within};
@@ -74,14 +74,7 @@ impl Maintenance {
     }
 
     async fn look(&self) -> Result<(), String> {
-        let look = self.look.run().map_err(|error| error.to_string())?;
-        // One that has used up somebody's patience gets no more of it.
-        let patience = if look.was_under_way { Duration::ZERO } else { PATIENCE };
-        match timeout(patience, look.outcome()).await {
-            Ok(Some(seen)) => seen,
-            Ok(None) => Err("the thread that looks is gone".to_owned()),
-            Err(_) => Err("it takes too long".to_owned()),
-        }
+        self.look.within(PATIENCE).await.map_err(|error| error.to_string())?
     }
 }
 

@@ -1,6 +1,5 @@
 //! The program's jobs, wired together: [`serve`], [`check`] and [`check_via`].
 
-use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::admin::{self, Exchanges};
 use crate::config::{Node, Serve, Url};
-use crate::connect::{Address, Connector, Security};
+use crate::connect::{Address, Connector};
 use crate::galera;
 use crate::http::{Answer, Asked, Form, Problem};
 use crate::maintenance::Maintenance;
@@ -50,7 +49,7 @@ pub async fn serve(
 ) {
     let Serve { maintenance_file, drain, node, .. } = config;
     let Node { address, security, settings } = node;
-    let connector = Connector::secured(&address, security.clone());
+    let connector = Connector::secured(&address, security);
     let (target, asking) = Target::new(connector, settings);
     let balancers = Balancers {
         asking: asking.clone(),
@@ -88,7 +87,6 @@ pub async fn serve(
         () = server.run() => {}
         () = admin.run() => {}
         () = notifier.feed() => {}
-        () = keep_fresh(&security) => {}
         () = drained => {}
     }
     notifier.stopping();
@@ -103,13 +101,6 @@ pub async fn serve(
     drop(target);
     // Who does not take its answer in time goes without.
     let _ = timeout(STOP_TIME, stopping).await;
-}
-
-async fn keep_fresh(security: &Security) {
-    match &security.tls {
-        Some(tls) => tls.keep_fresh().await,
-        None => pending().await,
-    }
 }
 
 /// What balancers are answered from.

@@ -28,10 +28,6 @@ impl Tls {
     ) -> crate::connect::Opening {
         match *self {}
     }
-
-    pub(crate) async fn keep_fresh(&self) {
-        match *self {}
-    }
 }
 
 /// What was wrong with the TLS of a connection.

@@ -1,11 +1,7 @@
 use std::collections::BTreeMap;
+use std::iter::once;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-
-use prometheus::TextEncoder;
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
-};
 
 use super::{FEATURES, VERSION};
 use crate::http::Answer;
@@ -33,169 +29,123 @@ impl Exchanges {
 }
 
 /// The metrics in Prometheus' text format. Every label's values are words of this
-/// program: nothing that a peer sends makes a new series.
+/// program: nothing that a peer sends makes a new series, and none needs an escape.
 pub fn metrics(report: &Report, exchanges: &Exchanges) -> String {
     let Report { told, facts, doing, backing_off, tally, .. } = report;
     let held = matches!(doing, Doing::Held { .. });
-    let families = [
-        gauges(
+    [
+        family(
             "verdict",
+            "gauge",
             "What was last told for a role: 1 for serve, 0 for refuse, with the reason's word.",
             told.iter().flatten().zip(Role::ALL).map(|(health, role)| {
-                let verdict = health.verdict;
-                let labels = labels(&[("role", role.as_str()), ("reason", verdict.as_str())]);
-                (labels, if verdict == Verdict::Serve { 1.0 } else { 0.0 })
+                let (role, verdict) = (role.as_str(), health.verdict);
+                let (reason, value) = (verdict.as_str(), u8::from(verdict == Verdict::Serve));
+                format!("{{role=\"{role}\",reason=\"{reason}\"}} {value}")
             }),
         ),
-        counter("verdict_changes_total", "Changes of the verdict for any role.", tally.changes),
-        counters(
+        family(
+            "verdict_changes_total",
+            "counter",
+            "Changes of the verdict for any role.",
+            once(format!(" {}", tally.changes)),
+        ),
+        family(
             "askers_total",
+            "counter",
             "Askers by where their answer came from: a dialogue that they began, one that they \
              shared, what was known of the node, or the operator.",
-            "source",
-            &tally.askers,
+            by("source", &tally.askers),
         ),
-        counters(
+        family(
             "dialogues_total",
+            "counter",
             "Connections to the node that ended, by outcome: answered, or the reason's word.",
-            "outcome",
-            &tally.dialogues,
+            by("outcome", &tally.dialogues),
         ),
-        histograms("step_duration_seconds", "How long each step of a dialogue took.", &tally.steps),
-        counters(
+        family(
+            "step_duration_seconds",
+            "histogram",
+            "How long each step of a dialogue took.",
+            tally.steps.iter().flat_map(|(step, histogram)| histogram_of(step, histogram)),
+        ),
+        family(
             "step_timeouts_total",
+            "counter",
             "Dialogues that ran into a deadline, by step.",
-            "step",
-            &tally.timeouts,
+            by("step", &tally.timeouts),
         ),
-        counter(
+        family(
             "abandoned_handshakes_total",
+            "counter",
             "Stalled connections that were given up before their login was complete.",
-            tally.abandoned,
+            once(format!(" {}", tally.abandoned)),
         ),
-        gauge(
+        family(
             "connections_held",
+            "gauge",
             "Stalled connections that are kept open until the node wakes.",
-            if held { 1.0 } else { 0.0 },
+            once(format!(" {}", u8::from(held))),
         ),
-        gauge(
+        family(
             "backoff_seconds",
+            "gauge",
             "For how long the node is not asked because of handshakes that failed.",
-            backing_off.unwrap_or_default().as_secs_f64(),
+            once(format!(" {}", backing_off.unwrap_or_default().as_secs_f64())),
         ),
-        gauges(
+        family(
             "last_answer_timestamp_seconds",
+            "gauge",
             "When the node last answered, in seconds since 1970.",
             facts.iter().map(|(_, at)| {
                 let since = at.duration_since(SystemTime::UNIX_EPOCH);
-                (Vec::new(), since.unwrap_or(Duration::ZERO).as_secs_f64())
+                format!(" {}", since.unwrap_or(Duration::ZERO).as_secs_f64())
             }),
         ),
-        counters(
+        family(
             "http_exchanges_total",
+            "counter",
             "Requests of balancers, by the status of their answer.",
-            "status",
-            &exchanges.counters(),
+            by("status", &exchanges.counters()),
         ),
-        gauges(
+        family(
             "build_info",
+            "gauge",
             "What is running; always 1.",
-            [(labels(&[("version", VERSION), ("features", FEATURES)]), 1.0)],
+            once(format!("{{version=\"{VERSION}\",features=\"{FEATURES}\"}} 1")),
         ),
+    ]
+    .concat()
+}
+
+/// A metric, by what follows its name in the line of each sample. What has no sample
+/// yet is left out.
+fn family(name: &str, kind: &str, help: &str, samples: impl Iterator<Item = String>) -> String {
+    let name = format!("galera_probe_{name}");
+    let samples: String = samples.map(|sample| format!("{name}{sample}\n")).collect();
+    match samples.is_empty() {
+        true => samples,
+        false => format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}"),
+    }
+}
+
+/// Counters by the value of one label.
+fn by(label: &str, counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = String> {
+    counters.iter().map(move |(value, count)| format!("{{{label}=\"{value}\"}} {count}"))
+}
+
+fn histogram_of(step: &str, histogram: &target::Histogram) -> Vec<String> {
+    let target::Histogram { counts, count, sum } = histogram;
+    let buckets = BUCKETS.iter().zip(counts).map(|(bound, count)| {
+        let bound = bound.as_secs_f64();
+        format!("_bucket{{step=\"{step}\",le=\"{bound}\"}} {count}")
+    });
+    let rest = [
+        format!("_bucket{{step=\"{step}\",le=\"+Inf\"}} {count}"),
+        format!("_sum{{step=\"{step}\"}} {}", sum.as_secs_f64()),
+        format!("_count{{step=\"{step}\"}} {count}"),
     ];
-    // A family without a metric is an error to the encoder.
-    let families: Vec<_> =
-        families.into_iter().filter(|family| !family.get_metric().is_empty()).collect();
-    TextEncoder::new().encode_to_string(&families).unwrap_or_default()
-}
-
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(format!("galera_probe_{name}"));
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
-    let pairs = pairs.iter().map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    });
-    pairs.collect()
-}
-
-fn gauges(
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (Vec<LabelPair>, f64)>,
-) -> MetricFamily {
-    let metrics = values.into_iter().map(|(labels, value)| {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        let mut metric = Metric::from_label(labels);
-        metric.set_gauge(gauge);
-        metric
-    });
-    family(name, help, MetricType::GAUGE, metrics.collect())
-}
-
-fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
-    gauges(name, help, [(Vec::new(), value)])
-}
-
-fn counted(labels: Vec<LabelPair>, count: u64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(float(count));
-    let mut metric = Metric::from_label(labels);
-    metric.set_counter(counter);
-    metric
-}
-
-fn counter(name: &str, help: &str, count: u64) -> MetricFamily {
-    family(name, help, MetricType::COUNTER, vec![counted(Vec::new(), count)])
-}
-
-fn counters(
-    name: &str,
-    help: &str,
-    label: &str,
-    counters: &BTreeMap<&'static str, u64>,
-) -> MetricFamily {
-    let metrics = counters.iter().map(|(value, count)| counted(labels(&[(label, value)]), *count));
-    family(name, help, MetricType::COUNTER, metrics.collect())
-}
-
-fn histograms(
-    name: &str,
-    help: &str,
-    steps: &BTreeMap<&'static str, target::Histogram>,
-) -> MetricFamily {
-    let metrics = steps.iter().map(|(step, counted)| {
-        let buckets = BUCKETS.iter().zip(counted.counts).map(|(bound, count)| {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound.as_secs_f64());
-            bucket.set_cumulative_count(count);
-            bucket
-        });
-        let mut histogram = Histogram::default();
-        histogram.set_sample_count(counted.count);
-        histogram.set_sample_sum(counted.sum.as_secs_f64());
-        histogram.set_bucket(buckets.collect());
-        let mut metric = Metric::from_label(labels(&[("step", step)]));
-        metric.set_histogram(histogram);
-        metric
-    });
-    family(name, help, MetricType::HISTOGRAM, metrics.collect())
-}
-
-/// Counts stay far below 2^53, from where on a float skips numbers.
-#[expect(clippy::as_conversions, reason = "there is no other way from u64 to f64")]
-fn float(count: u64) -> f64 {
-    count as f64
+    buckets.chain(rest).collect()
 }
 
 #[cfg(test)]

@@ -1,3 +1,6 @@
+use std::fmt;
+use std::io::Write;
+
 use crate::verdict::{Health, Time, Verdict};
 
 /// How an answer is to be written.
@@ -28,6 +31,9 @@ pub enum Problem {
     HeadTooLarge,
 }
 
+/// More than any head takes.
+const HEAD: usize = 256;
+
 /// What is sent back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -48,19 +54,12 @@ impl Answer {
             // Verdicts change within seconds; a balancer asks when it does.
             Verdict::Refuse(_) => ("503 Service Unavailable", "Retry-After: 5\r\n"),
         };
-        Self::words(
-            status,
-            headers,
-            health.verdict.as_str(),
-            &health.to_string(),
-            health.time,
-            form,
-        )
+        Self::words(status, headers, health.verdict.as_str(), &health, health.time, form)
     }
 
     /// The probe itself runs, whatever the node does.
     pub fn live(form: Form) -> Self {
-        Self::words("200 OK", "", "live", "the probe is running", None, form)
+        Self::words("200 OK", "", "live", &"the probe is running", None, form)
     }
 
     /// A page of another kind.
@@ -98,7 +97,7 @@ impl Answer {
                 "the request's head is over 8 KiB or 64 lines",
             ),
         };
-        Self::words(status, headers, word, explanation, None, form)
+        Self::words(status, headers, word, &explanation, None, form)
     }
 
     /// One word and a line for people. Both are constants without a character that
@@ -107,7 +106,7 @@ impl Answer {
         status: &'static str,
         headers: &'static str,
         word: &'static str,
-        explanation: &str,
+        explanation: &dyn fmt::Display,
         time: Option<Time>,
         form: Form,
     ) -> Self {
@@ -138,19 +137,25 @@ impl Answer {
     /// nothing for an idle client to hold.
     pub fn encode(&self) -> Vec<u8> {
         let Self { status, headers, content_type, body, .. } = self;
-        let word = self.word.map_or(String::new(), |word| format!("Galera-Probe: {word}\r\n"));
-        let head = format!(
+        let (named, word, end) =
+            self.word.map_or(("", "", ""), |word| ("Galera-Probe: ", word, "\r\n"));
+        let mut bytes = Vec::with_capacity(HEAD.saturating_add(body.len()));
+        // Writing into memory does not fail.
+        let _ = write!(
+            bytes,
             "HTTP/1.1 {status}\r\n\
              Content-Type: {content_type}\r\n\
              Content-Length: {}\r\n\
              Cache-Control: no-store\r\n\
-             {word}\
+             {named}{word}{end}\
              {headers}\
              Connection: close\r\n\r\n",
             body.len()
         );
-        let body = if self.head_only { "" } else { body };
-        [head.as_bytes(), body.as_bytes()].concat()
+        if !self.head_only {
+            bytes.extend_from_slice(body.as_bytes());
+        }
+        bytes
     }
 }
 

@@ -1,6 +1,7 @@
-use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -14,19 +15,24 @@ pub(super) struct Places {
     freed: Notify,
 }
 
+/// As many seats as there ever were connections at once.
 #[derive(Default)]
 struct Seats {
-    next: u64,
-    taken: BTreeMap<u64, Seat>,
+    all: Vec<Seat>,
+    /// Those that nobody has taken.
+    free: Vec<usize>,
 }
 
 struct Seat {
     state: State,
-    go: Arc<Notify>,
+    /// Of whoever waits to be told to go.
+    waker: Option<Waker>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Nobody's.
+    Free,
     /// Nobody has looked yet whether a request is there.
     New,
     /// No complete request, or no more; the last byte came then.
@@ -40,8 +46,7 @@ enum State {
 /// One connection's place, until it is dropped.
 pub(super) struct Place {
     places: Arc<Places>,
-    number: u64,
-    go: Arc<Notify>,
+    seat: usize,
 }
 
 impl Places {
@@ -64,27 +69,30 @@ impl Places {
 
     fn try_take(self: &Arc<Self>) -> Option<Place> {
         let mut seats = self.seats();
-        if seats.taken.len() >= self.most {
-            return None;
-        }
-        let number = seats.next;
-        seats.next += 1;
-        let go = Arc::new(Notify::new());
-        let seat = Seat { state: State::New, go: Arc::clone(&go) };
-        seats.taken.insert(number, seat);
-        Some(Place { places: Arc::clone(self), number, go })
+        let seat = match seats.free.pop() {
+            Some(seat) => seat,
+            None if seats.all.len() < self.most => {
+                seats.all.push(Seat { state: State::Free, waker: None });
+                seats.all.len() - 1
+            }
+            None => return None,
+        };
+        seats.all.get_mut(seat)?.state = State::New;
+        Some(Place { places: Arc::clone(self), seat })
     }
 
     /// Tells whoever has been idle longest to go; false when nobody is idle.
     pub(super) fn make_room(&self) -> bool {
         let mut seats = self.seats();
-        let idle = seats.taken.values_mut().filter_map(|seat| match seat.state {
+        let idle = seats.all.iter_mut().filter_map(|seat| match seat.state {
             State::Idle(since) => Some((since, seat)),
-            State::New | State::Leaving | State::Busy => None,
+            State::Free | State::New | State::Leaving | State::Busy => None,
         });
         let Some((_, seat)) = idle.min_by_key(|(since, _)| *since) else { return false };
         seat.state = State::Leaving;
-        seat.go.notify_one();
+        if let Some(waker) = seat.waker.take() {
+            waker.wake();
+        }
         true
     }
 
@@ -93,7 +101,7 @@ impl Places {
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            if self.seats().taken.is_empty() {
+            if self.seats().all_are_free() {
                 return;
             }
             freed.await;
@@ -102,6 +110,12 @@ impl Places {
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seats {
+    fn all_are_free(&self) -> bool {
+        self.free.len() == self.all.len()
     }
 }
 
@@ -119,17 +133,24 @@ impl Place {
 
     /// Returns when the connection has to go.
     pub(super) async fn told_to_go(&self) {
-        loop {
-            self.go.notified().await;
-            let seats = self.places.seats();
-            if seats.taken.get(&self.number).is_some_and(|seat| seat.state == State::Leaving) {
-                return;
-            }
+        poll_fn(|context| self.poll_told_to_go(context)).await;
+    }
+
+    fn poll_told_to_go(&self, context: &Context<'_>) -> Poll<()> {
+        let mut seats = self.places.seats();
+        let Some(seat) = seats.all.get_mut(self.seat) else { return Poll::Pending };
+        if seat.state == State::Leaving {
+            return Poll::Ready(());
         }
+        match &mut seat.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            waker => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     fn set(&self, state: State) {
-        if let Some(seat) = self.places.seats().taken.get_mut(&self.number) {
+        if let Some(seat) = self.places.seats().all.get_mut(self.seat) {
             let before = std::mem::replace(&mut seat.state, state);
             if matches!(before, State::New | State::Leaving) {
                 // Whoever waits for room may find another to tell.
@@ -141,7 +162,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.seats().taken.remove(&self.number);
+        let mut seats = self.places.seats();
+        if let Some(seat) = seats.all.get_mut(self.seat) {
+            *seat = Seat { state: State::Free, waker: None };
+            seats.free.push(self.seat);
+        }
         self.places.freed.notify_waiters();
     }
 }

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::future::pending;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,19 +11,24 @@ use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
-use tokio::time::sleep;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
 use super::Fault;
 use super::files::{Files, Fingerprint, Material};
+use crate::aside::Aside;
 use crate::connect::{Opening, Stream};
 use crate::verdict::Reason;
 
-/// How often the files are looked at: the same time within which a password that
-/// was mended is noticed.
-const LOOK: Duration = Duration::from_secs(5);
+/// How old a look at the files may be when a handshake begins: the same time within
+/// which a password that was mended is noticed.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// How long a handshake waits for them. A disk that works takes well under a
+/// millisecond; with one that does not, the last certificates serve on.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Bounds what one server can write into a log with one certificate.
 const MAX_TEXT: usize = 256;
@@ -47,14 +51,17 @@ pub struct Tls(Arc<Shared>);
 struct Shared {
     check: Check,
     name: ServerName<'static>,
-    files: Files,
-    current: Mutex<Current>,
+    current: Arc<Mutex<Current>>,
+    /// Reads the files again, if there are any.
+    look: Option<Aside<()>>,
 }
 
 struct Current {
     config: Arc<ClientConfig>,
     /// Of what was last read, whether it could be used or not.
     read: Fingerprint,
+    /// When.
+    looked: Instant,
 }
 
 impl Tls {
@@ -65,49 +72,56 @@ impl Tls {
     pub fn new(check: Check, name: ServerName<'static>, files: Files) -> Result<Self, String> {
         let (read, material) = files.read_in_time();
         let config = Arc::new(config(check, material?)?);
-        let current = Mutex::new(Current { config, read });
-        Ok(Self(Arc::new(Shared { check, name, files, current })))
+        let current = Arc::new(Mutex::new(Current { config, read, looked: Instant::now() }));
+        let look = (files != Files::default()).then(|| {
+            let current = Arc::clone(&current);
+            Aside::new("certificates", move || look(check, &files, &current))
+        });
+        Ok(Self(Arc::new(Shared { check, name, current, look })))
     }
 
     pub(crate) fn start(&self, stream: Box<dyn Stream>) -> Opening {
-        let connector = TlsConnector::from(Arc::clone(&self.current().config));
-        let connecting = connector.connect(self.0.name.clone(), stream);
+        let tls = self.clone();
         Box::pin(async move {
-            let stream: Box<dyn Stream> = Box::new(connecting.await?);
+            let connector = TlsConnector::from(tls.fresh().await);
+            let stream = connector.connect(tls.0.name.clone(), stream).await?;
+            let stream: Box<dyn Stream> = Box::new(stream);
             Ok(stream)
         })
     }
 
-    /// Reads the files again when they change, for ever. What cannot be used is
-    /// logged, once, and what was read before stays.
-    pub(crate) async fn keep_fresh(&self) {
-        while self.0.files != Files::default() {
-            sleep(LOOK).await;
-            self.look().await;
+    /// What the files hold, as far as that can be seen in time: looked at when a
+    /// handshake begins, so that nobody wakes for it while nobody asks.
+    async fn fresh(&self) -> Arc<ClientConfig> {
+        let Shared { current, look, .. } = &*self.0;
+        let old = lock(current).looked.elapsed() >= FRESH;
+        if let (Some(look), true) = (look, old) {
+            let _ = look.within(PATIENCE).await;
         }
-        pending().await
+        Arc::clone(&lock(current).config)
     }
+}
 
-    async fn look(&self) {
-        let (read, material) = self.0.files.read().await;
-        if read == self.current().read {
-            return;
+/// Reads the files again. What cannot be used is logged, once, and what was read
+/// before stays.
+fn look(check: Check, files: &Files, current: &Mutex<Current>) {
+    let (read, material) = files.read();
+    let changed = read != lock(current).read;
+    let outcome = changed.then(|| material.and_then(|material| config(check, material)));
+    let mut current = lock(current);
+    (current.read, current.looked) = (read, Instant::now());
+    match outcome {
+        Some(Ok(config)) => {
+            current.config = Arc::new(config);
+            info!("the certificates have changed: they are read again");
         }
-        let outcome = material.and_then(|material| config(self.0.check, material));
-        let mut current = self.current();
-        current.read = read;
-        match outcome {
-            Ok(config) => {
-                current.config = Arc::new(config);
-                info!("the certificates have changed: they are read again");
-            }
-            Err(error) => warn!(error, "the certificates have changed: the last good ones stay"),
-        }
+        Some(Err(error)) => warn!(error, "the certificates have changed: the last good ones stay"),
+        None => {}
     }
+}
 
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Tls {
@@ -243,6 +257,7 @@ pub(super) fn fault(error: &io::Error) -> Option<Fault> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::process::Command;
 
     use rcgen::generate_simple_self_signed;
     use tempfile::TempDir;
@@ -282,9 +297,15 @@ mod tests {
 
     /// Whether a look at the files takes them up.
     async fn takes_up(tls: &Tls) -> bool {
-        let before = Arc::clone(&tls.current().config);
-        tls.look().await;
-        !Arc::ptr_eq(&before, &tls.current().config)
+        let before = Arc::clone(&lock(&tls.0.current).config);
+        tls.0.look.as_ref().unwrap().run().unwrap().outcome().await.unwrap();
+        !Arc::ptr_eq(&before, &lock(&tls.0.current).config)
+    }
+
+    /// As if the last look were too old by now.
+    fn age(tls: &Tls) {
+        let mut current = lock(&tls.0.current);
+        current.looked = current.looked.checked_sub(FRESH).unwrap();
     }
 
     #[tokio::test]
@@ -314,21 +335,35 @@ mod tests {
         assert!(takes_up(&tls).await);
     }
 
-    /// The clock moves on while the thread reads, so it says nothing of how often.
-    #[tokio::test(start_paused = true)]
-    async fn a_probe_that_serves_looks_at_its_files_by_itself() {
+    #[tokio::test]
+    async fn a_handshake_has_the_files_as_they_were_five_seconds_before_or_later() {
         let folder = Folder::new();
         let tls = folder.tls();
-        let before = tls.current().read;
+        let before = tls.fresh().await;
         folder.renew(["cert.pem", "key.pem"]);
-        let noticed = async {
-            while tls.current().read == before {
-                sleep(LOOK).await;
+        assert!(Arc::ptr_eq(&before, &tls.fresh().await));
+        loop {
+            age(&tls);
+            // A machine that is busy may take longer than anybody's patience.
+            if !Arc::ptr_eq(&before, &tls.fresh().await) {
+                break;
             }
-        };
-        tokio::select! {
-            () = tls.keep_fresh() => {}
-            () = noticed => {}
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_to_its_end_holds_up_no_handshake() {
+        let folder = Folder::new();
+        let tls = folder.tls();
+        let before = tls.fresh().await;
+        let path = folder.0.path().join("cert.pem");
+        fs::remove_file(&path).unwrap();
+        // It opens when somebody writes to it, and nobody does.
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        for _ in 0..3 {
+            age(&tls);
+            assert!(Arc::ptr_eq(&before, &tls.fresh().await));
+        }
+        fs::write(&path, "").unwrap();
     }
 }

@@ -3,16 +3,15 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
 use zeroize::Zeroizing;
+
+use crate::aside::within;
 
 /// All CAs of a Debian system are 220 kB.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -41,36 +40,24 @@ pub struct Identity {
 /// Tells one state of the files from another, without keeping the key.
 pub(super) type Fingerprint = [u8; 32];
 
-type Outcome = (Fingerprint, Result<Material, String>);
+pub(super) type Outcome = (Fingerprint, Result<Material, String>);
 
 impl Files {
     /// By a thread that is given up when it takes too long.
     pub(super) fn read_in_time(&self) -> Outcome {
-        let (sender, receiver) = mpsc::channel();
-        self.read_aside(move |outcome| drop(sender.send(outcome)));
-        receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| missing())
-    }
-
-    /// By a thread that may take as long as it likes.
-    pub(super) async fn read(&self) -> Outcome {
-        let (sender, receiver) = oneshot::channel();
-        self.read_aside(move |outcome| drop(sender.send(outcome)));
-        receiver.await.unwrap_or_else(|_| missing())
-    }
-
-    fn read_aside(&self, give: impl FnOnce(Outcome) + Send + 'static) {
         let files = self.clone();
-        // Where there is no thread to be had, nobody gives anything.
-        let _ = thread::Builder::new().name("certificates".to_owned()).spawn(move || {
-            let material = Material::read(&files);
-            give((fingerprint(&material), material));
-        });
+        within(PATIENCE, move || Ok(files.read())).unwrap_or_else(|_| {
+            let late = "the certificates cannot be read in time: see --ssl-ca, --ssl-cert";
+            let error = Err(late.to_owned());
+            (fingerprint(&error), error)
+        })
     }
-}
 
-fn missing() -> Outcome {
-    let error = Err("the certificates cannot be read in time: see --ssl-ca, --ssl-cert".to_owned());
-    (fingerprint(&error), error)
+    /// It may block for as long as the files do.
+    pub(super) fn read(&self) -> Outcome {
+        let material = Material::read(self);
+        (fingerprint(&material), material)
+    }
 }
 
 fn fingerprint(material: &Result<Material, String>) -> Fingerprint {

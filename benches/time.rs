@@ -1,0 +1,42 @@
+//! How long the parts take that need no socket: medians, by divan.
+
+mod jobs;
+
+use divan::{Bencher, black_box};
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench]
+fn session_over_a_captured_dialogue(bencher: Bencher<'_, '_>) {
+    bencher.with_inputs(jobs::credentials).bench_values(jobs::session);
+}
+
+#[divan::bench]
+fn session_floor() -> usize {
+    jobs::session_floor()
+}
+
+#[divan::bench]
+fn request_to_answer() -> Vec<u8> {
+    jobs::answer(black_box(jobs::REQUEST))
+}
+
+#[divan::bench]
+fn request_to_answer_floor(bencher: Bencher<'_, '_>) {
+    let constant = jobs::constant();
+    bencher.bench(|| jobs::answer_floor(black_box(jobs::REQUEST), &constant));
+}
+
+#[divan::bench]
+fn rows_to_facts(bencher: Bencher<'_, '_>) {
+    let replies = jobs::session(jobs::credentials());
+    bencher.bench(|| jobs::facts(black_box(&replies)));
+}
+
+#[divan::bench]
+fn facts_to_the_verdicts_of_all_roles(bencher: Bencher<'_, '_>) {
+    let facts = jobs::facts(&jobs::session(jobs::credentials()));
+    bencher.bench(|| jobs::verdicts(black_box(&facts)));
+}
