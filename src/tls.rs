@@ -29,6 +29,10 @@ impl Tls {
         match *self {}
     }
 
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        match *self {}
+    }
+
     pub(crate) async fn keep_fresh(&self) {
         match *self {}
     }

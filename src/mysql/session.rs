@@ -75,7 +75,8 @@ pub enum Progress {
     /// stream; then [`Session::tls_started`] is due.
     StartTls,
     /// Every statement has its reply, in order, and COM_QUIT is in the output.
-    /// The connection can be closed once the output is written.
+    /// The connection can be closed once the output is written. A session that is
+    /// [kept](Session::kept) has sent no COM_QUIT, and [`Session::ask_again`] may follow.
     Done(Vec<Reply>),
 }
 
@@ -88,16 +89,18 @@ pub enum Progress {
 /// server answers them in order.
 ///
 /// How the bytes are split makes no difference. A session that is done or has
-/// failed stays so: it answers [`Error::Ended`] and writes nothing.
+/// failed stays so: it answers [`Error::Ended`] and writes nothing. Only one that is
+/// [kept](Session::kept) goes on after it is done.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 pub struct Session {
     credentials: Arc<Credentials>,
     channel: Channel,
     login: Login,
-    /// Framed, each numbered from 0, with COM_QUIT at the end.
+    /// The statements, framed, each numbered from 0.
     commands: BytesMut,
     statements: usize,
+    kept: bool,
     deframer: Deframer,
     /// `None` once the session has ended.
     state: Option<State>,
@@ -117,6 +120,8 @@ enum State {
         replies: Vec<Reply>,
         part: Part,
     },
+    /// None: every statement has its reply, and the session is kept.
+    Idle,
 }
 
 impl Session {
@@ -130,13 +135,13 @@ impl Session {
         for statement in statements {
             frame(&mut commands, 0, |payload| packet::write_query(payload, statement))?;
         }
-        frame(&mut commands, 0, packet::write_quit)?;
         Ok(Self {
             credentials,
             channel: Channel::default(),
             login: Login::new(Channel::default(), false),
             commands,
             statements: statements.len(),
+            kept: false,
             deframer: Deframer::default(),
             state: Some(State::Greeting),
         })
@@ -150,6 +155,45 @@ impl Session {
         Self { channel, login: Login::new(channel, allow_cleartext), ..self }
     }
 
+    /// The same, without COM_QUIT behind the statements: once it is done, it can be
+    /// asked again.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self { kept: true, ..self }
+    }
+
+    /// Appends the statements to `output` once more. Where a session is done, nothing
+    /// of what the server sent is left in it.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] unless the session is [kept](Session::kept) and done.
+    pub fn ask_again(&mut self, output: &mut BytesMut) -> Result<Progress, Error> {
+        let Some(State::Idle) = self.state.take() else { return Err(Error::Ended) };
+        self.deframer.restart();
+        output.extend_from_slice(&self.commands);
+        match self.next_reply(Vec::new()) {
+            Continue(state) => {
+                self.state = Some(state);
+                Ok(Progress::Wait(Stage::Query))
+            }
+            Break(replies) => self.done(replies),
+        }
+    }
+
+    /// Appends COM_QUIT to `output`: the end.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] unless the session is [kept](Session::kept) and done.
+    pub fn quit(&mut self, output: &mut BytesMut) -> Result<(), Error> {
+        let Some(State::Idle) = self.state.take() else { return Err(Error::Ended) };
+        frame(output, 0, packet::write_quit)
+    }
+
+    /// Whether it is [kept](Session::kept) and done, and so can be asked again.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, Some(State::Idle))
+    }
+
     /// Whether the login succeeded only because the server had the password in its
     /// cache (caching_sha2_password): a server that has restarted refuses the same
     /// login until it was given the password over TLS or a socket.
@@ -158,7 +202,8 @@ impl Session {
     }
 
     /// Takes what the server sent, appends what to send to `output`, and says
-    /// what is waited for. Bytes behind the last reply are ignored.
+    /// what is waited for. Bytes behind the last reply are ignored, and an error in a
+    /// session that is [kept](Session::kept).
     ///
     /// # Errors
     /// Any of [`Error`]; all are final. [`Error::Ended`] after that or after
@@ -173,10 +218,11 @@ impl Session {
                 State::Tls { .. } => return Err(Error::Unexpected { what: "packet before TLS" }),
                 State::Login => self.login(&payload, output)?,
                 State::Query { replies, part } => self.query(&payload, replies, part)?,
+                State::Idle => return Err(UNASKED),
             };
             match next {
                 Continue(next) => state = next,
-                Break(replies) => return Ok(Progress::Done(replies)),
+                Break(replies) => return self.done(replies),
             }
         }
         let progress = match &state {
@@ -187,9 +233,21 @@ impl Session {
             State::Tls { .. } => Progress::StartTls,
             State::Login => Progress::Wait(Stage::Login),
             State::Query { .. } => Progress::Wait(Stage::Query),
+            State::Idle => return Err(UNASKED),
         };
         self.state = Some(state);
         Ok(progress)
+    }
+
+    fn done(&mut self, replies: Vec<Reply>) -> Result<Progress, Error> {
+        if self.kept {
+            // What is left now would be taken for the replies of the next time.
+            if !self.deframer.is_empty() {
+                return Err(UNASKED);
+            }
+            self.state = Some(State::Idle);
+        }
+        Ok(Progress::Done(replies))
     }
 
     /// TLS has begun, as [`Progress::StartTls`] asked; appends the login to `output`.
@@ -227,7 +285,10 @@ impl Session {
         let password = &self.credentials.password;
         let answer = match LoginReply::parse(payload)? {
             LoginReply::Ok => {
-                output.unsplit(self.commands.split());
+                output.extend_from_slice(&self.commands);
+                if !self.kept {
+                    frame(output, 0, packet::write_quit)?;
+                }
                 return Ok(self.next_reply(Vec::new()));
             }
             LoginReply::Switch { plugin, data } => Some(self.login.switch(plugin, data, password)?),
@@ -275,6 +336,9 @@ impl Session {
         Continue(State::Query { replies, part: Part::First })
     }
 }
+
+/// Also an ERR: a server that ends an idle connection may say why.
+const UNASKED: Error = Error::Unexpected { what: "bytes behind the replies" };
 
 /// The state after a packet, or the replies when that was the last one.
 type Next = ControlFlow<Vec<Reply>, State>;

@@ -105,6 +105,11 @@ impl Tls {
         }
     }
 
+    /// Tells one state of the files from another.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.current().read
+    }
+
     fn current(&self) -> MutexGuard<'_, Current> {
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
