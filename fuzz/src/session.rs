@@ -46,7 +46,68 @@ pub fn holds(server: &[u8], cut: u8) -> Run {
         stays_under_its_caps(replies, server.len());
         serves_on_what_was_said_alone(replies, server);
     }
+    keeps_as_it_asks_once(server, cut, &whole);
     whole
+}
+
+/// A session that is kept does the same, but for COM_QUIT, and takes nothing behind the
+/// replies.
+fn keeps_as_it_asks_once(server: &[u8], cut: u8, once: &Run) {
+    let mut session = session().kept();
+    let mut output = BytesMut::new();
+    let result = feed(&mut session, server, usize::from(cut) + 1, &mut output);
+    let is_done = matches!(result, Ok(Progress::Done(_)));
+    assert_eq!(session.is_idle(), is_done);
+    match &once.result {
+        Ok(Progress::Done(_)) if !is_done => {
+            assert_eq!(result, Err(Error::Unexpected { what: "bytes behind the replies" }));
+        }
+        once => assert_eq!(&result, once),
+    }
+    let quits = once.output.strip_suffix(&[1, 0, 0, 0, 1]).unwrap_or(&once.output);
+    assert_eq!(output, quits);
+}
+
+/// A session that had all of `first`'s replies is asked again, and is sent `second`:
+/// the same result however it is cut, and nothing but the statements is said.
+pub fn asked_again(first: &[u8], second: &[u8], cut: u8) -> Result<Progress, Error> {
+    let run = |piece| {
+        let mut session = session().kept();
+        let mut output = BytesMut::new();
+        feed(&mut session, first, first.len(), &mut output).unwrap();
+        output.clear();
+        session.ask(&STATEMENTS, &mut output).unwrap();
+        output_is_the_statements(&output.split(), &[]);
+        let result = feed(&mut session, second, piece, &mut output);
+        assert!(output.is_empty(), "output after the statements");
+        if !session.is_idle() && result.is_err() {
+            assert_eq!(session.ask(&STATEMENTS, &mut output), Err(Error::Ended));
+        }
+        result
+    };
+    let whole = run(second.len().max(1));
+    assert_eq!(run(usize::from(cut) + 1), whole, "in pieces of {} bytes", cut as usize + 1);
+    assert_eq!(run(1), whole, "byte by byte");
+    if let Ok(Progress::Done(replies)) = &whole {
+        stays_under_its_caps(replies, second.len());
+    }
+    whole
+}
+
+/// All of it, or up to the first error.
+fn feed(
+    session: &mut Session,
+    server: &[u8],
+    piece: usize,
+    output: &mut BytesMut,
+) -> Result<Progress, Error> {
+    let mut result = session.receive(&[], output);
+    for piece in server.chunks(piece.max(1)) {
+        if result.is_ok() {
+            result = session.receive(piece, output);
+        }
+    }
+    result
 }
 
 fn session() -> Session {
@@ -128,12 +189,16 @@ fn output_is_what_a_server_reads(server: &[u8], output: &[u8]) {
     if output.is_empty() {
         return;
     }
+    output_is_the_statements(output, &[1, 0, 0, 0, 1]);
+}
+
+fn output_is_the_statements(mut output: &[u8], behind_them: &[u8]) {
     for statement in STATEMENTS {
         let (sequence, command, behind) = wire::split_packet(output).unwrap();
         assert_eq!((sequence, command[0], &command[1..]), (0, 3, statement.as_bytes()));
         output = behind;
     }
-    assert_eq!(output, [1, 0, 0, 0, 1]);
+    assert_eq!(output, behind_them);
 }
 
 /// Protocol::HandshakeResponse41.

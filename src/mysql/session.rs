@@ -1,3 +1,4 @@
+use std::mem;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ pub enum Progress {
     StartTls,
     /// Every statement has its reply, in order, and COM_QUIT is in the output.
     /// The connection can be closed once the output is written. A session that is
-    /// [kept](Session::kept) has sent no COM_QUIT, and [`Session::ask_again`] may follow.
+    /// [kept](Session::kept) has sent no COM_QUIT, and [`Session::ask`] may follow.
     Done(Vec<Reply>),
 }
 
@@ -97,13 +98,15 @@ pub struct Session {
     credentials: Arc<Credentials>,
     channel: Channel,
     login: Login,
-    /// The statements, framed, each numbered from 0.
+    /// What to ask first, framed.
     commands: BytesMut,
     statements: usize,
     kept: bool,
     deframer: Deframer,
-    /// `None` once the session has ended.
+    /// `None` once the session is done or has failed.
     state: Option<State>,
+    /// Done, and to be asked more.
+    idle: bool,
 }
 
 /// Which packet comes next.
@@ -120,8 +123,6 @@ enum State {
         replies: Vec<Reply>,
         part: Part,
     },
-    /// None: every statement has its reply, and the session is kept.
-    Idle,
 }
 
 impl Session {
@@ -131,17 +132,14 @@ impl Session {
     /// # Errors
     /// [`Error::Request`] for a statement longer than a packet (16 KiB).
     pub fn new(credentials: Arc<Credentials>, statements: &[&str]) -> Result<Self, Error> {
-        let mut commands = BytesMut::new();
-        for statement in statements {
-            frame(&mut commands, 0, |payload| packet::write_query(payload, statement))?;
-        }
         Ok(Self {
             credentials,
             channel: Channel::default(),
             login: Login::new(Channel::default(), false),
-            commands,
+            commands: commands(statements)?,
             statements: statements.len(),
             kept: false,
+            idle: false,
             deframer: Deframer::default(),
             state: Some(State::Greeting),
         })
@@ -156,21 +154,23 @@ impl Session {
     }
 
     /// The same, without COM_QUIT behind the statements: once it is done, it can be
-    /// asked again.
+    /// asked more, or told to quit.
     #[must_use]
     pub fn kept(self) -> Self {
         Self { kept: true, ..self }
     }
 
-    /// Appends the statements to `output` once more. Where a session is done, nothing
-    /// of what the server sent is left in it.
+    /// Appends more statements to `output`. Where a session is done, nothing of what
+    /// the server sent is left in it.
     ///
     /// # Errors
-    /// [`Error::Ended`] unless the session is [kept](Session::kept) and done.
-    pub fn ask_again(&mut self, output: &mut BytesMut) -> Result<Progress, Error> {
-        let Some(State::Idle) = self.state.take() else { return Err(Error::Ended) };
+    /// [`Error::Ended`] unless the session is [kept](Session::kept) and done;
+    /// [`Error::Request`] for a statement longer than a packet (16 KiB).
+    pub fn ask(&mut self, statements: &[&str], output: &mut BytesMut) -> Result<Progress, Error> {
+        self.leave_idle()?;
+        output.unsplit(commands(statements)?);
+        self.statements = statements.len();
         self.deframer.restart();
-        output.extend_from_slice(&self.commands);
         match self.next_reply(Vec::new()) {
             Continue(state) => {
                 self.state = Some(state);
@@ -185,13 +185,20 @@ impl Session {
     /// # Errors
     /// [`Error::Ended`] unless the session is [kept](Session::kept) and done.
     pub fn quit(&mut self, output: &mut BytesMut) -> Result<(), Error> {
-        let Some(State::Idle) = self.state.take() else { return Err(Error::Ended) };
+        self.leave_idle()?;
         frame(output, 0, packet::write_quit)
     }
 
-    /// Whether it is [kept](Session::kept) and done, and so can be asked again.
+    /// Whether it is [kept](Session::kept) and done, and so can be asked more.
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, Some(State::Idle))
+        self.idle
+    }
+
+    fn leave_idle(&mut self) -> Result<(), Error> {
+        match mem::take(&mut self.idle) {
+            true => Ok(()),
+            false => Err(Error::Ended),
+        }
     }
 
     /// Whether the login succeeded only because the server had the password in its
@@ -209,6 +216,9 @@ impl Session {
     /// Any of [`Error`]; all are final. [`Error::Ended`] after that or after
     /// [`Progress::Done`].
     pub fn receive(&mut self, input: &[u8], output: &mut BytesMut) -> Result<Progress, Error> {
+        if mem::take(&mut self.idle) {
+            return Err(UNASKED);
+        }
         let mut state = self.state.take().ok_or(Error::Ended)?;
         self.deframer.feed(input);
         while let Some(payload) = self.deframer.next_payload()? {
@@ -218,7 +228,6 @@ impl Session {
                 State::Tls { .. } => return Err(Error::Unexpected { what: "packet before TLS" }),
                 State::Login => self.login(&payload, output)?,
                 State::Query { replies, part } => self.query(&payload, replies, part)?,
-                State::Idle => return Err(UNASKED),
             };
             match next {
                 Continue(next) => state = next,
@@ -233,7 +242,6 @@ impl Session {
             State::Tls { .. } => Progress::StartTls,
             State::Login => Progress::Wait(Stage::Login),
             State::Query { .. } => Progress::Wait(Stage::Query),
-            State::Idle => return Err(UNASKED),
         };
         self.state = Some(state);
         Ok(progress)
@@ -245,7 +253,7 @@ impl Session {
             if !self.deframer.is_empty() {
                 return Err(UNASKED);
             }
-            self.state = Some(State::Idle);
+            self.idle = true;
         }
         Ok(Progress::Done(replies))
     }
@@ -285,7 +293,7 @@ impl Session {
         let password = &self.credentials.password;
         let answer = match LoginReply::parse(payload)? {
             LoginReply::Ok => {
-                output.extend_from_slice(&self.commands);
+                output.unsplit(self.commands.split());
                 if !self.kept {
                     frame(output, 0, packet::write_quit)?;
                 }
@@ -335,6 +343,15 @@ impl Session {
         self.deframer.expect(1);
         Continue(State::Query { replies, part: Part::First })
     }
+}
+
+/// The statements, framed, each numbered from 0.
+fn commands(statements: &[&str]) -> Result<BytesMut, Error> {
+    let mut commands = BytesMut::new();
+    for statement in statements {
+        frame(&mut commands, 0, |payload| packet::write_query(payload, statement))?;
+    }
+    Ok(commands)
 }
 
 /// Also an ERR: a server that ends an idle connection may say why.
@@ -644,6 +661,60 @@ mod tests {
             assert_eq!(session.receive(GREETING, &mut output), Err(Error::Ended));
             assert!(output.is_empty());
         }
+    }
+
+    #[test]
+    fn a_session_that_is_kept_sends_no_com_quit_and_can_be_asked_more() {
+        let mut session = session(&["SHOW ONE"]).kept();
+        let mut output = BytesMut::new();
+        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended), "it has not begun");
+        let mut session = self::session(&["SHOW ONE"]).kept();
+        let result = session.receive(&[GREETING, OK, STATUS].concat(), &mut output);
+        assert!(matches!(result, Ok(Progress::Done(_))) && session.is_idle());
+        assert!(output.ends_with(b"\x09\0\0\0\x03SHOW ONE"), "{output:?}");
+        output.clear();
+        let asked = session.ask(&["SHOW TWO", "SET"], &mut output);
+        assert_eq!(asked, Ok(Progress::Wait(Stage::Query)));
+        assert_eq!(output, &b"\x09\0\0\0\x03SHOW TWO\x04\0\0\0\x03SET"[..]);
+        assert_eq!(session.ask(&[], &mut output), Err(Error::Ended), "it is not done");
+    }
+
+    #[test]
+    fn each_time_that_a_session_is_asked_has_its_own_replies_and_its_own_caps() {
+        let mut session = session(&[]).kept();
+        let mut output = BytesMut::new();
+        let result = session.receive(&[GREETING, OK].concat(), &mut output);
+        assert_eq!(result, Ok(Progress::Done(Vec::new())));
+        for _ in 0..200 {
+            session.ask(&["SHOW", "SET"], &mut output).unwrap();
+            let result = session.receive(&[STATUS, &numbered(OK, 1)].concat(), &mut output);
+            let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
+            assert!(matches!(&replies[..], [Reply::Rows(rows), Reply::Ok] if rows.len() == 9));
+        }
+        assert_eq!(session.ask(&[], &mut output), Ok(Progress::Done(Vec::new())));
+        output.clear();
+        session.quit(&mut output).unwrap();
+        assert_eq!(output, &b"\x01\0\0\0\x01"[..]);
+        assert_eq!(session.quit(&mut output), Err(Error::Ended));
+        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended));
+    }
+
+    #[test]
+    fn bytes_behind_the_replies_are_an_error_where_a_session_is_kept() {
+        let killed = b"\x09\0\0\0\xFF\x87\x07#70100";
+        for piece in 1..=killed.len() {
+            let mut session = session(&["SHOW"]).kept();
+            let mut output = BytesMut::new();
+            let together = [GREETING, OK, STATUS, &killed[..piece]].concat();
+            let result = session.receive(&together, &mut output);
+            assert_eq!(result, Err(UNASKED));
+            assert!(!session.is_idle());
+        }
+        let mut session = session(&["SHOW"]).kept();
+        let mut output = BytesMut::new();
+        session.receive(&[GREETING, OK, STATUS].concat(), &mut output).unwrap();
+        assert_eq!(session.receive(killed, &mut output), Err(UNASKED));
+        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{Deadlines, Dialogue, Step, Way};
 use crate::connect::{Connect, Stream};
+use crate::galera;
 use crate::login::Login;
 use crate::mysql::Session;
 
@@ -45,7 +46,7 @@ impl Dialogue {
         if !is_kept || !is_quiet(stream.as_mut()) {
             return None;
         }
-        session.ask_again(&mut self.output).ok()?;
+        session.ask(&galera::STATEMENTS, &mut self.output).ok()?;
         self.deadlines = Deadlines { whole: deadlines.whole / 2, ..deadlines };
         self.began = Instant::now();
         self.step_began = self.began;
