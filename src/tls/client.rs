@@ -80,7 +80,7 @@ impl Tls {
 
     /// Reads the files again when they change, for ever. What cannot be used is
     /// logged, once, and what was read before stays.
-    pub(crate) async fn keep_fresh(&self) {
+    pub async fn keep_fresh(&self) {
         while self.0.files != Files::default() {
             sleep(LOOK).await;
             self.look().await;
