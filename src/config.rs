@@ -194,7 +194,12 @@ impl NodeArgs {
 
 impl TimingArgs {
     fn read(self) -> Timing {
-        Timing { max_age: self.max_age, settle: self.settle, grace: self.grace }
+        Timing {
+            max_age: self.max_age,
+            settle: self.settle,
+            grace: self.grace,
+            keep_connection: self.keep_connection,
+        }
     }
 }
 

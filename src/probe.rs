@@ -1,6 +1,7 @@
 //! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
 
 mod failure;
+mod kept;
 mod step;
 
 use std::future::pending;
@@ -52,6 +53,13 @@ pub struct Dialogue {
     step_began: Instant,
     /// The steps before it, and how long they took.
     done: Vec<(Step, Duration)>,
+    /// When the connection was begun, however often it was asked since.
+    opened: Instant,
+    /// For how long it is kept; zero: COM_QUIT follows the statements.
+    keep: Duration,
+    is_again: bool,
+    /// Nothing was heard since then, on the connection before.
+    silent_since: Option<Instant>,
 }
 
 enum Way {
@@ -94,6 +102,10 @@ impl Dialogue {
             step: Step::Connect,
             step_began: now,
             done: Vec::new(),
+            opened: now,
+            keep: Duration::ZERO,
+            is_again: false,
+            silent_since: None,
         }
     }
 
@@ -126,7 +138,8 @@ impl Dialogue {
     }
 
     fn stalled(&self) -> Stalled {
-        Stalled { step: self.step, waited: self.step_began.elapsed() }
+        let since = self.silent_since.unwrap_or(self.step_began);
+        Stalled { step: self.step, waited: since.elapsed() }
     }
 
     /// Runs on to the end without a deadline.
@@ -164,6 +177,10 @@ impl Dialogue {
             }
             Way::Connecting(connecting) => {
                 let (stream, session) = connecting.await?;
+                let session = match self.keep.is_zero() {
+                    true => session,
+                    false => Box::new(session.kept()),
+                };
                 self.way = Way::Open(stream, session);
                 self.enter(Step::Greeting);
                 return Ok(None);
@@ -240,18 +257,11 @@ impl Dialogue {
     fn enter(&mut self, step: Step) {
         if self.step != step {
             self.done.push((self.step, self.step_began.elapsed()));
+            if step != Step::Greeting {
+                self.silent_since = None;
+            }
             self.step = step;
             self.step_began = Instant::now();
-        }
-    }
-}
-
-impl Drop for Dialogue {
-    /// A connection that a server finds reset before it has accepted it is not
-    /// counted against the client's address; one that it finds closed is.
-    fn drop(&mut self) {
-        if let (Way::Open(stream, _), Step::Greeting) = (&self.way, self.step) {
-            stream.reset_on_close();
         }
     }
 }

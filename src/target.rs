@@ -58,6 +58,9 @@ pub struct Timing {
     /// For how long a node that was fit is served on while it times out; zero:
     /// not at all.
     pub grace: Duration,
+    /// How old a connection may be that is asked again; zero: each dialogue has its
+    /// own.
+    pub keep_connection: Duration,
 }
 
 /// Owns a node and the one dialogue with it. It is a future like any other:
@@ -67,6 +70,8 @@ pub struct Target {
     settings: Settings,
     requests: mpsc::Receiver<Request>,
     state: State,
+    /// Logged in, and to be asked again; none while a dialogue is under way.
+    kept: Option<Dialogue>,
     history: History,
     /// What the node last said.
     facts: Facts,
@@ -102,6 +107,7 @@ impl Target {
             node: Box::new(node),
             requests,
             state: State::Idle,
+            kept: None,
             history: History::new(settings.timing),
             settings,
             facts: Facts::default(),
@@ -122,7 +128,10 @@ impl Target {
                     Some(request) => self.requested(request, Instant::now()),
                     None => return,
                 },
-                () = self.settings.login.changed() => self.history.forgive(),
+                () = self.settings.login.changed() => {
+                    self.history.forgive();
+                    self.let_go();
+                }
             }
         }
     }
@@ -132,6 +141,7 @@ impl Target {
             Request::Health(asker) => self.asked(asker, now),
             Request::Withheld(reason, answer) => {
                 self.count(Source::Operator);
+                self.let_go();
                 let health = Verdict::Refuse(reason).into();
                 self.note(health, &"the operator's wish", now);
                 let _ = answer.send(health);
@@ -173,11 +183,19 @@ impl Target {
 
     fn happened(&mut self, event: Event, now: Instant) {
         match (mem::replace(&mut self.state, State::Idle), event) {
+            (State::Under { dialogue, askers }, Event::Ended(Err(failure)))
+                if dialogue.is_again() =>
+            {
+                self.replace(dialogue, askers, &failure);
+            }
+            (State::Under { dialogue, askers }, Event::Stalled(stalled)) if dialogue.is_again() => {
+                self.replace(dialogue, askers, &stalled);
+            }
             (State::Under { dialogue, askers }, Event::Ended(outcome)) => {
-                self.ended(&dialogue, outcome, askers, now);
+                self.ended(dialogue, outcome, askers, now);
             }
             (State::Held { dialogue, .. }, Event::Ended(outcome)) => {
-                self.ended(&dialogue, outcome, Vec::new(), now);
+                self.ended(dialogue, outcome, Vec::new(), now);
             }
             (State::Under { dialogue, askers }, Event::Stalled(stalled)) => {
                 debug!(%stalled, "dialogue stalled");
@@ -203,14 +221,35 @@ impl Target {
     }
 
     fn begin(&mut self, askers: Vec<Asker>) {
-        let Settings { login, deadlines, .. } = &self.settings;
-        let dialogue = Dialogue::begin(&*self.node, login, *deadlines);
+        let Settings { login, deadlines, timing, .. } = &self.settings;
+        let kept = self.kept.take().and_then(|kept| kept.ask_again(*deadlines));
+        let dialogue = kept.unwrap_or_else(|| {
+            Dialogue::begin(&*self.node, login, *deadlines).kept(timing.keep_connection)
+        });
         self.state = State::Under { dialogue, askers };
+    }
+
+    /// What a kept connection does not answer, or answers with an error, is no word of
+    /// the node's: a new one tells, to the same askers and within their time.
+    fn replace(&mut self, kept: Dialogue, askers: Vec<Asker>, cause: &dyn fmt::Display) {
+        debug!(%cause, "the kept connection is replaced");
+        self.journal.report.tally.replaced();
+        let Settings { login, deadlines, .. } = &self.settings;
+        let dialogue = kept.replace(&*self.node, login, *deadlines);
+        self.state = State::Under { dialogue, askers };
+    }
+
+    /// Keeps no connection: neither the one that is kept, nor the one under way.
+    fn let_go(&mut self) {
+        self.kept = None;
+        if let State::Under { dialogue, .. } | State::Held { dialogue, .. } = &mut self.state {
+            dialogue.retire();
+        }
     }
 
     fn ended(
         &mut self,
-        dialogue: &Dialogue,
+        dialogue: Dialogue,
         outcome: Result<Facts, Failure>,
         askers: Vec<Asker>,
         now: Instant,
@@ -221,7 +260,7 @@ impl Target {
             warn!("{RELIES_ON_CACHE}");
         }
         let as_reason = outcome.as_ref().map_err(Failure::reason);
-        self.journal.ended(dialogue, as_reason);
+        self.journal.ended(&dialogue, as_reason);
         // Who is refused to readers is refused to all.
         let policy = self.settings.policy;
         let judged = outcome.as_ref().map(|facts| galera::judge(facts, policy, Role::Reader));
@@ -230,6 +269,7 @@ impl Target {
             Ok(facts) => {
                 let cause = facts.to_string();
                 self.facts = facts;
+                self.kept = dialogue.is_kept().then_some(dialogue);
                 self.tell(health, askers, &cause, now);
             }
             Err(failure) => self.tell(health, askers, &failure, now),

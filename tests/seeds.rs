@@ -207,6 +207,7 @@ impl World {
                 max_age: seconds(&[0, 500, 1000, 3000], random),
                 settle: seconds(&[0, 4000, 10_000], random),
                 grace: seconds(&[0, 0, 5000], random),
+                keep_connection: seconds(&[0, 1000, 30_000], random),
             },
             deadlines: Deadlines { step, whole: step.max(seconds(&[0, 2000], random)) },
             way: Arc::new(Mutex::new(Way::Free)),

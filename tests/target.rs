@@ -27,8 +27,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const WHOLE: Duration = Duration::from_secs(2);
 
-const TIMING: Timing =
-    Timing { max_age: SECOND, settle: Duration::from_secs(10), grace: Duration::ZERO };
+const TIMING: Timing = Timing {
+    max_age: SECOND,
+    settle: Duration::from_secs(10),
+    grace: Duration::ZERO,
+    keep_connection: Duration::ZERO,
+};
 
 fn start(node: impl Connect + 'static, timing: Timing) -> Asking {
     start_as(node, Login::fixed(credentials(PASSWORD)), timing)

@@ -266,7 +266,11 @@ fn settings() -> Settings {
 }
 
 fn start(node: &Node) -> Asking {
-    let (target, asking) = Target::new(node.clone(), settings());
+    start_with(node, settings())
+}
+
+fn start_with(node: &Node, settings: Settings) -> Asking {
+    let (target, asking) = Target::new(node.clone(), settings);
     tokio::spawn(target.run());
     asking
 }
@@ -315,6 +319,24 @@ async fn a_node_that_freezes_at_any_byte_of_tls_is_held_and_its_login_completed_
             sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(node.seen.unfinished(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_kept_over_tls_is_asked_again() {
+    let authority = Authority::new();
+    let tls = Some(server(&authority.issue(&["node"]), None));
+    let client = Client::new(Some(&authority), None);
+    let security = client.security(Check::Identity, "node");
+    let node = Node::new(Script { tls, ..Script::synced() }).over(security);
+    let second = Duration::from_secs(1);
+    let timing = Timing { keep_connection: u32::MAX * second, ..Timing::default() };
+    let asking = start_with(&node, Settings { timing, ..settings() });
+    for _ in 0..100 {
+        assert_eq!(asking.ask(Role::ReadWrite).await.verdict.as_str(), "serve");
+        sleep(second).await;
+        let seen = [&node.seen.connections, &node.seen.quits].map(|seen| seen.load(SeqCst));
+        assert_eq!(seen, [1, 0]);
     }
 }
 

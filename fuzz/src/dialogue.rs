@@ -53,17 +53,20 @@ fn play(source: &mut Unstructured<'_>) -> Result<()> {
     let cut = source.arbitrary()?;
     let channel = session::channel(source.arbitrary()?);
     let mut packets = before_the_replies(source, channel)?;
+    let login = packets.len();
     let mut said = Vec::new();
     for _ in 0..3 {
         said.push(reply(source, &mut packets)?);
     }
     let server = encode(&packets);
     let run = session::holds(&server, channel, cut);
-    if server.len() > 64 * 1024 {
+    let is_too_large = server.len() > 64 * 1024;
+    if is_too_large {
         assert_eq!(run.result, Err(Error::TooLarge { what: "bytes in all" }));
     } else {
-        let Ok(Progress::Done(replies)) = run.result else { panic!("{:?}", run.result) };
-        assert_eq!(replies.iter().map(read).collect::<Vec<_>>(), said);
+        assert_eq!(read_all(run.result), said);
+        let replies = encode(&packets[login..]);
+        assert_eq!(read_all(session::asked_again(&server, &replies, channel, cut)), said);
     }
 
     let mut tampered = false;
@@ -73,6 +76,10 @@ fn play(source: &mut Unstructured<'_>) -> Result<()> {
     }
     if tampered {
         session::holds(&encode(&packets), channel, cut);
+        if !is_too_large {
+            let replies = packets.get(login..).unwrap_or_default();
+            let _ = session::asked_again(&server, &encode(replies), channel, cut);
+        }
     }
     Ok(())
 }
@@ -207,6 +214,11 @@ fn tamper(source: &mut Unstructured<'_>, packets: &mut Vec<Packet>) -> Result<()
 
 fn encode(packets: &[Packet]) -> Vec<u8> {
     packets.iter().flat_map(|(sequence, payload)| wire::packet(*sequence, payload)).collect()
+}
+
+fn read_all(result: std::result::Result<Progress, Error>) -> Vec<Said> {
+    let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
+    replies.iter().map(read).collect()
 }
 
 fn read(reply: &Reply) -> Said {

@@ -61,7 +61,92 @@ pub fn holds(server: &[u8], channel: Channel, cut: u8) -> Run {
         stays_under_its_caps(replies, server.len());
         serves_on_what_was_said_alone(replies, server);
     }
+    keeps_as_it_asks_once(server, channel, cut, &whole);
     whole
+}
+
+/// A session that is kept does the same, but for COM_QUIT, and takes nothing behind the
+/// replies.
+fn keeps_as_it_asks_once(server: &[u8], channel: Channel, cut: u8, once: &Run) {
+    let mut session = session(channel).kept();
+    let mut output = BytesMut::new();
+    let result = feed(&mut session, server, channel, usize::from(cut) + 1, &mut output);
+    let is_done = matches!(result, Ok(Progress::Done(_)));
+    assert_eq!(session.is_idle(), is_done);
+    match &once.result {
+        Ok(Progress::Done(_)) if !is_done => {
+            assert_eq!(result, Err(Error::Unexpected { what: "bytes behind the replies" }));
+        }
+        once => assert_eq!(&result, once),
+    }
+    let quits = once.output.strip_suffix(&[1, 0, 0, 0, 1]).unwrap_or(&once.output);
+    assert_eq!(output, quits);
+}
+
+/// A session that had all of `first`'s replies is asked again, and is sent `second`:
+/// the same result however it is cut, and nothing but the statements is said.
+pub fn asked_again(
+    first: &[u8],
+    second: &[u8],
+    channel: Channel,
+    cut: u8,
+) -> Result<Progress, Error> {
+    let run = |piece| {
+        let mut session = session(channel).kept();
+        let mut output = BytesMut::new();
+        feed(&mut session, first, channel, first.len(), &mut output).unwrap();
+        output.clear();
+        session.ask(&STATEMENTS, &mut output).unwrap();
+        output_is_the_statements(&output.split(), &[]);
+        let result = feed(&mut session, second, Channel::Tcp, piece, &mut output);
+        assert!(output.is_empty(), "output after the statements");
+        if result.is_err() {
+            assert_eq!(session.ask(&STATEMENTS, &mut output), Err(Error::Ended));
+        }
+        result
+    };
+    let whole = run(second.len().max(1));
+    assert_eq!(run(usize::from(cut) + 1), whole, "in pieces of {} bytes", cut as usize + 1);
+    assert_eq!(run(1), whole, "byte by byte");
+    if let Ok(Progress::Done(replies)) = &whole {
+        stays_under_its_caps(replies, second.len());
+    }
+    whole
+}
+
+/// All of it, or up to the first error.
+fn feed(
+    session: &mut Session,
+    server: &[u8],
+    channel: Channel,
+    piece: usize,
+    output: &mut BytesMut,
+) -> Result<Progress, Error> {
+    let mut result = session.receive(&[], output);
+    for piece in pieces(server, channel, piece) {
+        result = match result {
+            Err(_) => break,
+            Ok(_) => session.receive(piece, output),
+        };
+        if result == Ok(Progress::StartTls) {
+            result = session.tls_started(output);
+        }
+    }
+    result
+}
+
+/// Where TLS is to begin, nothing may come with the greeting.
+fn pieces(server: &[u8], channel: Channel, size: usize) -> impl Iterator<Item = &[u8]> {
+    let (greeting, behind) = server.split_at(match channel {
+        Channel::Tls => greeting_length(server),
+        _ => 0,
+    });
+    let size = size.max(1);
+    greeting.chunks(size).chain(behind.chunks(size))
+}
+
+fn greeting_length(server: &[u8]) -> usize {
+    wire::split_packet(server).map_or(0, |(_, _, rest)| server.len() - rest.len())
 }
 
 fn session(channel: Channel) -> Session {
@@ -76,14 +161,8 @@ fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
     let mut result = session.receive(&[], &mut output);
     assert_eq!(result, Ok(Progress::Wait(Stage::Greeting)));
 
-    // Where TLS is to begin, nothing may come with the greeting.
-    let greeting = wire::split_packet(server).map_or(0, |(_, _, rest)| server.len() - rest.len());
-    let (greeting, behind) = server.split_at(match channel {
-        Channel::Tls => greeting,
-        _ => 0,
-    });
     let mut fed = 0;
-    for piece in greeting.chunks(piece).chain(behind.chunks(piece)) {
+    for piece in pieces(server, channel, piece) {
         let before = stage(&result);
         result = session.receive(piece, &mut output);
         fed += piece.len();
@@ -91,7 +170,7 @@ fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
         assert!(greeted || output.is_empty(), "output before the greeting");
         if result == Ok(Progress::StartTls) {
             assert!(output.len() == 36 && output.starts_with(&[32, 0, 0, 1]), "not SSLRequest");
-            injected_before_tls(greeting, behind);
+            injected_before_tls(server);
             result = session.tls_started(&mut output);
         }
         assert!(stage(&result) >= before, "from {before} back to {:?}", result);
@@ -112,12 +191,12 @@ fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
 
 /// What somebody put behind the greeting, before TLS could protect it, ends all,
 /// and nothing of the account was said.
-fn injected_before_tls(greeting: &[u8], behind: &[u8]) {
-    if behind.is_empty() {
+fn injected_before_tls(server: &[u8]) {
+    if server.len() == greeting_length(server) {
         return;
     }
     let (mut session, mut output) = (session(Channel::Tls), BytesMut::new());
-    let result = session.receive(&[greeting, behind].concat(), &mut output);
+    let result = session.receive(server, &mut output);
     assert!(result.is_err(), "{result:?}");
     assert!(!wire::contains(&output, USER.as_bytes()) && output.len() <= 36);
 }
@@ -180,12 +259,16 @@ fn output_is_what_a_server_reads(server: &[u8], channel: Channel, output: &[u8])
     if output.is_empty() {
         return;
     }
+    output_is_the_statements(output, &[1, 0, 0, 0, 1]);
+}
+
+fn output_is_the_statements(mut output: &[u8], behind_them: &[u8]) {
     for statement in STATEMENTS {
         let (sequence, command, behind) = wire::split_packet(output).unwrap();
         assert_eq!((sequence, command[0], &command[1..]), (0, 3, statement.as_bytes()));
         output = behind;
     }
-    assert_eq!(output, [1, 0, 0, 0, 1]);
+    assert_eq!(output, behind_them);
 }
 
 /// Protocol::HandshakeResponse41.

@@ -279,6 +279,16 @@ pub(super) struct TimingArgs {
         value_parser = values::duration
     )]
     pub(super) grace: Duration,
+    /// Age up to which a connection to the node is asked again.
+    #[arg(
+        long,
+        env = "GALERA_PROBE_KEEP_CONNECTION",
+        hide_env_values = true,
+        value_name = "DURATION",
+        default_value = "0s",
+        value_parser = values::duration
+    )]
+    pub(super) keep_connection: Duration,
 }
 
 #[derive(Args)]

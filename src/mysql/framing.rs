@@ -10,8 +10,8 @@ use super::reader::Reader;
 /// that the peer cannot choose how much memory it gets.
 pub(super) const MAX_PAYLOAD: u16 = 16 * 1024;
 
-/// All that is taken from a server in one session, headers included. A whole
-/// dialogue with MariaDB 10.11 is 1.1 kB.
+/// All that is taken from a server in one session, or each time that one is asked
+/// again, headers included. A whole dialogue with MariaDB 10.11 is 1.1 kB.
 pub(super) const MAX_TOTAL: usize = 64 * 1024;
 
 const HEADER: usize = 4;
@@ -54,6 +54,11 @@ impl Deframer {
         self.sequence = expected.wrapping_add(1);
         self.buffer.advance(HEADER);
         Ok(Some(self.buffer.split_to(length).freeze()))
+    }
+
+    /// The cap counts anew.
+    pub(super) fn restart(&mut self) {
+        self.taken = 0;
     }
 
     /// Whether nothing is left of what was fed.

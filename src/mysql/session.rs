@@ -1,3 +1,4 @@
+use std::mem;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
@@ -75,7 +76,8 @@ pub enum Progress {
     /// stream; then [`Session::tls_started`] is due.
     StartTls,
     /// Every statement has its reply, in order, and COM_QUIT is in the output.
-    /// The connection can be closed once the output is written.
+    /// The connection can be closed once the output is written. A session that is
+    /// [kept](Session::kept) has sent no COM_QUIT, and [`Session::ask`] may follow.
     Done(Vec<Reply>),
 }
 
@@ -88,19 +90,23 @@ pub enum Progress {
 /// server answers them in order.
 ///
 /// How the bytes are split makes no difference. A session that is done or has
-/// failed stays so: it answers [`Error::Ended`] and writes nothing.
+/// failed stays so: it answers [`Error::Ended`] and writes nothing. Only one that is
+/// [kept](Session::kept) goes on after it is done.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 pub struct Session {
     credentials: Arc<Credentials>,
     channel: Channel,
     login: Login,
-    /// Framed, each numbered from 0, with COM_QUIT at the end.
+    /// What to ask first, framed.
     commands: BytesMut,
     statements: usize,
+    kept: bool,
     deframer: Deframer,
-    /// `None` once the session has ended.
+    /// `None` once the session is done or has failed.
     state: Option<State>,
+    /// Done, and to be asked more.
+    idle: bool,
 }
 
 /// Which packet comes next.
@@ -126,17 +132,14 @@ impl Session {
     /// # Errors
     /// [`Error::Request`] for a statement longer than a packet (16 KiB).
     pub fn new(credentials: Arc<Credentials>, statements: &[&str]) -> Result<Self, Error> {
-        let mut commands = BytesMut::new();
-        for statement in statements {
-            frame(&mut commands, 0, |payload| packet::write_query(payload, statement))?;
-        }
-        frame(&mut commands, 0, packet::write_quit)?;
         Ok(Self {
             credentials,
             channel: Channel::default(),
             login: Login::new(Channel::default(), false),
-            commands,
+            commands: commands(statements)?,
             statements: statements.len(),
+            kept: false,
+            idle: false,
             deframer: Deframer::default(),
             state: Some(State::Greeting),
         })
@@ -150,6 +153,54 @@ impl Session {
         Self { channel, login: Login::new(channel, allow_cleartext), ..self }
     }
 
+    /// The same, without COM_QUIT behind the statements: once it is done, it can be
+    /// asked more, or told to quit.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self { kept: true, ..self }
+    }
+
+    /// Appends more statements to `output`. Where a session is done, nothing of what
+    /// the server sent is left in it.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] unless the session is [kept](Session::kept) and done;
+    /// [`Error::Request`] for a statement longer than a packet (16 KiB).
+    pub fn ask(&mut self, statements: &[&str], output: &mut BytesMut) -> Result<Progress, Error> {
+        self.leave_idle()?;
+        output.unsplit(commands(statements)?);
+        self.statements = statements.len();
+        self.deframer.restart();
+        match self.next_reply(Vec::new()) {
+            Continue(state) => {
+                self.state = Some(state);
+                Ok(Progress::Wait(Stage::Query))
+            }
+            Break(replies) => self.done(replies),
+        }
+    }
+
+    /// Appends COM_QUIT to `output`: the end.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] unless the session is [kept](Session::kept) and done.
+    pub fn quit(&mut self, output: &mut BytesMut) -> Result<(), Error> {
+        self.leave_idle()?;
+        frame(output, 0, packet::write_quit)
+    }
+
+    /// Whether it is [kept](Session::kept) and done, and so can be asked more.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
+    fn leave_idle(&mut self) -> Result<(), Error> {
+        match mem::take(&mut self.idle) {
+            true => Ok(()),
+            false => Err(Error::Ended),
+        }
+    }
+
     /// Whether the login succeeded only because the server had the password in its
     /// cache (caching_sha2_password): a server that has restarted refuses the same
     /// login until it was given the password over TLS or a socket.
@@ -158,12 +209,16 @@ impl Session {
     }
 
     /// Takes what the server sent, appends what to send to `output`, and says
-    /// what is waited for. Bytes behind the last reply are ignored.
+    /// what is waited for. Bytes behind the last reply are ignored, and an error in a
+    /// session that is [kept](Session::kept).
     ///
     /// # Errors
     /// Any of [`Error`]; all are final. [`Error::Ended`] after that or after
     /// [`Progress::Done`].
     pub fn receive(&mut self, input: &[u8], output: &mut BytesMut) -> Result<Progress, Error> {
+        if mem::take(&mut self.idle) {
+            return Err(UNASKED);
+        }
         let mut state = self.state.take().ok_or(Error::Ended)?;
         self.deframer.feed(input);
         while let Some(payload) = self.deframer.next_payload()? {
@@ -176,7 +231,7 @@ impl Session {
             };
             match next {
                 Continue(next) => state = next,
-                Break(replies) => return Ok(Progress::Done(replies)),
+                Break(replies) => return self.done(replies),
             }
         }
         let progress = match &state {
@@ -190,6 +245,17 @@ impl Session {
         };
         self.state = Some(state);
         Ok(progress)
+    }
+
+    fn done(&mut self, replies: Vec<Reply>) -> Result<Progress, Error> {
+        if self.kept {
+            // What is left now would be taken for the replies of the next time.
+            if !self.deframer.is_empty() {
+                return Err(UNASKED);
+            }
+            self.idle = true;
+        }
+        Ok(Progress::Done(replies))
     }
 
     /// TLS has begun, as [`Progress::StartTls`] asked; appends the login to `output`.
@@ -228,6 +294,9 @@ impl Session {
         let answer = match LoginReply::parse(payload)? {
             LoginReply::Ok => {
                 output.unsplit(self.commands.split());
+                if !self.kept {
+                    frame(output, 0, packet::write_quit)?;
+                }
                 return Ok(self.next_reply(Vec::new()));
             }
             LoginReply::Switch { plugin, data } => Some(self.login.switch(plugin, data, password)?),
@@ -275,6 +344,18 @@ impl Session {
         Continue(State::Query { replies, part: Part::First })
     }
 }
+
+/// The statements, framed, each numbered from 0.
+fn commands(statements: &[&str]) -> Result<BytesMut, Error> {
+    let mut commands = BytesMut::new();
+    for statement in statements {
+        frame(&mut commands, 0, |payload| packet::write_query(payload, statement))?;
+    }
+    Ok(commands)
+}
+
+/// Also an ERR: a server that ends an idle connection may say why.
+const UNASKED: Error = Error::Unexpected { what: "bytes behind the replies" };
 
 /// The state after a packet, or the replies when that was the last one.
 type Next = ControlFlow<Vec<Reply>, State>;
@@ -580,6 +661,60 @@ mod tests {
             assert_eq!(session.receive(GREETING, &mut output), Err(Error::Ended));
             assert!(output.is_empty());
         }
+    }
+
+    #[test]
+    fn a_session_that_is_kept_sends_no_com_quit_and_can_be_asked_more() {
+        let mut session = session(&["SHOW ONE"]).kept();
+        let mut output = BytesMut::new();
+        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended), "it has not begun");
+        let mut session = self::session(&["SHOW ONE"]).kept();
+        let result = session.receive(&[GREETING, OK, STATUS].concat(), &mut output);
+        assert!(matches!(result, Ok(Progress::Done(_))) && session.is_idle());
+        assert!(output.ends_with(b"\x09\0\0\0\x03SHOW ONE"), "{output:?}");
+        output.clear();
+        let asked = session.ask(&["SHOW TWO", "SET"], &mut output);
+        assert_eq!(asked, Ok(Progress::Wait(Stage::Query)));
+        assert_eq!(output, &b"\x09\0\0\0\x03SHOW TWO\x04\0\0\0\x03SET"[..]);
+        assert_eq!(session.ask(&[], &mut output), Err(Error::Ended), "it is not done");
+    }
+
+    #[test]
+    fn each_time_that_a_session_is_asked_has_its_own_replies_and_its_own_caps() {
+        let mut session = session(&[]).kept();
+        let mut output = BytesMut::new();
+        let result = session.receive(&[GREETING, OK].concat(), &mut output);
+        assert_eq!(result, Ok(Progress::Done(Vec::new())));
+        for _ in 0..200 {
+            session.ask(&["SHOW", "SET"], &mut output).unwrap();
+            let result = session.receive(&[STATUS, &numbered(OK, 1)].concat(), &mut output);
+            let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
+            assert!(matches!(&replies[..], [Reply::Rows(rows), Reply::Ok] if rows.len() == 9));
+        }
+        assert_eq!(session.ask(&[], &mut output), Ok(Progress::Done(Vec::new())));
+        output.clear();
+        session.quit(&mut output).unwrap();
+        assert_eq!(output, &b"\x01\0\0\0\x01"[..]);
+        assert_eq!(session.quit(&mut output), Err(Error::Ended));
+        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended));
+    }
+
+    #[test]
+    fn bytes_behind_the_replies_are_an_error_where_a_session_is_kept() {
+        let killed = b"\x09\0\0\0\xFF\x87\x07#70100";
+        for piece in 1..=killed.len() {
+            let mut session = session(&["SHOW"]).kept();
+            let mut output = BytesMut::new();
+            let together = [GREETING, OK, STATUS, &killed[..piece]].concat();
+            let result = session.receive(&together, &mut output);
+            assert_eq!(result, Err(UNASKED));
+            assert!(!session.is_idle());
+        }
+        let mut session = session(&["SHOW"]).kept();
+        let mut output = BytesMut::new();
+        session.receive(&[GREETING, OK, STATUS].concat(), &mut output).unwrap();
+        assert_eq!(session.receive(killed, &mut output), Err(UNASKED));
+        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended));
     }
 
     #[test]

@@ -299,7 +299,7 @@ mod tests {
     const FIT: Result<Verdict, &Failure> = Ok(Verdict::Serve);
 
     fn history(grace: Duration) -> History {
-        History::new(Timing { max_age: SECOND, settle: 10 * SECOND, grace })
+        History::new(Timing { max_age: SECOND, settle: 10 * SECOND, grace, ..Timing::default() })
     }
 
     fn stalled(step: Step, waited: Duration) -> Stalled {
@@ -489,7 +489,7 @@ mod tests {
     #[test]
     fn facts_of_a_dialogue_that_stalled_are_given_to_nobody_later() {
         let now = Instant::now();
-        let timing = Timing { max_age: 3600 * SECOND, settle: Duration::ZERO, grace: 5 * SECOND };
+        let timing = Timing { max_age: 3600 * SECOND, grace: 5 * SECOND, ..Timing::default() };
         let mut history = History::new(timing);
         history.ended(FIT, Step::Query, now, now);
         history.stalled(stalled(Step::Query, SECOND), now + SECOND);

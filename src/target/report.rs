@@ -102,7 +102,8 @@ pub struct Change {
 pub struct Tally {
     /// Askers by where their answer came from.
     pub askers: BTreeMap<&'static str, u64>,
-    /// Dialogues by outcome: `answered`, or the reason's word.
+    /// Dialogues by outcome: `answered`, the reason's word, or `replaced` where a kept
+    /// connection did not answer.
     pub dialogues: BTreeMap<&'static str, u64>,
     /// How long the steps of dialogues took.
     pub steps: BTreeMap<&'static str, Histogram>,
@@ -147,6 +148,11 @@ impl Tally {
             Source::Operator => "operator",
         };
         count(&mut self.askers, source);
+    }
+
+    /// A kept connection did not answer, and another was opened in its place.
+    pub(super) fn replaced(&mut self) {
+        count(&mut self.dialogues, "replaced");
     }
 
     pub(super) fn stalled(&mut self, stalled: Stalled) {

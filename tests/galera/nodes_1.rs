@@ -82,3 +82,92 @@ async fn accounts_that_are_locked_expired_or_of_another_plugin_are_said_so() {
         assert!(said.starts_with(word), "{account}: {said}");
     }
 }
+
+/// A probe that keeps its connection, asked once, and the connection's number.
+async fn keeping(target: &str) -> (Serve, String) {
+    let arguments = ["--target", target, "--max-age", "0s", "--keep-connection", "60s"];
+    let probe = Serve::start(&arguments).await;
+    probe.assert(200, "serve").await;
+    (probe, connection_of_the_probe())
+}
+
+/// Empty when there is none.
+fn connection_of_the_probe() -> String {
+    sql("1", "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'galera_probe'")
+}
+
+#[tokio::test]
+#[ignore = "needs a real node: tests/run"]
+async fn a_kept_connection_is_asked_again_and_leaves_no_trace_at_its_end() {
+    for target in targets() {
+        let (mut probe, connection) = keeping(&target).await;
+        let before = counter("1", "Aborted_clients");
+        for _ in 0..100 {
+            probe.assert(200, "serve").await;
+        }
+        assert_eq!(connection_of_the_probe(), connection, "{target}");
+        assert_eq!(probe.end("TERM").await.0, Some(0));
+        while !connection_of_the_probe().is_empty() {}
+        assert_eq!(counter("1", "Aborted_clients"), before, "{target}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real node: tests/run"]
+async fn a_kept_connection_that_the_server_ends_costs_no_answer() {
+    for target in targets() {
+        let (probe, killed) = keeping(&target).await;
+        sql("1", &format!("KILL {killed}"));
+        probe.assert(200, "serve").await;
+        assert_ne!(connection_of_the_probe(), killed);
+
+        sql("1", "SET GLOBAL wait_timeout=1");
+        let (probe, idle) = keeping(&target).await;
+        sql("1", "SET GLOBAL wait_timeout=DEFAULT");
+        while connection_of_the_probe().contains(&idle) {}
+        probe.assert(200, "serve").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real node: tests/run"]
+async fn every_state_is_seen_on_a_kept_connection() {
+    let [target, _] = targets();
+    let (probe, connection) = keeping(&target).await;
+    let addresses = sql("1", "SELECT @@wsrep_cluster_address");
+    for (change, word, undo) in [
+        ("SET GLOBAL read_only=ON", "read-only", "SET GLOBAL read_only=OFF"),
+        ("SET GLOBAL wsrep_desync=ON", "desynced", "SET GLOBAL wsrep_desync=OFF"),
+        (
+            "SET GLOBAL wsrep_reject_queries=ALL",
+            "rejecting-queries",
+            "SET GLOBAL wsrep_reject_queries=NONE",
+        ),
+        (
+            "SET GLOBAL wsrep_cluster_address=''",
+            "wsrep-disconnected",
+            &format!("SET GLOBAL wsrep_cluster_address='{addresses}'"),
+        ),
+    ] {
+        sql("1", change);
+        probe.assert(503, word).await;
+        probe.assert(503, word).await;
+        // A node that leaves its cluster ends all connections.
+        if word != "wsrep-disconnected" {
+            assert_eq!(connection_of_the_probe(), connection, "{word}");
+        }
+        sql("1", undo);
+        probe.eventually("serve").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real node: tests/run"]
+async fn a_restart_is_seen_for_as_long_as_it_takes() {
+    let [target, _] = targets();
+    let (probe, _) = keeping(&target).await;
+    cluster(["shutdown", "1"]);
+    probe.assert(503, "connection-refused").await;
+    cluster(["start-node", "1"]);
+    probe.eventually("serve").await;
+}

@@ -313,3 +313,46 @@ async fn pass_on(client: TcpStream, server: TcpStream, mut stuck: watch::Receive
         }
     }
 }
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_freeze_under_a_kept_connection_leaves_no_connect_error_behind() {
+    drop(healthy().await);
+    limit_connect_errors();
+    let probe = serve(NODE, &["--keep-connection", "60s"]).await;
+    let before = trace(PROBER.1);
+    let mut words = Vec::new();
+    for _ in 0..3 {
+        ask_until_told(&probe, "serve", &mut words).await;
+        cluster(["freeze", NODE]);
+        ask_for(&probe, Duration::from_secs(10), &mut words).await;
+        assert_eq!(words.last().unwrap(), "stalled-greeting");
+        cluster(["thaw", NODE]);
+    }
+    ask_until_told(&probe, "serve", &mut words).await;
+    // The kept connection was given up before the node could answer.
+    let [errors, connects, clients] = before;
+    assert_eq!(trace(PROBER.1), [errors, connects, clients + 3], "{words:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+async fn a_path_that_dies_under_a_kept_connection_costs_no_answer() {
+    drop(healthy().await);
+    let probe = serve(NODE, &["--keep-connection", "60s", "--max-age", "0s"]).await;
+    probe.assert(200, "serve").await;
+    // What the node sends on the connections that are open now is lost.
+    let port = cluster(["address", NODE]).split(':').next_back().unwrap().to_owned();
+    let open = cluster(["exec", NODE, "ss", "-Htn", "state", "established", "dst", PROBER.1]);
+    let prober_port =
+        open.split_whitespace().last().unwrap().rsplit(':').next().unwrap().to_owned();
+    let rule = |what: &'static str| {
+        let rule = ["OUTPUT", "-p", "tcp", "--sport", &port, "--dport", &prober_port, "-j", "DROP"];
+        cluster([&["exec", NODE, "iptables", what][..], &rule].concat());
+    };
+    rule("-A");
+    let response = probe.get("/").await;
+    rule("-D");
+    assert_eq!(response.word(), "serve");
+    assert!(response.took > Duration::from_millis(900), "{:?}", response.took);
+}
