@@ -24,16 +24,16 @@ const NODES: [&str; 3] = ["1", "2", "3"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The probes at the nodes' own addresses, as the recipe has them, and HAProxy in a
-/// namespace of its own. Dropped, they end.
-async fn start() -> (Vec<Serve>, Child) {
+/// namespace of its own, with the nodes in this order. Dropped, they end.
+async fn start(nodes: [&str; 3]) -> (Vec<Serve>, Child) {
     make_account("127.0.0.1");
     let mut haproxy = Command::new(SCRIPT);
     haproxy.args(["exec", PROBER.0, "haproxy", "-f", RECIPE]);
     let mut probes = Vec::new();
-    for node in NODES {
+    for (variable, node) in ["NODE1", "NODE2", "NODE3"].into_iter().zip(nodes) {
         let address = cluster(["address", node]);
         let (ip, port) = address.split_once(':').unwrap();
-        haproxy.env(format!("NODE{node}"), ip);
+        haproxy.env(variable, ip);
         let listen = format!("{ip}:9200");
         let target = format!("127.0.0.1:{port}");
         let arguments = ["serve", "--listen", &listen, "--target", &target];
@@ -41,6 +41,12 @@ async fn start() -> (Vec<Serve>, Child) {
     }
     let haproxy = haproxy.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn();
     (probes, haproxy.unwrap())
+}
+
+/// Of these nodes, the one at index 0 of its component.
+fn writer<'a>(nodes: &[&'a str]) -> &'a str {
+    let index = |node| sql(node, "SHOW STATUS LIKE 'wsrep_local_index'");
+    nodes.iter().find(|node| index(node).ends_with("\t0")).expect("a node at index 0")
 }
 
 /// A client of a pool.
@@ -76,19 +82,6 @@ async fn until_arrive(pool: &str, nodes: &[&str]) {
     }
 }
 
-/// Waits until all clients of the writer's pool arrive at one node, which is it.
-async fn writer() -> &'static str {
-    let began = Instant::now();
-    loop {
-        let arrived = arrive(WRITER).await;
-        let found = NODES.into_iter().find(|node| arrived == [format!("n{node}")].into());
-        if let Some(node) = found {
-            return node;
-        }
-        assert!(began.elapsed() < PATIENCE, "the writers are {arrived:?}");
-    }
-}
-
 /// A session on this node, come about through the readers' pool, which gives each
 /// node one of three.
 async fn session_on(node: &str) -> Child {
@@ -113,41 +106,40 @@ async fn session_on(node: &str) -> Child {
 async fn clients_of_each_pool_of_the_haproxy_recipe_arrive_at_the_nodes_that_are_fit_for_it() {
     drop(healthy().await);
     sql("1", &format!("CREATE OR REPLACE USER app@'{}' IDENTIFIED BY 'secret'", PROBER.1));
-    let _running = start().await;
-
-    until_arrive(READ_WRITE, &NODES).await;
-    until_arrive(READER, &NODES).await;
-    let writes = writer().await;
-    let other = if writes == "1" { "2" } else { "1" };
-    let rest = NODES.into_iter().filter(|node| *node != other).collect::<Vec<_>>();
+    // The writer last: that a pool of all nodes begins with the first proves nothing.
+    let writes = writer(&NODES);
+    let others: Vec<_> = NODES.into_iter().filter(|node| *node != writes).collect();
+    let [other, third] = others[..] else { unreachable!("three nodes") };
+    let _running = start([other, third, writes]).await;
+    let all = || async {
+        until_arrive(READ_WRITE, &NODES).await;
+        until_arrive(READER, &NODES).await;
+        until_arrive(WRITER, &[writer(&NODES)]).await;
+    };
+    all().await;
 
     cluster(["read-only", other, "on"]);
-    until_arrive(READ_WRITE, &rest).await;
+    until_arrive(READ_WRITE, &[third, writes]).await;
     until_arrive(READER, &NODES).await;
-    until_arrive(WRITER, &[writes]).await;
     cluster(["read-only", other, "off"]);
-    until_arrive(READ_WRITE, &NODES).await;
+    all().await;
 
     let mut session = session_on(other).await;
     cluster(["desync", other, "on"]);
-    for pool in [READ_WRITE, READER] {
-        until_arrive(pool, &rest).await;
-    }
-    until_arrive(WRITER, &[writes]).await;
+    until_arrive(READ_WRITE, &[third, writes]).await;
+    until_arrive(READER, &[third, writes]).await;
     let cut_off = timeout(PATIENCE, session.wait()).await.expect("its session is cut off");
     assert!(!cut_off.unwrap().success());
     cluster(["desync", other, "off"]);
-    until_arrive(READER, &NODES).await;
+    all().await;
 
     cluster(["kill", writes]);
-    let rest = NODES.into_iter().filter(|node| *node != writes).collect::<Vec<_>>();
-    for pool in [READ_WRITE, READER] {
-        until_arrive(pool, &rest).await;
-    }
-    assert_ne!(writer().await, writes);
+    cluster(["wait-size", other, "2"]);
+    until_arrive(READ_WRITE, &others).await;
+    until_arrive(READER, &others).await;
+    until_arrive(WRITER, &[writer(&others)]).await;
     cluster(["start-node", writes]);
-    for pool in [READ_WRITE, READER] {
-        until_arrive(pool, &NODES).await;
-    }
-    writer().await;
+    cluster(["wait-size", other, "3"]);
+    cluster(["wait", writes, "wsrep_local_state_comment", "Synced"]);
+    all().await;
 }
