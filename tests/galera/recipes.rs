@@ -39,8 +39,9 @@ async fn start(nodes: [&str; 3]) -> (Vec<Serve>, Child) {
         let arguments = ["serve", "--listen", &listen, "--target", &target];
         probes.push(Serve::start_command(command(node, &arguments)).await);
     }
-    let haproxy = haproxy.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn();
-    (probes, haproxy.unwrap())
+    // It tells each change on both; `haproxy -c` is in tests/deploy/run.
+    haproxy.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    (probes, haproxy.kill_on_drop(true).spawn().unwrap())
 }
 
 /// Of these nodes, the one at index 0 of its component.
