@@ -3,8 +3,8 @@
 What a schema cannot say: that selectors, ports and volumes name what there is, that
 the annotations are ones that Azure's provider knows, and that the times are in the
 order that the comments promise. Reads what `kubectl kustomize` printed from standard
-input; prints, for the container of the probe, its variables and arguments and what
-the kubelet will ask of it, one NUL-ended word each after a word for its kind.
+input; prints, for the container of the probe, its user, variables and arguments and
+what the kubelet will ask of it, one NUL-ended word each after a word for its kind.
 """
 
 import re
@@ -64,7 +64,7 @@ for name, service in services.items():
     selects(service["spec"]["selector"], f"the Service {name}")
     for port in service["spec"]["ports"]:
         target = port["targetPort"]
-        check(ports.get(target) == port["port"], f"the Service {name}'s {target} is not {port}")
+        check(ports.get(target) == port["port"], f"the Service {name}: no such target as in {port}")
 nodes = workload["spec"]["serviceName"]
 check(services[nodes]["spec"]["clusterIP"] == "None", f"{nodes} is not headless")
 (config,) = of_kind("ConfigMap")
@@ -109,6 +109,11 @@ for each in ("livenessProbe", "startupProbe", "readinessProbe"):
     check(each not in containers["mariadb"], f"{each}: a full copy takes longer")
 
 # For who runs it.
+(password,) = [each for each in pod["spec"]["volumes"] if each["name"] == "probe-password"]
+print("user", probe["securityContext"]["runAsUser"], sep="\0", end="\0")
+print("group", probe["securityContext"]["runAsGroup"], sep="\0", end="\0")
+print("fsGroup", pod["spec"]["securityContext"]["fsGroup"], sep="\0", end="\0")
+print("mode", f"{password['secret']['defaultMode']:o}", sep="\0", end="\0")
 for variable in probe["env"]:
     print("env", f"{variable['name']}={variable['value']}", sep="\0", end="\0")
 for argument in probe["args"]:
