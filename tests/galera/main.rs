@@ -11,6 +11,7 @@ mod nodes_3;
 mod operators;
 #[path = "../support/program.rs"]
 mod program;
+mod recipes;
 mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
