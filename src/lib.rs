@@ -19,7 +19,7 @@
 //! | `target` | owns a node: sharing, holding, settling; keeps the report | HTTP |
 //! | `admin` | the report to `/metrics` and `/status` | sockets |
 //! | `server` | the listeners, one exchange a connection | the database |
-//! | `aside`, `login`, `maintenance` | files and names that may block, in threads | who asks |
+//! | `aside`, `followed`, `login`, `maintenance` | files and names that may block, in threads | who asks |
 //! | `via`, `notify` | a question to a running probe; notices to systemd | the database |
 //! | `config`, `log`, `run` | arguments, log lines, the wiring | |
 //!
@@ -96,6 +96,8 @@ pub mod config;
 pub mod connect;
 #[cfg(feature = "daemon")]
 pub mod dns;
+#[cfg(feature = "daemon")]
+mod followed;
 pub mod galera;
 pub mod http;
 #[cfg(feature = "daemon")]

@@ -1,14 +1,12 @@
 //! The account to log in with, read again while its file changes.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::aside::Aside;
+use crate::followed::Followed;
 use crate::mysql::Credentials;
 use crate::seldom::Seldom;
 
@@ -21,23 +19,18 @@ const POKE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Gives the credentials for each login. Clones share them.
 #[derive(Clone)]
-pub struct Login {
-    credentials: watch::Receiver<Arc<Credentials>>,
-    file: Option<Aside<()>>,
-    poked: Arc<Mutex<Option<Instant>>>,
-}
+pub struct Login(Followed<Credentials>);
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.credentials.borrow().fmt(f)
+        self.0.get().fmt(f)
     }
 }
 
 impl Login {
     /// The same credentials always.
     pub fn fixed(credentials: Credentials) -> Self {
-        let (_, credentials) = watch::channel(Arc::new(credentials));
-        Self { credentials, file: None, poked: Arc::default() }
+        Self(Followed::fixed(credentials))
     }
 
     /// What `read` gives, which may block: `first`, until it is read again. Where
@@ -46,56 +39,41 @@ impl Login {
         first: Credentials,
         read: impl Fn() -> Result<Credentials, String> + Send + Sync + 'static,
     ) -> Self {
-        let (sender, credentials) = watch::channel(Arc::new(first));
         let trouble = Seldom::default();
-        let file = Aside::new("credentials", move || match read() {
-            Ok(new) => {
-                let changed = sender.send_if_modified(|old| {
-                    let changed = **old != new;
-                    if changed {
-                        *old = Arc::new(new);
-                    }
-                    changed
-                });
-                if changed {
-                    info!("the credentials have changed");
-                }
+        Self(Followed::new("credentials", first, move |old| match read() {
+            Ok(new) if new != *old => {
+                info!("the credentials have changed");
+                Some(new)
             }
-            Err(error) if trouble.is_due() => warn!("{error}; the last credentials serve on"),
-            Err(_) => {}
-        });
-        Self { credentials, file: Some(file), poked: Arc::default() }
+            Ok(_) => None,
+            Err(error) => {
+                if trouble.is_due() {
+                    warn!("{error}; the last credentials serve on");
+                }
+                None
+            }
+        }))
     }
 
     /// The credentials for a login that is about to begin.
     pub async fn current(&self) -> Arc<Credentials> {
-        if let Some(file) = &self.file {
-            let _ = file.within(PATIENCE).await;
-        }
-        self.credentials.borrow().clone()
+        self.0.read(PATIENCE).await
     }
 
     /// Has the file read soon, for those who wait for [`changed`](Self::changed).
     pub fn poke(&self) {
-        let Some(file) = &self.file else { return };
-        let mut poked = self.poked.lock().unwrap_or_else(PoisonError::into_inner);
-        if poked.is_none_or(|poked| poked.elapsed() >= POKE_PAUSE) {
-            *poked = Some(Instant::now());
-            // Where no thread can be had, the next poke may do better.
-            let _ = file.run();
-        }
+        self.0.poke(POKE_PAUSE);
     }
 
     /// Returns when the credentials have changed since the last time.
     pub async fn changed(&mut self) {
-        if self.credentials.changed().await.is_err() {
-            std::future::pending().await
-        }
+        self.0.changed().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::mpsc::channel;
 
     use super::*;
@@ -135,7 +113,7 @@ mod tests {
         let mut login = from_file(&path);
         login.poke();
         login.changed().await;
-        assert_eq!(**login.credentials.borrow(), credentials("second"));
+        assert_eq!(*login.0.get(), credentials("second"));
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use crate::connect::Connect;
 use crate::galera::{self, Facts, Policy};
 use crate::login::Login;
 use crate::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
+use crate::tls::Tls;
 use crate::verdict::{Health, Role, Verdict};
 
 use asking::{Asker, Request};
@@ -67,12 +68,16 @@ pub struct Timing {
 /// dropped, it closes its socket and leaves nothing.
 pub struct Target {
     node: Box<dyn Connect>,
+    tls: Option<Tls>,
     settings: Settings,
     requests: mpsc::Receiver<Request>,
     state: State,
     /// Logged in, and to be asked again; none while a dialogue is under way.
     kept: Option<Dialogue>,
     history: History,
+    /// The dialogue under way began with other credentials or certificates than there
+    /// are now, so that its failure tells nothing of the next.
+    outdated: bool,
     /// What the node last said.
     facts: Facts,
     journal: Journal,
@@ -104,12 +109,14 @@ impl Target {
     pub fn new(node: impl Connect + 'static, settings: Settings) -> (Self, Asking) {
         let (sender, requests) = mpsc::channel(QUEUE);
         let target = Self {
+            tls: node.security().tls,
             node: Box::new(node),
             requests,
             state: State::Idle,
             kept: None,
             history: History::new(settings.timing),
             settings,
+            outdated: false,
             facts: Facts::default(),
             journal: Journal::default(),
             warned: false,
@@ -128,7 +135,8 @@ impl Target {
                     Some(request) => self.requested(request, Instant::now()),
                     None => return,
                 },
-                () = self.settings.login.changed() => {
+                () = changed(&mut self.settings.login, &mut self.tls) => {
+                    self.outdated = true;
                     self.history.forgive();
                     self.let_go();
                 }
@@ -161,8 +169,9 @@ impl Target {
             (Some(health), _) => {
                 self.count(Source::Known);
                 if self.history.backing_off(now).is_some() {
-                    // New credentials end it.
+                    // What is new in the files ends it.
                     self.settings.login.poke();
+                    self.tls.iter().for_each(Tls::poke);
                 }
                 self.tell(health, vec![asker], &"nothing new of the node", now);
             }
@@ -222,7 +231,13 @@ impl Target {
 
     fn begin(&mut self, askers: Vec<Asker>) {
         let Settings { login, deadlines, timing, .. } = &self.settings;
+        self.outdated = false;
+        // Files are looked at while the node is asked; the password's at each login.
+        self.tls.iter().for_each(Tls::poke);
         let kept = self.kept.take().and_then(|kept| kept.ask_again(*deadlines));
+        if kept.is_some() {
+            login.poke();
+        }
         let dialogue = kept.unwrap_or_else(|| {
             Dialogue::begin(&*self.node, login, *deadlines).kept(timing.keep_connection)
         });
@@ -265,6 +280,9 @@ impl Target {
         let policy = self.settings.policy;
         let judged = outcome.as_ref().map(|facts| galera::judge(facts, policy, Role::Reader));
         let health = self.history.ended(judged, step, began, now);
+        if mem::take(&mut self.outdated) {
+            self.history.forgive();
+        }
         match outcome {
             Ok(facts) => {
                 let cause = facts.to_string();
@@ -309,6 +327,20 @@ impl Target {
             },
         };
         Report { doing, backing_off: self.history.backing_off(now), ..self.journal.report.clone() }
+    }
+}
+
+/// Returns when who logs in, or with which certificates, has changed.
+async fn changed(login: &mut Login, tls: &mut Option<Tls>) {
+    let certificates = async {
+        match tls {
+            Some(tls) => tls.changed().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        () = login.changed() => {}
+        () = certificates => {}
     }
 }
 

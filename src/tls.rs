@@ -28,6 +28,14 @@ impl Tls {
     ) -> crate::connect::Opening {
         match *self {}
     }
+
+    pub(crate) fn poke(&self) {
+        match *self {}
+    }
+
+    pub(crate) async fn changed(&mut self) {
+        match *self {}
+    }
 }
 
 /// What was wrong with the TLS of a connection.

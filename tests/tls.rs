@@ -323,7 +323,7 @@ async fn a_node_that_freezes_at_any_byte_of_tls_is_held_and_its_login_completed_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_kept_over_tls_is_asked_again() {
+async fn a_connection_that_is_kept_over_tls_is_asked_again_until_the_certificates_change() {
     let authority = Authority::new();
     let tls = Some(server(&authority.issue(&["node"]), None));
     let client = Client::new(Some(&authority), None);
@@ -338,6 +338,38 @@ async fn a_connection_that_is_kept_over_tls_is_asked_again() {
         let seen = [&node.seen.connections, &node.seen.quits].map(|seen| seen.load(SeqCst));
         assert_eq!(seen, [1, 0]);
     }
+    let other = Authority::new().certificate;
+    std::fs::write(client.path().join("ca.pem"), other).unwrap();
+    // The clock moves on while a thread reads the file.
+    while asking.ask(Role::ReadWrite).await.verdict.as_str() == "serve" {
+        sleep(second).await;
+    }
+    let seen = [&node.seen.connections, &node.seen.quits].map(|seen| seen.load(SeqCst));
+    assert_eq!(seen, [2, 1]);
+}
+
+/// The clock stands still, as long as this task has something to do: nothing else
+/// ends the back-off.
+#[tokio::test(start_paused = true)]
+async fn certificates_that_were_mended_end_the_back_off() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let tls = Some(server(&ours.issue(&["node"]), None));
+    let client = Client::new(Some(&other), None);
+    let node = Node::new(Script { tls, ..Script::synced() })
+        .over(client.security(Check::Identity, "node"));
+    let asking = start(&node);
+    let ask = async || asking.ask(Role::ReadWrite).await.verdict.as_str();
+    assert_eq!(ask().await, "tls-untrusted");
+    std::fs::write(client.path().join("ca.pem"), &ours.certificate).unwrap();
+    // The files are looked at every five seconds, beside a handshake that may have the
+    // old ones yet.
+    sleep(Duration::from_secs(5)).await;
+    ask().await;
+    while asking.report().await.backing_off.is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask().await, "serve");
+    assert!(node.seen.connections.load(SeqCst) <= 3);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,24 +12,19 @@ use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
-use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
 use super::Fault;
 use super::files::{Files, Fingerprint, Material};
-use crate::aside::Aside;
 use crate::connect::{Opening, Stream};
+use crate::followed::Followed;
 use crate::verdict::Reason;
 
-/// How old a look at the files may be when a handshake begins: the same time within
+/// How often the files are looked at while the node is asked: the same time within
 /// which a password that was mended is noticed.
-const FRESH: Duration = Duration::from_secs(5);
-
-/// How long a handshake waits for them. A disk that works takes well under a
-/// millisecond; with one that does not, the last certificates serve on.
-const PATIENCE: Duration = Duration::from_millis(50);
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Bounds what one server can write into a log with one certificate.
 const MAX_TEXT: usize = 256;
@@ -46,22 +42,10 @@ pub enum Check {
 
 /// Begins TLS 1.2 or 1.3 on open ways. Clones share their certificates.
 #[derive(Clone)]
-pub struct Tls(Arc<Shared>);
-
-struct Shared {
+pub struct Tls {
     check: Check,
     name: ServerName<'static>,
-    current: Arc<Mutex<Current>>,
-    /// Reads the files again, if there are any.
-    look: Option<Aside<()>>,
-}
-
-struct Current {
-    config: Arc<ClientConfig>,
-    /// Of what was last read, whether it could be used or not.
-    read: Fingerprint,
-    /// When.
-    looked: Instant,
+    config: Followed<ClientConfig>,
 }
 
 impl Tls {
@@ -70,63 +54,65 @@ impl Tls {
     /// # Errors
     /// What is wrong with a file, with the flag that names it and the fix.
     pub fn new(check: Check, name: ServerName<'static>, files: Files) -> Result<Self, String> {
-        let (read, material) = files.read_in_time();
-        let config = Arc::new(config(check, material?)?);
-        let current = Arc::new(Mutex::new(Current { config, read, looked: Instant::now() }));
-        let look = (files != Files::default()).then(|| {
-            let current = Arc::clone(&current);
-            Aside::new("certificates", move || look(check, &files, &current))
-        });
-        Ok(Self(Arc::new(Shared { check, name, current, look })))
+        let (first, material) = files.read_in_time();
+        let config = config(check, material?)?;
+        let config = match files == Files::default() {
+            true => Followed::fixed(config),
+            false => {
+                let last = Mutex::new(first);
+                Followed::new("certificates", config, move |_| changed(check, &files, &last))
+            }
+        };
+        Ok(Self { check, name, config })
     }
 
     pub(crate) fn start(&self, stream: Box<dyn Stream>) -> Opening {
-        let tls = self.clone();
+        let connector = TlsConnector::from(self.config.get());
+        let connecting = connector.connect(self.name.clone(), stream);
         Box::pin(async move {
-            let connector = TlsConnector::from(tls.fresh().await);
-            let stream = connector.connect(tls.0.name.clone(), stream).await?;
-            let stream: Box<dyn Stream> = Box::new(stream);
+            let stream: Box<dyn Stream> = Box::new(connecting.await?);
             Ok(stream)
         })
     }
 
-    /// What the files hold, as far as that can be seen in time: looked at when a
-    /// handshake begins, so that nobody wakes for it while nobody asks.
-    async fn fresh(&self) -> Arc<ClientConfig> {
-        let Shared { current, look, .. } = &*self.0;
-        let old = lock(current).looked.elapsed() >= FRESH;
-        if let (Some(look), true) = (look, old) {
-            let _ = look.within(PATIENCE).await;
-        }
-        Arc::clone(&lock(current).config)
+    /// The node is about to be asked, or would be: has the files read soon if they
+    /// were not for a while.
+    pub(crate) fn poke(&self) {
+        self.config.poke(LOOK_PAUSE);
+    }
+
+    /// Returns when the certificates have changed since the last time.
+    pub(crate) async fn changed(&mut self) {
+        self.config.changed().await;
     }
 }
 
-/// Reads the files again. What cannot be used is logged, once, and what was read
-/// before stays.
-fn look(check: Check, files: &Files, current: &Mutex<Current>) {
+/// What the files hold, if that is another than the last time and can be used. What
+/// cannot is logged, once, and what was read before stays.
+fn changed(check: Check, files: &Files, last: &Mutex<Fingerprint>) -> Option<ClientConfig> {
     let (read, material) = files.read();
-    let changed = read != lock(current).read;
-    let outcome = changed.then(|| material.and_then(|material| config(check, material)));
-    let mut current = lock(current);
-    (current.read, current.looked) = (read, Instant::now());
-    match outcome {
-        Some(Ok(config)) => {
-            current.config = Arc::new(config);
-            info!("the certificates have changed: they are read again");
-        }
-        Some(Err(error)) => warn!(error, "the certificates have changed: the last good ones stay"),
-        None => {}
+    let before = mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), read);
+    if before == read {
+        return None;
     }
-}
-
-fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
-    current.lock().unwrap_or_else(PoisonError::into_inner)
+    match material.and_then(|material| config(check, material)) {
+        Ok(config) => {
+            info!("the certificates have changed: they are read again");
+            Some(config)
+        }
+        Err(error) => {
+            warn!(error, "the certificates have changed: the last good ones stay");
+            None
+        }
+    }
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("check", &self.0.check).field("name", &self.0.name).finish()
+        f.debug_struct("Tls")
+            .field("check", &self.check)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -257,7 +243,6 @@ pub(super) fn fault(error: &io::Error) -> Option<Fault> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::process::Command;
 
     use rcgen::generate_simple_self_signed;
     use tempfile::TempDir;
@@ -297,15 +282,8 @@ mod tests {
 
     /// Whether a look at the files takes them up.
     async fn takes_up(tls: &Tls) -> bool {
-        let before = Arc::clone(&lock(&tls.0.current).config);
-        tls.0.look.as_ref().unwrap().run().unwrap().outcome().await.unwrap();
-        !Arc::ptr_eq(&before, &lock(&tls.0.current).config)
-    }
-
-    /// As if the last look were too old by now.
-    fn age(tls: &Tls) {
-        let mut current = lock(&tls.0.current);
-        current.looked = current.looked.checked_sub(FRESH).unwrap();
+        let before = tls.config.get();
+        !Arc::ptr_eq(&before, &tls.config.read(Duration::MAX).await)
     }
 
     #[tokio::test]
@@ -336,34 +314,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handshake_has_the_files_as_they_were_five_seconds_before_or_later() {
+    async fn a_change_is_seen_by_a_poke() {
         let folder = Folder::new();
-        let tls = folder.tls();
-        let before = tls.fresh().await;
+        let mut tls = folder.tls();
+        let before = tls.config.get();
         folder.renew(["cert.pem", "key.pem"]);
-        assert!(Arc::ptr_eq(&before, &tls.fresh().await));
-        loop {
-            age(&tls);
-            // A machine that is busy may take longer than anybody's patience.
-            if !Arc::ptr_eq(&before, &tls.fresh().await) {
-                break;
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_that_cannot_be_read_to_its_end_holds_up_no_handshake() {
-        let folder = Folder::new();
-        let tls = folder.tls();
-        let before = tls.fresh().await;
-        let path = folder.0.path().join("cert.pem");
-        fs::remove_file(&path).unwrap();
-        // It opens when somebody writes to it, and nobody does.
-        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-        for _ in 0..3 {
-            age(&tls);
-            assert!(Arc::ptr_eq(&before, &tls.fresh().await));
-        }
-        fs::write(&path, "").unwrap();
+        tls.poke();
+        tls.changed().await;
+        assert!(!Arc::ptr_eq(&before, &tls.config.get()));
     }
 }

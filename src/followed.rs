@@ -1,0 +1,74 @@
+//! What files hold, read again while it is used.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::aside::Aside;
+
+/// The last good value of some files. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Followed<T> {
+    value: watch::Receiver<Arc<T>>,
+    look: Option<Aside<()>>,
+    looked: Arc<Mutex<Option<Instant>>>,
+}
+
+impl<T: Send + Sync + 'static> Followed<T> {
+    /// The same value always.
+    pub(crate) fn fixed(value: T) -> Self {
+        let (_, value) = watch::channel(Arc::new(value));
+        Self { value, look: None, looked: Arc::default() }
+    }
+
+    /// `first`, until `read`, which may block, finds another than the one it is given.
+    /// Its threads have this name.
+    pub(crate) fn new(
+        name: &'static str,
+        first: T,
+        read: impl Fn(&T) -> Option<T> + Send + Sync + 'static,
+    ) -> Self {
+        let (sender, value) = watch::channel(Arc::new(first));
+        let look = Aside::new(name, move || {
+            let old = Arc::clone(&sender.borrow());
+            if let Some(new) = read(&old) {
+                sender.send_replace(Arc::new(new));
+            }
+        });
+        Self { value, look: Some(look), looked: Arc::default() }
+    }
+
+    /// What was read last.
+    pub(crate) fn get(&self) -> Arc<T> {
+        Arc::clone(&self.value.borrow())
+    }
+
+    /// What the files hold now, as far as that can be seen within `patience`.
+    pub(crate) async fn read(&self, patience: Duration) -> Arc<T> {
+        if let Some(look) = &self.look {
+            let _ = look.within(patience).await;
+        }
+        self.get()
+    }
+
+    /// Has the files read soon, for those who wait for [`changed`](Self::changed),
+    /// unless that was asked for less than `pause` ago.
+    pub(crate) fn poke(&self, pause: Duration) {
+        let Some(look) = &self.look else { return };
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.is_none_or(|looked| looked.elapsed() >= pause) {
+            *looked = Some(Instant::now());
+            // Where no thread can be had, the next poke may do better.
+            let _ = look.run();
+        }
+    }
+
+    /// Returns when the value has changed since the last time.
+    pub(crate) async fn changed(&mut self) {
+        if self.value.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
