@@ -44,11 +44,15 @@ impl Probe {
     }
 
     fn start_as(login: Login) -> Self {
+        Self::start_with(login, Deadlines { step: SECOND, whole: WHOLE })
+    }
+
+    fn start_with(login: Login, deadlines: Deadlines) -> Self {
         let node = Node::new(Script::synced());
         let paths = Paths { node: node.clone(), last: Arc::default() };
         let settings = Settings {
             login,
-            deadlines: Deadlines { step: SECOND, whole: WHOLE },
+            deadlines,
             policy: Policy::default(),
             timing: Timing { keep_connection: KEEP, settle: 10 * SECOND, ..Timing::default() },
         };
@@ -153,15 +157,18 @@ async fn replies_that_nobody_asked_for_are_never_taken_for_the_next_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_path_is_replaced_within_the_same_askers_time() {
-    let probe = Probe::start();
-    probe.ask().await;
-    probe.paths.become_(Became::Silent);
-    // Half of the time is the kept connection's.
-    assert_eq!(probe.ask().await, ("serve", WHOLE / 2));
-    assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
-    // It was the path that was silent, and not the node: nothing settles.
-    assert_eq!(probe.ask().await, ("serve", AT_ONCE));
-    assert_eq!((probe.connections(), probe.node.seen.unfinished()), (2, 0));
+    // The kept connection has its step's time, and at most half of the whole.
+    for (step, took) in [(WHOLE / 4, WHOLE / 4), (WHOLE / 2, WHOLE / 2), (WHOLE, WHOLE / 2)] {
+        let login = Login::fixed(credentials(PASSWORD));
+        let probe = Probe::start_with(login, Deadlines { step, whole: WHOLE });
+        probe.ask().await;
+        probe.paths.become_(Became::Silent);
+        assert_eq!(probe.ask().await, ("serve", took));
+        assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
+        // It was the path that was silent, and not the node: nothing settles.
+        assert_eq!(probe.ask().await, ("serve", AT_ONCE));
+        assert_eq!((probe.connections(), probe.node.seen.unfinished()), (2, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]
