@@ -60,6 +60,8 @@ pub struct Dialogue {
     /// Those that TLS began with.
     certificates: Option<[u8; 32]>,
     is_again: bool,
+    /// What to ask on it once more.
+    again: [String; 2],
     /// Nothing was heard since then, on the connection before.
     silent_since: Option<Instant>,
 }
@@ -109,6 +111,7 @@ impl Dialogue {
             keep: Duration::ZERO,
             certificates,
             is_again: false,
+            again: Default::default(),
             silent_since: None,
         }
     }
@@ -160,9 +163,20 @@ impl Dialogue {
     async fn advance(&mut self) -> Option<Result<Facts, Failure>> {
         match self.turn().await {
             Ok(None) => None,
-            Ok(Some(replies)) => Some(facts(replies)),
+            Ok(Some(replies)) => Some(self.answered(replies)),
             Err(failure) => Some(Err(failure)),
         }
+    }
+
+    fn answered(&mut self, replies: Vec<Reply>) -> Result<Facts, Failure> {
+        if self.is_again {
+            return facts_in(replies);
+        }
+        let facts = facts(replies)?;
+        if self.is_kept() {
+            self.again = galera::statements_again(&facts);
+        }
+        Ok(facts)
     }
 
     async fn turn(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
@@ -286,15 +300,20 @@ fn facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
         Reply::Err(error) => return Err(Failure::Statement(error)),
         Reply::Rows(_) => return Err(Failure::Answer),
     }
+    facts_in([status, variables])
+}
+
+/// What rows of names and values say.
+fn facts_in(replies: impl IntoIterator<Item = Reply>) -> Result<Facts, Failure> {
     let mut facts = Facts::default();
-    for reply in [status, variables] {
+    for reply in replies {
         let rows = match reply {
             Reply::Rows(rows) => rows,
             Reply::Err(error) => return Err(Failure::Statement(error)),
             Reply::Ok => return Err(Failure::Answer),
         };
-        for row in rows {
-            let [Some(name), value] = &row[..] else { return Err(Failure::Answer) };
+        for pair in rows.iter().flat_map(|row| row.chunks(2)) {
+            let [Some(name), value] = pair else { return Err(Failure::Answer) };
             facts.note(name, value.as_deref());
         }
     }

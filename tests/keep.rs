@@ -115,12 +115,26 @@ async fn what_the_node_says_is_never_older_than_the_question() {
         (Script::synced(), "serve"),
         (Script::donor(), "donor"),
         (Script::non_primary(), "non-primary"),
+        (Script::synced().with(&[("read_only", "1")]), "read-only"),
         (Script::synced(), "serve"),
     ] {
         probe.node.become_(script);
         assert_eq!(probe.ask().await, (word, AT_ONCE));
     }
     assert_eq!(probe.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variable_that_is_gone_is_asked_for_no_more_on_a_new_connection() {
+    let probe = Probe::start();
+    probe.ask().await;
+    let mut script = Script::synced().with(&[("super_read_only", "OFF")]);
+    script.variables.remove("wsrep_desync");
+    probe.node.become_(script);
+    for _ in 0..3 {
+        assert_eq!(probe.ask().await, ("serve", AT_ONCE));
+        assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
+    }
 }
 
 #[tokio::test(start_paused = true)]
