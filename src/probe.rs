@@ -1,5 +1,6 @@
 //! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
 
+mod answer;
 mod failure;
 mod kept;
 mod step;
@@ -170,9 +171,9 @@ impl Dialogue {
 
     fn answered(&mut self, replies: Vec<Reply>) -> Result<Facts, Failure> {
         if self.is_again {
-            return facts_in(replies);
+            return answer::facts_again(replies);
         }
-        let facts = facts(replies)?;
+        let facts = answer::facts(replies)?;
         if self.is_kept() {
             self.again = galera::statements_again(&facts);
         }
@@ -287,35 +288,4 @@ impl Dialogue {
 /// In the place of a way that is being turned into another.
 fn nowhere() -> Way {
     Way::Connecting(Box::pin(pending()))
-}
-
-/// What the replies to [`galera::STATEMENTS`] say.
-fn facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
-    let Ok([prepared, status, variables]) = <[Reply; 3]>::try_from(replies) else {
-        return Err(Failure::Answer);
-    };
-    match prepared {
-        Reply::Ok => {}
-        Reply::Err(error) if error.code == galera::UNKNOWN_VARIABLE => {}
-        Reply::Err(error) => return Err(Failure::Statement(error)),
-        Reply::Rows(_) => return Err(Failure::Answer),
-    }
-    facts_in([status, variables])
-}
-
-/// What rows of names and values say.
-fn facts_in(replies: impl IntoIterator<Item = Reply>) -> Result<Facts, Failure> {
-    let mut facts = Facts::default();
-    for reply in replies {
-        let rows = match reply {
-            Reply::Rows(rows) => rows,
-            Reply::Err(error) => return Err(Failure::Statement(error)),
-            Reply::Ok => return Err(Failure::Answer),
-        };
-        for pair in rows.iter().flat_map(|row| row.chunks(2)) {
-            let [Some(name), value] = pair else { return Err(Failure::Answer) };
-            facts.note(name, value.as_deref());
-        }
-    }
-    Ok(facts)
 }
