@@ -125,6 +125,23 @@ async fn what_the_node_says_is_never_older_than_the_question() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_has_every_variable_is_asked_again_for_all_of_them() {
+    let probe = Probe::start();
+    let percona =
+        [("super_read_only", "OFF"), ("offline_mode", "OFF"), ("pxc_maint_mode", "DISABLED")];
+    for (name, value, word) in [
+        ("offline_mode", "OFF", "serve"),
+        ("super_read_only", "1", "read-only"),
+        ("offline_mode", "1", "offline"),
+        ("pxc_maint_mode", "MAINTENANCE", "maintenance"),
+    ] {
+        probe.node.become_(Script::synced().with(&percona).with(&[(name, value)]));
+        assert_eq!(probe.ask().await, (word, AT_ONCE));
+    }
+    assert_eq!(probe.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_variable_that_is_gone_is_asked_for_no_more_on_a_new_connection() {
     let probe = Probe::start();
     probe.ask().await;
