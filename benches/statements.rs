@@ -38,7 +38,7 @@ const STATUS_TABLE: &str = "SELECT * FROM information_schema.SESSION_STATUS WHER
     'wsrep_ready')";
 const NO_STATUS: &str = "SHOW SESSION STATUS LIKE 'nothing'";
 const NO_VARIABLE: &str = "SHOW SESSION VARIABLES LIKE 'nothing'";
-/// Fails whole on a server that lacks one of these, or calls it something else.
+/// As MariaDB is asked on a kept connection (`galera::statements_again`).
 const SELECT: &str = "SELECT 'read_only',@@read_only,'wsrep_desync',@@wsrep_desync,'wsrep_on',\
     @@wsrep_on,'wsrep_reject_queries',@@wsrep_reject_queries,'wsrep_sst_donor_rejects_queries',\
     @@wsrep_sst_donor_rejects_queries";
@@ -50,9 +50,9 @@ const KINDS: [(&str, bool, &[&str]); 14] = [
     ("without SET", false, &[STATUS, VARIABLES]),
     ("SHOW GLOBAL STATUS for SHOW SESSION STATUS", false, &[SET, GLOBAL_STATUS, VARIABLES]),
     ("SELECT @@… for SHOW SESSION VARIABLES", false, &[SET, STATUS, SELECT]),
-    ("on a kept connection: the probe's own", true, &STATEMENTS),
+    ("on a kept connection: the same", true, &STATEMENTS),
     ("kept: without SET", true, &[STATUS, VARIABLES]),
-    ("kept: SELECT @@… for SHOW SESSION VARIABLES, without SET", true, &[STATUS, SELECT]),
+    ("kept: the probe's own, SHOW SESSION STATUS and SELECT @@…", true, &[STATUS, SELECT]),
     ("kept: SHOW SESSION STATUS alone", true, &[STATUS]),
     ("kept: SHOW SESSION STATUS LIKE 'nothing'", true, &[NO_STATUS]),
     ("kept: the same from information_schema.SESSION_STATUS", true, &[STATUS_TABLE]),

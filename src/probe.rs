@@ -1,5 +1,6 @@
 //! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
 
+mod answer;
 mod failure;
 mod kept;
 mod step;
@@ -58,6 +59,8 @@ pub struct Dialogue {
     /// For how long it is kept; zero: COM_QUIT follows the statements.
     keep: Duration,
     is_again: bool,
+    /// What to ask on it once more.
+    again: [String; 2],
     /// Nothing was heard since then, on the connection before.
     silent_since: Option<Instant>,
 }
@@ -105,6 +108,7 @@ impl Dialogue {
             opened: now,
             keep: Duration::ZERO,
             is_again: false,
+            again: Default::default(),
             silent_since: None,
         }
     }
@@ -156,9 +160,20 @@ impl Dialogue {
     async fn advance(&mut self) -> Option<Result<Facts, Failure>> {
         match self.turn().await {
             Ok(None) => None,
-            Ok(Some(replies)) => Some(facts(replies)),
+            Ok(Some(replies)) => Some(self.answered(replies)),
             Err(failure) => Some(Err(failure)),
         }
+    }
+
+    fn answered(&mut self, replies: Vec<Reply>) -> Result<Facts, Failure> {
+        if self.is_again {
+            return answer::facts_again(replies);
+        }
+        let facts = answer::facts(replies)?;
+        if self.is_kept() {
+            self.again = galera::statements_again(&facts);
+        }
+        Ok(facts)
     }
 
     async fn turn(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
@@ -269,30 +284,4 @@ impl Dialogue {
 /// In the place of a way that is being turned into another.
 fn nowhere() -> Way {
     Way::Connecting(Box::pin(pending()))
-}
-
-/// What the replies to [`galera::STATEMENTS`] say.
-fn facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
-    let Ok([prepared, status, variables]) = <[Reply; 3]>::try_from(replies) else {
-        return Err(Failure::Answer);
-    };
-    match prepared {
-        Reply::Ok => {}
-        Reply::Err(error) if error.code == galera::UNKNOWN_VARIABLE => {}
-        Reply::Err(error) => return Err(Failure::Statement(error)),
-        Reply::Rows(_) => return Err(Failure::Answer),
-    }
-    let mut facts = Facts::default();
-    for reply in [status, variables] {
-        let rows = match reply {
-            Reply::Rows(rows) => rows,
-            Reply::Err(error) => return Err(Failure::Statement(error)),
-            Reply::Ok => return Err(Failure::Answer),
-        };
-        for row in rows {
-            let [Some(name), value] = &row[..] else { return Err(Failure::Answer) };
-            facts.note(name, value.as_deref());
-        }
-    }
-    Ok(facts)
 }

@@ -44,11 +44,15 @@ impl Probe {
     }
 
     fn start_as(login: Login) -> Self {
+        Self::start_with(login, Deadlines { step: SECOND, whole: WHOLE })
+    }
+
+    fn start_with(login: Login, deadlines: Deadlines) -> Self {
         let node = Node::new(Script::synced());
         let paths = Paths { node: node.clone(), last: Arc::default() };
         let settings = Settings {
             login,
-            deadlines: Deadlines { step: SECOND, whole: WHOLE },
+            deadlines,
             policy: Policy::default(),
             timing: Timing { keep_connection: KEEP, settle: 10 * SECOND, ..Timing::default() },
         };
@@ -111,12 +115,43 @@ async fn what_the_node_says_is_never_older_than_the_question() {
         (Script::synced(), "serve"),
         (Script::donor(), "donor"),
         (Script::non_primary(), "non-primary"),
+        (Script::synced().with(&[("read_only", "1")]), "read-only"),
         (Script::synced(), "serve"),
     ] {
         probe.node.become_(script);
         assert_eq!(probe.ask().await, (word, AT_ONCE));
     }
     assert_eq!(probe.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_every_variable_is_asked_again_for_all_of_them() {
+    let probe = Probe::start();
+    let percona =
+        [("super_read_only", "OFF"), ("offline_mode", "OFF"), ("pxc_maint_mode", "DISABLED")];
+    for (name, value, word) in [
+        ("offline_mode", "OFF", "serve"),
+        ("super_read_only", "1", "read-only"),
+        ("offline_mode", "1", "offline"),
+        ("pxc_maint_mode", "MAINTENANCE", "maintenance"),
+    ] {
+        probe.node.become_(Script::synced().with(&percona).with(&[(name, value)]));
+        assert_eq!(probe.ask().await, (word, AT_ONCE));
+    }
+    assert_eq!(probe.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variable_that_is_gone_is_asked_for_no_more_on_a_new_connection() {
+    let probe = Probe::start();
+    probe.ask().await;
+    let mut script = Script::synced().with(&[("super_read_only", "OFF")]);
+    script.variables.remove("wsrep_desync");
+    probe.node.become_(script);
+    for _ in 0..3 {
+        assert_eq!(probe.ask().await, ("serve", AT_ONCE));
+        assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,15 +188,18 @@ async fn replies_that_nobody_asked_for_are_never_taken_for_the_next_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_path_is_replaced_within_the_same_askers_time() {
-    let probe = Probe::start();
-    probe.ask().await;
-    probe.paths.become_(Became::Silent);
-    // Half of the time is the kept connection's.
-    assert_eq!(probe.ask().await, ("serve", WHOLE / 2));
-    assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
-    // It was the path that was silent, and not the node: nothing settles.
-    assert_eq!(probe.ask().await, ("serve", AT_ONCE));
-    assert_eq!((probe.connections(), probe.node.seen.unfinished()), (2, 0));
+    // The kept connection has its step's time, and at most half of the whole.
+    for (step, took) in [(WHOLE / 4, WHOLE / 4), (WHOLE / 2, WHOLE / 2), (WHOLE, WHOLE / 2)] {
+        let login = Login::fixed(credentials(PASSWORD));
+        let probe = Probe::start_with(login, Deadlines { step, whole: WHOLE });
+        probe.ask().await;
+        probe.paths.become_(Became::Silent);
+        assert_eq!(probe.ask().await, ("serve", took));
+        assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
+        // It was the path that was silent, and not the node: nothing settles.
+        assert_eq!(probe.ask().await, ("serve", AT_ONCE));
+        assert_eq!((probe.connections(), probe.node.seen.unfinished()), (2, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,8 @@
 //!    not close one often before [`Stage::Query`].
 //!
 //! The end is [`Progress::Done`] with a reply for each statement, or an [`Error`];
-//! both are final. What a server can make a session keep is bounded: a packet's
+//! both are final, but that a session that is [`kept`](Session::kept) can be asked more
+//! once it is done, and says COM_QUIT when it is told to. What a server can make a session keep is bounded: a packet's
 //! length, the columns and rows, and 64 KiB in all; beyond that it fails. The
 //! password leaves it as a scramble of the server's nonce alone.
 //!

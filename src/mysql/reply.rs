@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::packet::{self, QueryReply, Row, RowReply};
 use super::{Error, ServerError};
 
-/// SHOW STATUS and SHOW VARIABLES give two columns; the cap leaves room for
-/// other statements and bounds what a column count can make us read.
+/// SHOW STATUS and SHOW VARIABLES give two columns, a SELECT of all eight variables and
+/// their names sixteen; the cap bounds what a column count can make us read.
 const MAX_COLUMNS: usize = 16;
 
 /// A probe asks for a dozen variables; the cap bounds the rows kept in memory.

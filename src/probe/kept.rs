@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::{Deadlines, Dialogue, Step, Way};
 use crate::connect::{Connect, Stream};
-use crate::galera;
 use crate::login::Login;
 use crate::mysql::Session;
 
@@ -46,7 +45,8 @@ impl Dialogue {
         if !is_kept || !is_quiet(stream.as_mut()) {
             return None;
         }
-        session.ask(&galera::STATEMENTS, &mut self.output).ok()?;
+        let [status, variables] = &self.again;
+        session.ask(&[status, variables], &mut self.output).ok()?;
         self.deadlines = Deadlines { whole: deadlines.whole / 2, ..deadlines };
         self.began = Instant::now();
         self.step_began = self.began;

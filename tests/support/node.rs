@@ -391,6 +391,20 @@ fn reply(script: &Script, statement: &str) -> Vec<u8> {
     if let Some((code, text)) = &script.statement_error {
         return wire::err(1, *code, text);
     }
+    if let Some(columns) = statement.strip_prefix("SELECT ") {
+        let names = columns.split(',').filter(|column| !column.starts_with("@@"));
+        let pairs = names.map(|name| {
+            let name = name.trim_matches('\'').to_owned();
+            Some([name.clone(), script.variables.get(&name)?.clone()])
+        });
+        return match pairs.collect::<Option<Vec<_>>>() {
+            Some(pairs) => {
+                let row = pairs.concat();
+                wire::table(u8::try_from(row.len()).unwrap(), &[row])
+            }
+            None => wire::err(1, 1193, "Unknown system variable"),
+        };
+    }
     if !statement.starts_with("SHOW") {
         return wire::ok(1);
     }

@@ -61,9 +61,15 @@ pub fn switch(sequence: u8, plugin: &str, nonce: &[u8]) -> Vec<u8> {
 
 /// A result set of two text columns.
 pub fn rows(rows: &[(String, String)]) -> Vec<u8> {
-    let mut bytes = packet(1, &[2]);
+    let rows: Vec<_> = rows.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect();
+    table(2, &rows)
+}
+
+/// A result set of text columns.
+pub fn table(columns: u8, rows: &[Vec<String>]) -> Vec<u8> {
+    let mut bytes = packet(1, &[columns]);
     let mut sequence = 2;
-    for column in ["Variable_name", "Value"] {
+    for column in ["Variable_name", "Value"].iter().cycle().take(columns.into()) {
         let mut definition = b"\x03def\0\0\0".to_vec();
         definition.push(u8::try_from(column.len()).unwrap());
         definition.extend(column.as_bytes());
@@ -72,14 +78,14 @@ pub fn rows(rows: &[(String, String)]) -> Vec<u8> {
         sequence += 1;
     }
     bytes.extend(eof(sequence));
-    for (name, value) in rows {
+    for row in rows {
         sequence += 1;
-        let mut row = Vec::new();
-        for text in [name, value] {
-            row.push(u8::try_from(text.len()).unwrap());
-            row.extend(text.as_bytes());
+        let mut payload = Vec::new();
+        for text in row {
+            payload.push(u8::try_from(text.len()).unwrap());
+            payload.extend(text.as_bytes());
         }
-        bytes.extend(packet(sequence, &row));
+        bytes.extend(packet(sequence, &payload));
     }
     bytes.extend(eof(sequence + 1));
     bytes

@@ -1,0 +1,42 @@
+//! Replies to facts.
+
+use super::Failure;
+use crate::galera::{self, Facts};
+use crate::mysql::Reply;
+
+/// What the replies to [`galera::STATEMENTS`] say.
+pub(super) fn facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
+    let Ok([prepared, status, variables]) = <[Reply; 3]>::try_from(replies) else {
+        return Err(Failure::Answer);
+    };
+    match prepared {
+        Reply::Ok => {}
+        Reply::Err(error) if error.code == galera::UNKNOWN_VARIABLE => {}
+        Reply::Err(error) => return Err(Failure::Statement(error)),
+        Reply::Rows(_) => return Err(Failure::Answer),
+    }
+    facts_in([status, variables])
+}
+
+/// What the replies to [`galera::statements_again`] say.
+pub(super) fn facts_again(replies: Vec<Reply>) -> Result<Facts, Failure> {
+    let replies = <[Reply; 2]>::try_from(replies).map_err(|_| Failure::Answer)?;
+    facts_in(replies)
+}
+
+/// What rows of names and values say.
+fn facts_in(replies: [Reply; 2]) -> Result<Facts, Failure> {
+    let mut facts = Facts::default();
+    for reply in replies {
+        let rows = match reply {
+            Reply::Rows(rows) => rows,
+            Reply::Err(error) => return Err(Failure::Statement(error)),
+            Reply::Ok => return Err(Failure::Answer),
+        };
+        for pair in rows.iter().flat_map(|row| row.chunks(2)) {
+            let [Some(name), value] = pair else { return Err(Failure::Answer) };
+            facts.note(name, value.as_deref());
+        }
+    }
+    Ok(facts)
+}
