@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
-use tokio::io::{AsyncRead, AsyncWrite};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
@@ -26,6 +26,8 @@ use crate::http::{Answer, Asked, Form};
 use crate::seldom::Seldom;
 use exchange::{Strangers, exchange};
 use places::Places;
+
+pub use exchange::Client;
 
 /// Connections that are served at once. The memory of one is under 10 kB.
 pub const MAX_CONNECTIONS: usize = 512;
@@ -86,6 +88,9 @@ impl Listener {
                 };
                 // Old connections in TIME-WAIT are not in the way of a restart.
                 socket.set_reuseaddr(true)?;
+                // An answer waits for the end that follows it at once, so that both go
+                // in one segment. What is accepted inherits it.
+                SockRef::from(&socket).set_tcp_cork(true)?;
                 socket.bind(*address)?;
                 Ok(Self::Tcp(socket.listen(BACKLOG)?))
             }
@@ -244,10 +249,7 @@ where
 
     /// Begins an exchange on a connection of any kind, as soon as there is a place
     /// for it.
-    pub async fn begin<S>(&self, stream: S)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    pub async fn begin(&self, stream: impl Client) {
         let place = self.places.take().await;
         let answer = self.answer.clone();
         let strangers = Arc::clone(&self.strangers);
