@@ -35,13 +35,15 @@ type Outcome = Result<Result<Facts, Failure>, Stalled>;
 /// A node, the way to it, and where its steps end.
 struct Way {
     script: Script,
-    security: Security,
+    /// Made anew for each probe: a look at files that are old by then would let the
+    /// clock run on while it lasts.
+    security: Box<dyn Fn() -> Security>,
     ends: [usize; 4],
 }
 
 impl Way {
-    async fn new(script: Script, security: Security) -> Self {
-        let node = Node::new(script.clone()).over(security.clone());
+    async fn new(script: Script, security: impl Fn() -> Security + 'static) -> Self {
+        let node = Node::new(script.clone()).over(security());
         let facts = begin(&node).run().await.unwrap().unwrap();
         assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
         // The node has read COM_QUIT when it has no connection open.
@@ -51,17 +53,17 @@ impl Way {
         let sent = *node.seen.sent.lock().unwrap();
         let [greeting, tls, login, query] = sent;
         assert!(greeting > 50 && login >= 11 && query > 300);
-        assert_eq!(tls > 200, security.tls.is_some());
+        assert_eq!(tls > 200, security().tls.is_some());
         let mut end = 0;
         let ends = sent.map(|length| {
             end += length;
             end
         });
-        Self { script, security, ends }
+        Self { script, security: Box::new(security), ends }
     }
 
     fn node(&self, fault: Fault) -> Node {
-        Node::new(Script { fault, ..self.script.clone() }).over(self.security.clone())
+        Node::new(Script { fault, ..self.script.clone() }).over((self.security)())
     }
 
     async fn probe(&self, fault: Fault) -> (Outcome, Duration) {
@@ -93,17 +95,17 @@ async fn ways() -> Vec<Way> {
     let socket = Security { is_socket: true, ..plain() };
     #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "there are no more"))]
     let mut ways = vec![
-        Way::new(Script::synced(), plain()).await,
-        Way::new(Script { switch: true, ..plugin(Plugin::Parsec) }, plain()).await,
-        Way::new(plugin(Plugin::CachingSha2 { cached: true }), plain()).await,
-        Way::new(plugin(Plugin::CachingSha2 { cached: false }), socket).await,
+        Way::new(Script::synced(), plain).await,
+        Way::new(Script { switch: true, ..plugin(Plugin::Parsec) }, plain).await,
+        Way::new(plugin(Plugin::CachingSha2 { cached: true }), plain).await,
+        Way::new(plugin(Plugin::CachingSha2 { cached: false }), move || socket.clone()).await,
     ];
     #[cfg(feature = "tls")]
     for version in rustls::ALL_VERSIONS {
         let authority = tls::Authority::new();
         let server = tls::server_of(&authority.issue_countable(&["node"]), None, &[version]);
         let client = tls::Client::new(Some(&authority), None);
-        let security = client.security(galera_probe::tls::Check::Identity, "node");
+        let security = move || client.security(galera_probe::tls::Check::Identity, "node");
         let plugin = plugin(Plugin::CachingSha2 { cached: false });
         ways.push(Way::new(Script { tls: Some(server), ..plugin }, security).await);
     }
@@ -175,7 +177,7 @@ async fn steps_that_each_keep_their_deadline_are_ended_at_the_deadline_of_the_wh
             })
         }
     }
-    let [greeting, ..] = Way::new(Script::synced(), Security::default()).await.ends;
+    let [greeting, ..] = Way::new(Script::synced(), Security::default).await.ends;
     let node = Node::new(Script::fault(Fault::DripAfter(greeting - 1, PAUSE)));
     let began = Instant::now();
     let stalled = begin(&Slow(node)).run().await.unwrap_err();
