@@ -5,6 +5,8 @@
 
 #[path = "live/answer.rs"]
 mod answer;
+#[path = "live/calls.rs"]
+mod calls;
 #[path = "live/floor.rs"]
 mod floor;
 #[path = "live/probe.rs"]
@@ -32,8 +34,9 @@ fn main() -> Outcome {
         ["probe"] => probe::compare(),
         ["scale"] => scale::tables(),
         ["idle"] => scale::idle(),
+        ["calls"] => calls::count(),
         ["constant", address] => floor::answer_a_constant(address),
-        _ => Err("give answer, probe, scale, idle or constant ADDRESS".into()),
+        _ => Err("give answer, calls, probe, scale, idle or constant ADDRESS".into()),
     }
 }
 

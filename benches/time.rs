@@ -1,8 +1,12 @@
-//! How long the parts take that need no socket: medians, by divan.
+//! How long the parts take that need no socket: medians, and what is
+//! allocated, by divan.
 
 mod jobs;
 
-use divan::{Bencher, black_box};
+use divan::{AllocProfiler, Bencher, black_box};
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();

@@ -173,7 +173,7 @@ impl Target {
                     self.settings.login.poke();
                     self.tls.iter().for_each(Tls::poke);
                 }
-                self.tell(health, vec![asker], &"nothing new of the node", now);
+                self.tell(health, [asker], &"nothing new of the node", now);
             }
             (None, State::Under { askers, .. }) => {
                 askers.push(asker);
@@ -294,7 +294,13 @@ impl Target {
         }
     }
 
-    fn tell(&mut self, health: Health, askers: Vec<Asker>, cause: &dyn fmt::Display, now: Instant) {
+    fn tell(
+        &mut self,
+        health: Health,
+        askers: impl IntoIterator<Item = Asker>,
+        cause: &dyn fmt::Display,
+        now: Instant,
+    ) {
         self.note(health, cause, now);
         for Asker { role, answer } in askers {
             let _ = answer.send(self.for_role(health, role));

@@ -8,6 +8,7 @@ mod support;
 
 use std::time::Duration;
 
+use galera_probe::server::MAX_CONNECTIONS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -100,7 +101,7 @@ async fn a_balancer_is_answered_among_two_thousand_who_are_silent_slow_or_never_
     }
     let crowded = median_of_probes(&probe, 50).await;
     let (during, files) = (status(&probe, "VmRSS:"), open_files(&probe));
-    assert!(files < 512 + 20, "{files} files are open");
+    assert!(files < MAX_CONNECTIONS + 20, "{files} files are open");
 
     drop((silent, never_read));
     slow.shutdown().await;

@@ -1,5 +1,5 @@
-use std::fmt;
-use std::io::Write;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
 
 use crate::verdict::{Health, Time, Verdict};
 
@@ -31,8 +31,9 @@ pub enum Problem {
     HeadTooLarge,
 }
 
-/// More than any head takes.
+/// What heads and bodies take, but for the longest.
 const HEAD: usize = 256;
+const BODY: usize = 128;
 
 /// What is sent back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +112,12 @@ impl Answer {
         form: Form,
     ) -> Self {
         let (content_type, body) = match form.json {
-            false => ("text/plain; charset=utf-8", format!("{word}\n{explanation}\n")),
+            false => {
+                let mut body = String::with_capacity(BODY);
+                // Writing into memory does not fail.
+                let _ = writeln!(body, "{word}\n{explanation}");
+                ("text/plain; charset=utf-8", body)
+            }
             true => {
                 let time = match time {
                     None => String::new(),

@@ -1,7 +1,9 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -24,6 +26,23 @@ const MAX_UNREAD: usize = 64 * 1024;
 /// Read at once. A balancer's request is under 300 bytes.
 const READ: usize = 1024;
 
+/// A connection of somebody who asks.
+pub trait Client: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Sends what was written, where that waits for more.
+    fn push(&self) {}
+}
+
+impl Client for TcpStream {
+    fn push(&self) {
+        // Where it fails, what waits is sent a little later.
+        let _ = SockRef::from(self).set_tcp_cork(false);
+    }
+}
+
+impl Client for UnixStream {}
+
+impl Client for DuplexStream {}
+
 /// One request and its answer.
 pub(super) async fn exchange<S, F>(
     stream: S,
@@ -32,7 +51,7 @@ pub(super) async fn exchange<S, F>(
     strangers: &Strangers,
 ) -> io::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Client,
     F: Future<Output = Answer>,
 {
     place.idle();
@@ -68,7 +87,7 @@ enum Ending {
     Asked(Asked, Form),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+impl<S: Client> Connection<'_, S> {
     /// The request, read to its end. From then on the place is kept.
     async fn request(&mut self) -> io::Result<Ending> {
         let ending = timeout(REQUEST_TIME, async {
@@ -112,6 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let mut drained = drain.take(begun);
         if expects_continue && drained == Drained::More && begun.is_empty() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            self.stream.push();
         }
         loop {
             match drained {
