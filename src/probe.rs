@@ -80,7 +80,8 @@ impl Dialogue {
         let now = Instant::now();
         let security = node.security();
         let channel = match (&security.tls, security.is_socket) {
-            (Some(_), _) => Channel::Tls,
+            (Some(tls), _) if tls.verifies() => Channel::Tls,
+            (Some(_), _) => Channel::UnverifiedTls,
             (None, true) => Channel::Socket,
             (None, false) => Channel::Tcp,
         };

@@ -155,7 +155,7 @@ reasons! {
     HostBlocked "host-blocked" "the server blocked the probe's address after too many connect errors (FLUSH HOSTS clears it)"
     TooManyConnections "too-many-connections" "the server's max_connections are used up"
     UserLimit "user-limit" "the probe's account has used up its connections or queries"
-    NeedsTls "needs-tls" "the server takes this login over TLS only"
+    NeedsTls "needs-tls" "the server takes this login over TLS only, or over TLS that is verified"
     ShuttingDown "shutting-down" "the server is shutting down"
     ServerError "server-error" "the server answered with an error"
 

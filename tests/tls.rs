@@ -91,6 +91,26 @@ async fn both_versions_of_tls_are_spoken_and_carry_every_login() {
     }
 }
 
+/// The server names the plugin: whoever is in its place could ask so for any account.
+#[tokio::test(start_paused = true)]
+async fn only_a_server_that_is_verified_may_have_the_password_itself() {
+    let authority = Authority::new();
+    let tls = Some(server(&authority.issue(&["node"]), None));
+    let plugin = Some(Plugin::CachingSha2 { cached: false });
+    for (check, allow_cleartext, expected) in [
+        (Check::Nothing, false, "needs-tls"),
+        (Check::Nothing, true, "serve"),
+        (Check::Ca, false, "serve"),
+        (Check::Identity, false, "serve"),
+    ] {
+        let ca = (check != Check::Nothing).then_some(&authority);
+        let security = Client::new(ca, None).security(check, "node");
+        let security = Security { allow_cleartext, ..security };
+        let node = Node::new(Script { tls: tls.clone(), plugin, ..Script::synced() });
+        assert_eq!(ask(&node.over(security)).await.0, expected, "{check:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_wants_a_certificate_gets_the_one_that_was_given() {
     let (ours, other) = (Authority::new(), Authority::new());

@@ -92,7 +92,7 @@ fn before_the_replies(source: &mut Unstructured<'_>, channel: Channel) -> Result
     let greeting = wire::greeting(&version, capabilities, &source.arbitrary()?, &short(source)?);
     let mut packets = vec![(0, greeting)];
     // SSLRequest and the login have their numbers too.
-    let mut sequence = if channel == Channel::Tls { 3 } else { 2 };
+    let mut sequence = if session::is_tls(channel) { 3 } else { 2 };
     for _ in 0..source.int_in_range(0..=3)? {
         for question in plugin(source, channel)? {
             packets.push((sequence, question));
@@ -122,8 +122,8 @@ fn plugin(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Vec<u8>
             vec![wire::switch("parsec", &nonce), [b"\x01P\0", &nonce[..18]].concat()]
         }
         3 => vec![wire::switch("unix_socket", b"")],
-        4 if channel != Channel::Tcp => vec![wire::switch("mysql_clear_password", b"")],
-        5 if channel != Channel::Tcp => vec![sha2, vec![1, 4]],
+        4 if session::is_secure(channel) => vec![wire::switch("mysql_clear_password", b"")],
+        5 if session::is_secure(channel) => vec![sha2, vec![1, 4]],
         _ => vec![sha2, CACHED.to_vec()],
     })
 }

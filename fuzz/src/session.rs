@@ -39,13 +39,23 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// TCP as often as the others together.
+/// By the two highest bits.
 pub fn channel(byte: u8) -> Channel {
     match byte >> 6 {
+        0 => Channel::Tcp,
+        1 => Channel::UnverifiedTls,
         2 => Channel::Socket,
-        3 => Channel::Tls,
-        _ => Channel::Tcp,
+        _ => Channel::Tls,
     }
+}
+
+pub fn is_tls(channel: Channel) -> bool {
+    matches!(channel, Channel::UnverifiedTls | Channel::Tls)
+}
+
+/// Whether the server may have the password itself.
+pub fn is_secure(channel: Channel) -> bool {
+    matches!(channel, Channel::Socket | Channel::Tls)
 }
 
 /// Feeds a session whole, in pieces, and one byte at a time, and holds it to
@@ -137,9 +147,9 @@ fn feed(
 
 /// Where TLS is to begin, nothing may come with the greeting.
 fn pieces(server: &[u8], channel: Channel, size: usize) -> impl Iterator<Item = &[u8]> {
-    let (greeting, behind) = server.split_at(match channel {
-        Channel::Tls => greeting_length(server),
-        _ => 0,
+    let (greeting, behind) = server.split_at(match is_tls(channel) {
+        true => greeting_length(server),
+        false => 0,
     });
     let size = size.max(1);
     greeting.chunks(size).chain(behind.chunks(size))
@@ -152,7 +162,7 @@ fn greeting_length(server: &[u8]) -> usize {
 fn session(channel: Channel) -> Session {
     let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
     let session = Session::new(Arc::new(credentials), &STATEMENTS).unwrap();
-    session.over(channel, channel != Channel::Tcp)
+    session.over(channel, is_secure(channel))
 }
 
 fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
@@ -214,7 +224,7 @@ fn stage(result: &Result<Progress, Error>) -> u8 {
 fn keeps_its_secrets(run: &Run, channel: Channel) {
     let [password, hashes @ ..] = wire::secrets(PASSWORD.as_bytes());
     // On a channel that is secure, the server may have the password itself.
-    let password = (channel == Channel::Tcp).then_some(password);
+    let password = (!is_secure(channel)).then_some(password);
     for secret in hashes.iter().chain(&password) {
         // A part of a secret is a secret.
         for part in secret.windows(8) {
@@ -238,7 +248,7 @@ fn output_is_what_a_server_reads(server: &[u8], channel: Channel, output: &[u8])
     let (_, greeting, asked) = wire::split_packet(server).unwrap();
     let mut output = output;
     let mut first = 1;
-    if channel == Channel::Tls {
+    if is_tls(channel) {
         let (sequence, request, behind) = wire::split_packet(output).unwrap();
         assert_eq!((sequence, request.len()), (1, 32));
         (output, first) = (behind, 2);
@@ -250,7 +260,7 @@ fn output_is_what_a_server_reads(server: &[u8], channel: Channel, output: &[u8])
     assert_eq!(sequence, first);
     login_is_what_a_server_reads(greeting, login);
 
-    let mut plugin = wire::Plugin::new(PASSWORD.as_bytes(), channel != Channel::Tcp, MAX_DERIVED);
+    let mut plugin = wire::Plugin::new(PASSWORD.as_bytes(), is_secure(channel), MAX_DERIVED);
     while let Some((sequence @ 1.., answer, behind)) = wire::split_packet(output) {
         let question = wire::packet_numbered(asked, sequence - 1).unwrap();
         assert!(plugin.accepts(question, answer), "{question:?} was answered with {answer:?}");

@@ -39,7 +39,8 @@ pub enum Error {
         /// [`ServerError::MAX_TEXT`] bytes.
         plugin: String,
     },
-    /// The login asks for the password itself, on a channel that others may read.
+    /// The login asks for the password itself, on a channel that others may read, or
+    /// whose other end may be another.
     NeedsTls {
         /// The plugin that asks.
         plugin: &'static str,
@@ -72,7 +73,10 @@ impl fmt::Display for Error {
                 write!(f, "account wants an unsupported authentication plugin: {plugin}")
             }
             Error::NeedsTls { plugin } => {
-                write!(f, "{plugin} asks for the password itself, which goes over TLS only")
+                write!(
+                    f,
+                    "{plugin} asks for the password itself, which goes over verified TLS only"
+                )
             }
             Error::CleartextForbidden => {
                 f.write_str("account wants mysql_clear_password, which is not allowed")

@@ -46,8 +46,8 @@ enum Turn {
 type Answer = Zeroizing<Vec<u8>>;
 
 impl Login {
-    /// `allow_cleartext`: whether mysql_clear_password may be spoken, on a channel
-    /// that is secure.
+    /// `allow_cleartext`: whether mysql_clear_password may be spoken, and whether a
+    /// server that nobody vouches for may have the password itself.
     pub(super) fn new(channel: Channel, allow_cleartext: bool) -> Self {
         Self { channel, allow_cleartext, switches: 0, turn: Turn::Last, cached: false }
     }
@@ -55,7 +55,7 @@ impl Login {
     /// Whether the server took the scramble from its cache, on a channel over which
     /// it could not have had the password itself.
     pub(super) fn relies_on_cache(&self) -> bool {
-        self.cached && !self.channel.is_secure()
+        self.cached && !self.may_give_password()
     }
 
     /// Protocol::AuthSwitchRequest: the account's plugin is another, or the
@@ -129,9 +129,19 @@ impl Login {
     }
 
     fn cleartext(&self, plugin: &'static str, password: &Password) -> Result<Answer, Error> {
-        match self.channel.is_secure() {
+        match self.may_give_password() {
             true => Ok(password.cleartext()),
             false => Err(Error::NeedsTls { plugin }),
+        }
+    }
+
+    /// It is the server that says which plugin the account has, so that whoever is in
+    /// its place can ask for the password of any account.
+    fn may_give_password(&self) -> bool {
+        match self.channel {
+            Channel::Tcp => false,
+            Channel::UnverifiedTls => self.allow_cleartext,
+            Channel::Socket | Channel::Tls => true,
         }
     }
 }
@@ -152,9 +162,12 @@ mod tests {
 
     #[test]
     fn caching_sha2_password_is_done_when_the_server_has_it_in_its_cache() {
-        for (channel, relies_on_cache) in
-            [(Channel::Tcp, true), (Channel::Socket, false), (Channel::Tls, false)]
-        {
+        for (channel, relies_on_cache) in [
+            (Channel::Tcp, true),
+            (Channel::UnverifiedTls, true),
+            (Channel::Socket, false),
+            (Channel::Tls, false),
+        ] {
             let mut login = login(channel);
             let scramble = login.switch(b"caching_sha2_password", NONCES, &secret()).unwrap();
             assert_eq!(scramble.len(), 32);
@@ -165,29 +178,36 @@ mod tests {
     }
 
     #[test]
-    fn the_password_itself_is_sent_over_tls_and_a_socket_and_never_over_tcp() {
-        for channel in [Channel::Tcp, Channel::Socket, Channel::Tls] {
-            let mut caching = login(channel);
-            caching.switch(b"caching_sha2_password", NONCES, &secret()).unwrap();
-            let caching = caching.more(&[4], &secret()).map(Option::unwrap);
-            let mut clear = Login::new(channel, true);
-            let clear = clear.switch(b"mysql_clear_password", b"", &secret());
-            for (answer, plugin) in
-                [(caching, "caching_sha2_password"), (clear, "mysql_clear_password")]
-            {
-                match channel {
-                    Channel::Tcp => assert_eq!(answer, Err(Error::NeedsTls { plugin })),
-                    _ => assert_eq!(answer.unwrap()[..], *b"secret\0"),
-                }
+    fn the_password_itself_is_for_a_socket_and_verified_tls_and_by_leave_for_any_tls() {
+        for (channel, allow_cleartext, is_given) in [
+            (Channel::Tcp, false, false),
+            (Channel::Tcp, true, false),
+            (Channel::UnverifiedTls, false, false),
+            (Channel::UnverifiedTls, true, true),
+            (Channel::Socket, false, true),
+            (Channel::Tls, false, true),
+        ] {
+            let plugin = "caching_sha2_password";
+            let mut login = Login::new(channel, allow_cleartext);
+            login.switch(plugin.as_bytes(), NONCES, &secret()).unwrap();
+            match login.more(&[4], &secret()) {
+                Ok(answer) => assert!(is_given && answer.unwrap()[..] == *b"secret\0"),
+                Err(error) => assert!(!is_given && error == Error::NeedsTls { plugin }),
             }
         }
     }
 
     #[test]
     fn mysql_clear_password_is_spoken_only_where_it_is_allowed() {
-        for channel in [Channel::Tcp, Channel::Socket, Channel::Tls] {
-            let answer = login(channel).switch(b"mysql_clear_password", b"", &secret());
+        let plugin = "mysql_clear_password";
+        for channel in [Channel::Tcp, Channel::UnverifiedTls, Channel::Socket, Channel::Tls] {
+            let answer = login(channel).switch(plugin.as_bytes(), b"", &secret());
             assert_eq!(answer, Err(Error::CleartextForbidden));
+            let answer = Login::new(channel, true).switch(plugin.as_bytes(), b"", &secret());
+            match channel {
+                Channel::Tcp => assert_eq!(answer, Err(Error::NeedsTls { plugin })),
+                _ => assert_eq!(answer.unwrap()[..], *b"secret\0"),
+            }
         }
     }
 

@@ -45,14 +45,16 @@ pub enum Channel {
     Tcp,
     /// A Unix socket, which does not leave the machine.
     Socket,
-    /// TLS, which is begun before anything of the account is said.
+    /// TLS with a server that nobody vouches for: whoever is on the way may be it. It
+    /// is begun before anything of the account is said.
+    UnverifiedTls,
+    /// TLS with a server whose certificate is verified.
     Tls,
 }
 
 impl Channel {
-    /// Whether a password itself may be sent there.
-    pub(super) fn is_secure(self) -> bool {
-        matches!(self, Channel::Socket | Channel::Tls)
+    fn is_tls(self) -> bool {
+        matches!(self, Channel::UnverifiedTls | Channel::Tls)
     }
 }
 
@@ -145,9 +147,12 @@ impl Session {
         })
     }
 
-    /// The same on another channel; on [`Channel::Tls`] it asks for TLS before it logs
-    /// in. With `allow_cleartext`, mysql_clear_password is spoken, where the channel
-    /// is secure.
+    /// The same on another channel; where that is TLS, it asks for it before it logs in.
+    ///
+    /// The password itself is given to a server that asks for it by
+    /// caching_sha2_password, on [`Channel::Socket`] and [`Channel::Tls`]. With
+    /// `allow_cleartext` also by mysql_clear_password, and on
+    /// [`Channel::UnverifiedTls`] too; never on [`Channel::Tcp`].
     #[must_use]
     pub fn over(self, channel: Channel, allow_cleartext: bool) -> Self {
         Self { channel, login: Login::new(channel, allow_cleartext), ..self }
@@ -272,7 +277,7 @@ impl Session {
 
     fn greeting(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
         let mut greeting = Greeting::parse(payload)?;
-        if self.channel != Channel::Tls {
+        if !self.channel.is_tls() {
             self.log_in(&greeting, output)?;
             return Ok(Continue(State::Login));
         }

@@ -108,7 +108,10 @@ fn advice(error: &mysql::Error) -> &'static str {
         mysql::Error::NoTls => {
             ": switch TLS on at the server, or give --ssl-mode disabled where the way to it is safe"
         }
-        mysql::Error::NeedsTls { .. } => ": give --ssl-mode, or the server's socket as --target",
+        mysql::Error::NeedsTls { .. } => {
+            ": give --ssl-mode verify-ca or verify-identity, or the server's socket as --target; \
+             --allow-cleartext-password lets any server have it, over --ssl-mode required"
+        }
         mysql::Error::CleartextForbidden => {
             ": give --allow-cleartext-password, or the account another plugin"
         }

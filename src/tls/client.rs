@@ -75,6 +75,11 @@ impl Tls {
         })
     }
 
+    /// Whether a CA has to vouch for the server.
+    pub(crate) fn verifies(&self) -> bool {
+        self.check != Check::Nothing
+    }
+
     /// The node is about to be asked, or would be: has the files read soon if they
     /// were not for a while.
     pub(crate) fn poke(&self) {

@@ -45,6 +45,11 @@ impl Server {
         self.sql(&format!("DROP USER IF EXISTS {name}; CREATE USER {name} {how}"));
     }
 
+    /// One of the files that MySQL made for itself.
+    fn file(&self, name: &str) -> String {
+        self.folder.join("data").join(name).to_str().unwrap().to_owned()
+    }
+
     async fn tcp(&self, user: &str, password: &str, arguments: &[&str]) -> (String, String) {
         self.check(self.port, user, password, arguments).await
     }
@@ -79,25 +84,34 @@ const REQUIRED: &[&str] = &["--ssl-mode", "required"];
 async fn caching_sha2_password_goes_over_tls_and_the_socket_and_over_tcp_only_from_the_cache() {
     let server = Server::mysql();
     server.account("sha", &format!("IDENTIFIED WITH caching_sha2_password BY '{PASSWORD}'"));
+    let ca = server.file("ca.pem");
+    let verified = &["--ssl-mode", "verify-ca", "--ssl-ca", &ca];
     for over_socket in [true, false] {
         // As a restart does, this empties the cache.
         server.sql("FLUSH PRIVILEGES");
-        let (word, log) = server.tcp("sha", PASSWORD, &[]).await;
-        assert_eq!(word, "needs-tls");
-        assert!(log.contains("--ssl-mode"), "{log}");
+        for unverified in [&[][..], REQUIRED] {
+            let (word, log) = server.tcp("sha", PASSWORD, unverified).await;
+            assert_eq!(word, "needs-tls");
+            assert!(log.contains("--ssl-mode verify-ca"), "{log}");
+        }
         let (word, log) = match over_socket {
             true => server.socket("sha", PASSWORD).await,
-            false => server.tcp("sha", PASSWORD, REQUIRED).await,
+            false => server.tcp("sha", PASSWORD, verified).await,
         };
         assert_eq!((word.as_str(), log.as_str()), ("serve", ""));
-        let (word, log) = server.tcp("sha", PASSWORD, &[]).await;
-        assert_eq!(word, "serve", "over the socket: {over_socket}");
-        assert!(log.contains("will fail after its next restart"), "{log}");
-        assert_eq!(server.tcp("sha", PASSWORD, REQUIRED).await, ("serve".into(), String::new()));
+        for unverified in [&[][..], REQUIRED] {
+            let (word, log) = server.tcp("sha", PASSWORD, unverified).await;
+            assert_eq!(word, "serve", "over the socket: {over_socket}");
+            assert!(log.contains("will fail after its next restart"), "{log}");
+        }
+        assert_eq!(server.tcp("sha", PASSWORD, verified).await, ("serve".into(), String::new()));
     }
     // The server cannot tell a wrong password from one that it does not have yet.
     assert_eq!(server.tcp("sha", "other", &[]).await.0, "needs-tls");
-    assert_eq!(server.tcp("sha", "other", REQUIRED).await.0, "access-denied");
+    assert_eq!(server.tcp("sha", "other", verified).await.0, "access-denied");
+    server.sql("FLUSH PRIVILEGES");
+    let by_leave = &["--ssl-mode", "required", "--allow-cleartext-password"];
+    assert_eq!(server.tcp("sha", PASSWORD, by_leave).await.0, "serve");
 }
 
 #[tokio::test]
@@ -108,9 +122,8 @@ async fn accounts_of_mysql_without_a_password_with_tls_or_with_a_certificate_log
     assert_eq!(server.tcp("bare", "", &[]).await.0, "serve");
     server.account("strict", &format!("IDENTIFIED BY '{PASSWORD}' REQUIRE X509"));
     assert_eq!(server.tcp("strict", PASSWORD, REQUIRED).await.0, "access-denied");
-    // The server made these files for itself.
-    let file = |name: &str| server.folder.join("data").join(name).to_str().unwrap().to_owned();
-    let [ca, cert, key] = ["ca.pem", "client-cert.pem", "client-key.pem"].map(file);
+    let [ca, cert, key] =
+        ["ca.pem", "client-cert.pem", "client-key.pem"].map(|name| server.file(name));
     let arguments =
         ["--ssl-mode", "verify-ca", "--ssl-ca", &ca, "--ssl-cert", &cert, "--ssl-key", &key];
     assert_eq!(server.tcp("strict", PASSWORD, &arguments).await.0, "serve");
