@@ -121,11 +121,11 @@ async fn accounts_of_mysql_without_a_password_with_tls_or_with_a_certificate_log
     server.account("bare", "IDENTIFIED BY ''");
     assert_eq!(server.tcp("bare", "", &[]).await.0, "serve");
     server.account("strict", &format!("IDENTIFIED BY '{PASSWORD}' REQUIRE X509"));
-    assert_eq!(server.tcp("strict", PASSWORD, REQUIRED).await.0, "access-denied");
     let [ca, cert, key] =
         ["ca.pem", "client-cert.pem", "client-key.pem"].map(|name| server.file(name));
-    let arguments =
-        ["--ssl-mode", "verify-ca", "--ssl-ca", &ca, "--ssl-cert", &cert, "--ssl-key", &key];
+    let verified = ["--ssl-mode", "verify-ca", "--ssl-ca", &ca];
+    assert_eq!(server.tcp("strict", PASSWORD, &verified).await.0, "access-denied");
+    let arguments = [&verified[..], &["--ssl-cert", &cert, "--ssl-key", &key]].concat();
     assert_eq!(server.tcp("strict", PASSWORD, &arguments).await.0, "serve");
 }
 
