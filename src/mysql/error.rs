@@ -152,6 +152,12 @@ mod tests {
                 Error::UnknownPlugin { plugin: "x".into() },
                 "account wants an unsupported authentication plugin: x",
             ),
+            (
+                Error::NeedsTls { plugin: "x" },
+                "x asks for the password itself, which goes over verified TLS only",
+            ),
+            (Error::CleartextForbidden, "account wants mysql_clear_password, which is not allowed"),
+            (Error::NoTls, "server offers no TLS"),
             (Error::Request { what }, "cannot be sent: rows"),
             (Error::Ended, "session has ended"),
         ] {

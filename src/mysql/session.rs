@@ -657,6 +657,20 @@ mod tests {
     }
 
     #[test]
+    fn a_login_from_the_servers_cache_over_tcp_is_known_as_such() {
+        let switch = b"\x2C\0\0\x02\xFEcaching_sha2_password\0abcdefghijabcdefghij\0";
+        for (server, relies_on_cache) in [
+            (vec![GREETING, OK], false),
+            (vec![GREETING, &switch[..]], false),
+            (vec![GREETING, &switch[..], b"\x02\0\0\x04\x01\x03", &numbered(OK, 5)], true),
+        ] {
+            let mut session = session(&[]);
+            session.receive(&server.concat(), &mut BytesMut::new()).unwrap();
+            assert_eq!(session.relies_on_cache(), relies_on_cache);
+        }
+    }
+
+    #[test]
     fn a_session_that_is_done_or_has_failed_stays_so_and_writes_nothing() {
         for server in [[GREETING, OK].concat(), b"HTTP/1.0 400 Bad Request\r\n".to_vec()] {
             let mut session = session(&[]);

@@ -501,6 +501,27 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_mended_ends_the_back_off_and_begins_its_schedule_anew() {
+        let now = Instant::now();
+        let mut history = history(Duration::ZERO);
+        let failure = Failure::Session(crate::mysql::Error::NoTls);
+        for pause in [5, 10, 20] {
+            history.ended(Err(&failure), Step::Greeting, now, now);
+            assert_eq!(history.backing_off(now), Some(pause * SECOND));
+        }
+        assert_eq!(history.backing_off(now + 20 * SECOND), None);
+        assert_eq!(history.answer(now), Some(Verdict::Refuse(failure.reason()).into()));
+        history.forgive();
+        assert_eq!((history.backing_off(now), history.answer(now)), (None, None));
+        history.ended(Err(&failure), Step::Greeting, now, now);
+        assert_eq!(history.backing_off(now), Some(5 * SECOND));
+        // What the node said otherwise is as good as it was.
+        history.ended(FIT, Step::Query, now, now);
+        history.forgive();
+        assert_eq!(history.answer(now), Some(Verdict::Serve.into()));
+    }
+
+    #[test]
     fn a_restart_after_a_long_stall_is_noticed_within_seconds() {
         let now = Instant::now();
         let mut history = history(Duration::ZERO);
