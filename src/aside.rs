@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// One piece of work that is done now and then, one at a time. Whoever waits for
 /// it may stop waiting. Clones share it.
@@ -15,14 +15,14 @@ use tokio::time::timeout;
 pub(crate) struct Aside<T> {
     name: &'static str,
     work: Arc<dyn Fn() -> T + Send + Sync>,
-    under_way: Arc<Mutex<Option<watch::Receiver<Option<T>>>>>,
+    under_way: Arc<Mutex<Option<Run<T>>>>,
 }
 
 /// A run of the work.
+#[derive(Clone)]
 pub(crate) struct Run<T> {
     outcome: watch::Receiver<Option<T>>,
-    /// Somebody else began it, and may have lost patience with it.
-    pub(crate) was_under_way: bool,
+    began: Instant,
 }
 
 impl<T: Clone + Send + Sync + 'static> Aside<T> {
@@ -31,14 +31,19 @@ impl<T: Clone + Send + Sync + 'static> Aside<T> {
         Self { name, work: Arc::new(work), under_way: Arc::default() }
     }
 
+    /// Of its threads.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The run that is under way, or a new one.
     ///
     /// # Errors
     /// When no thread can be had.
     pub(crate) fn run(&self) -> io::Result<Run<T>> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outcome) = &*under_way {
-            return Ok(Run { outcome: outcome.clone(), was_under_way: true });
+        if let Some(run) = &*under_way {
+            return Ok(run.clone());
         }
         let (sender, outcome) = watch::channel(None);
         let (work, slot) = (Arc::clone(&self.work), Arc::clone(&self.under_way));
@@ -47,8 +52,9 @@ impl<T: Clone + Send + Sync + 'static> Aside<T> {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
             sender.send_replace(Some(outcome));
         })?;
-        *under_way = Some(outcome.clone());
-        Ok(Run { outcome, was_under_way: false })
+        let run = Run { outcome, began: Instant::now() };
+        *under_way = Some(run.clone());
+        Ok(run)
     }
 
     /// The outcome of the run that is under way or of a new one, for those who wait
@@ -58,8 +64,7 @@ impl<T: Clone + Send + Sync + 'static> Aside<T> {
     /// That it takes too long, or when no thread can be had.
     pub(crate) async fn within(&self, patience: Duration) -> io::Result<T> {
         let run = self.run()?;
-        let patience = if run.was_under_way { Duration::ZERO } else { patience };
-        match timeout(patience, run.outcome()).await {
+        match timeout(run.left(patience), run.outcome()).await {
             Ok(Some(outcome)) => Ok(outcome),
             Ok(None) => Err(io::Error::other("its thread is gone")),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long")),
@@ -68,6 +73,11 @@ impl<T: Clone + Send + Sync + 'static> Aside<T> {
 }
 
 impl<T: Clone> Run<T> {
+    /// What it has not used up of somebody's patience.
+    pub(crate) fn left(&self, patience: Duration) -> Duration {
+        patience.saturating_sub(self.began.elapsed())
+    }
+
     /// Its outcome; `None` if the work panicked.
     pub(crate) async fn outcome(mut self) -> Option<T> {
         let outcome = self.outcome.wait_for(Option::is_some).await;
@@ -89,4 +99,36 @@ pub(crate) fn within<T: Send + 'static>(
         let _ = sender.send(work());
     })?;
     receiver.recv_timeout(patience).unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_wait_at_once_share_one_run_and_its_patience() {
+        let (release, waits) = mpsc::channel();
+        let waits = Mutex::new(waits);
+        let aside = Aside::new("test", move || waits.lock().unwrap().recv().unwrap());
+        let patience = Duration::from_secs(20);
+        let (first, second, ()) =
+            tokio::join!(aside.within(patience), aside.within(patience), async {
+                release.send("done").unwrap();
+            });
+        assert_eq!((first.unwrap(), second.unwrap()), ("done", "done"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_used_up_somebodys_patience_gets_no_more_of_it() {
+        let (release, waits) = mpsc::channel::<()>();
+        let waits = Mutex::new(waits);
+        let aside = Aside::new("test", move || waits.lock().unwrap().recv().is_ok());
+        let patience = Duration::from_secs(1);
+        let began = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(aside.within(patience).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+        assert_eq!(began.elapsed(), patience);
+        drop(release);
+    }
 }

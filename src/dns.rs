@@ -84,13 +84,10 @@ impl Resolver {
         let outcome = match self.good() {
             None => lookup.outcome().await,
             // One that has used up somebody's patience gets no more of it.
-            Some(good) => {
-                let patience = if lookup.was_under_way { Duration::ZERO } else { patience };
-                match timeout(patience, lookup.outcome()).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Ok(self.fall_back(good, "it takes too long")),
-                }
-            }
+            Some(good) => match timeout(lookup.left(patience), lookup.outcome()).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Ok(self.fall_back(good, "it takes too long")),
+            },
         };
         match (outcome, self.good()) {
             (Some(Ok(addresses)), _) => Ok(addresses),

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::aside::Aside;
+use crate::seldom::Seldom;
 
 /// The last good value of some files. Clones share it.
 #[derive(Clone)]
@@ -14,13 +16,14 @@ pub(crate) struct Followed<T> {
     value: watch::Receiver<Arc<T>>,
     look: Option<Aside<()>>,
     looked: Arc<Mutex<Option<Instant>>>,
+    trouble: Arc<Seldom>,
 }
 
 impl<T: Send + Sync + 'static> Followed<T> {
     /// The same value always.
     pub(crate) fn fixed(value: T) -> Self {
         let (_, value) = watch::channel(Arc::new(value));
-        Self { value, look: None, looked: Arc::default() }
+        Self { value, look: None, looked: Arc::default(), trouble: Arc::default() }
     }
 
     /// `first`, until `read`, which may block, finds another than the one it is given.
@@ -37,7 +40,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
                 sender.send_replace(Arc::new(new));
             }
         });
-        Self { value, look: Some(look), looked: Arc::default() }
+        Self { value, look: Some(look), looked: Arc::default(), trouble: Arc::default() }
     }
 
     /// What was read last.
@@ -47,8 +50,12 @@ impl<T: Send + Sync + 'static> Followed<T> {
 
     /// What the files hold now, as far as that can be seen within `patience`.
     pub(crate) async fn read(&self, patience: Duration) -> Arc<T> {
-        if let Some(look) = &self.look {
-            let _ = look.within(patience).await;
+        if let Some(look) = &self.look
+            && let Err(error) = look.within(patience).await
+            && self.trouble.is_due()
+        {
+            let what = look.name();
+            warn!("the {what} cannot be read again: {error}: the last ones serve on");
         }
         self.get()
     }
@@ -61,7 +68,11 @@ impl<T: Send + Sync + 'static> Followed<T> {
         if looked.is_none_or(|looked| looked.elapsed() >= pause) {
             *looked = Some(Instant::now());
             // Where no thread can be had, the next poke may do better.
-            let _ = look.run();
+            let is_stuck = look.run().is_ok_and(|run| run.left(pause).is_zero());
+            if is_stuck && self.trouble.is_due() {
+                let what = look.name();
+                warn!("the {what} cannot be read again: it takes too long: the last ones serve on");
+            }
         }
     }
 

@@ -29,11 +29,16 @@ pub const STATEMENTS: [&str; 3] = [
 /// the variables that the server is now known to have in one row of names and values.
 /// A SELECT of them costs it a tenth of what SHOW does, but one name that it does not
 /// know fails the whole.
+///
+/// A session has a wsrep_on of its own, which stays as the global one was when it logged
+/// in; so it is the global one that is asked for. Percona's servers, which alone have
+/// pxc_maint_mode, have no global one.
 pub fn statements_again(facts: &Facts) -> [String; 2] {
     let [_, status, variables] = STATEMENTS;
     let known = facts.iter().map(|(name, _)| name);
     let known = known.filter(|name| variables.contains(&format!("'{name}'")));
-    let columns: Vec<_> = known.map(|name| format!("'{name}',@@{name}")).collect();
+    let scope = if facts.pxc_maint_mode.is_none() { "GLOBAL." } else { "" };
+    let columns: Vec<_> = known.map(|name| format!("'{name}',@@{scope}{name}")).collect();
     [status.to_owned(), format!("SELECT {}", columns.join(","))]
 }
 
@@ -304,17 +309,24 @@ mod tests {
 
     #[test]
     fn a_server_is_asked_again_for_the_variables_that_it_gave() {
-        let facts = facts(&[
+        let few = [
             ("wsrep_desync", "-"),
             ("wsrep_reject_queries", "-"),
             ("wsrep_sst_donor_rejects_queries", "-"),
-            ("super_read_only", "OFF"),
-        ]);
-        let [status, variables] = statements_again(&facts);
-        assert_eq!(status, STATEMENTS[1]);
-        let expected = "SELECT 'wsrep_on',@@wsrep_on,'read_only',@@read_only,\
-                        'super_read_only',@@super_read_only";
-        assert_eq!(variables, expected);
+        ];
+        let mariadb = facts(&few);
+        let percona = facts(&[&few[..], &[("pxc_maint_mode", "DISABLED")]].concat());
+        for (facts, expected) in [
+            (mariadb, "SELECT 'wsrep_on',@@GLOBAL.wsrep_on,'read_only',@@GLOBAL.read_only"),
+            (
+                percona,
+                "SELECT 'wsrep_on',@@wsrep_on,'read_only',@@read_only,\
+                 'pxc_maint_mode',@@pxc_maint_mode",
+            ),
+        ] {
+            let [status, variables] = statements_again(&facts);
+            assert_eq!((status.as_str(), variables.as_str()), (STATEMENTS[1], expected));
+        }
     }
 
     #[test]

@@ -173,6 +173,9 @@ mod tests {
             ("transfer-encoding: Chunked\r\n", Some(Body::Chunked)),
             // What smuggles a request past a proxy.
             ("Content-Length: 5\r\nContent-Length: 6\r\n", None),
+            // No space of HTTP's, whatever Unicode says.
+            ("Content-Length: \u{A0}5\r\n", None),
+            ("Transfer-Encoding: \u{A0}chunked\r\n", None),
             ("Content-Length: 5, 6\r\n", None),
             ("Content-Length: +5\r\n", None),
             ("Content-Length: 0x5\r\n", None),

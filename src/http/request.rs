@@ -132,7 +132,7 @@ pub(super) fn values<'a>(
     name: &'a str,
 ) -> impl Iterator<Item = &'a str> {
     let lines = request.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
-    lines.flat_map(|line| str::from_utf8(line.value).unwrap_or("?").split(',')).map(str::trim)
+    lines.flat_map(|line| str::from_utf8(line.value).unwrap_or("?").split(',')).map(str::trim_ascii)
 }
 
 /// A media range of Accept that asks for JSON by name.

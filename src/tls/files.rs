@@ -47,7 +47,8 @@ impl Files {
     pub(super) fn read_in_time(&self) -> Outcome {
         let files = self.clone();
         within(PATIENCE, move || Ok(files.read())).unwrap_or_else(|_| {
-            let late = "the certificates cannot be read in time: see --ssl-ca, --ssl-cert";
+            let late =
+                "the certificates cannot be read in time: see --ssl-ca, --ssl-cert, --ssl-key";
             let error = Err(late.to_owned());
             (fingerprint(&error), error)
         })
@@ -137,7 +138,13 @@ impl Loaded {
     fn read(flag: Flag, path: &Path) -> Result<Self, String> {
         let mut loaded = Self { flag, path: path.to_owned(), bytes: Zeroizing::default() };
         let read = File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut loaded.bytes))
+            .and_then(|file| {
+                // With room for all from the start: a buffer that grows leaves copies of
+                // the key behind.
+                let length = file.metadata()?.len().min(MAX_FILE);
+                loaded.bytes.reserve(usize::try_from(length).unwrap_or_default() + 1);
+                file.take(MAX_FILE + 1).read_to_end(&mut loaded.bytes)
+            })
             .map_err(|error| loaded.wrong(&format!("cannot be read: {error}")))?;
         match u64::try_from(read) {
             Ok(length) if length <= MAX_FILE => Ok(loaded),

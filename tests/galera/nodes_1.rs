@@ -138,6 +138,8 @@ async fn every_state_is_seen_on_a_kept_connection() {
     for (change, word, undo) in [
         ("SET GLOBAL read_only=ON", "read-only", "SET GLOBAL read_only=OFF"),
         ("SET GLOBAL wsrep_desync=ON", "desynced", "SET GLOBAL wsrep_desync=OFF"),
+        // The session has one of its own, which stays ON.
+        ("SET GLOBAL wsrep_on=OFF", "wsrep-off", "SET GLOBAL wsrep_on=ON"),
         (
             "SET GLOBAL wsrep_reject_queries=ALL",
             "rejecting-queries",
