@@ -394,6 +394,7 @@ async fn the_log_has_each_change_with_its_facts_and_advice_and_nothing_for_a_req
     probe.log.read_to_string(&mut log).await.unwrap();
     let lines: Vec<_> = log.lines().collect();
     assert!(lines.len() < 8, "{log}");
-    assert!(log.contains("wsrep_local_state=4"), "{log}");
+    assert!(log.contains(" INFO serve: ") && log.contains("wsrep_local_state=4"), "{log}");
+    assert!(log.contains(" WARN refuse, access-denied: "), "{log}");
     assert!(log.contains("1045") && log.contains("advice="), "{log}");
 }
