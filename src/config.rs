@@ -5,14 +5,15 @@ mod secrets;
 mod tls;
 mod values;
 
+use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
 use tracing::Level;
 
 use crate::connect::{Address, Security};
@@ -127,6 +128,48 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+fn flags(command: &clap::Command) -> impl Iterator<Item = &Arg> {
+    command.get_subcommands().flat_map(clap::Command::get_arguments)
+}
+
+/// Of these names of variables those that are meant for the program and that nothing
+/// reads, as misspelt ones are. What Kubernetes sets for a Service called galera-probe
+/// is not meant: GALERA_PROBE_SERVICE_HOST, GALERA_PROBE_PORT_9200_TCP and the like.
+pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let command = command();
+    let known: Vec<_> = flags(&command).filter_map(Arg::get_env).collect();
+    let is_meant = |name: &String| {
+        name.starts_with("GALERA_PROBE_") && !name.contains("_SERVICE_") && !name.contains("_PORT")
+    };
+    names
+        .filter(|name| !known.contains(&name.as_os_str()) && name != secrets::VARIABLE)
+        .filter_map(|name| name.into_string().ok())
+        .filter(is_meant)
+        .collect()
+}
+
+/// Names the variable too where the value is its: in a pod nobody wrote the flag.
+fn name_variable(mut error: clap::Error) -> clap::Error {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let (flag, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    let (Some(flag), Some(value)) = (flag, value) else { return error };
+    let command = command();
+    // As in `--timeout <DURATION>`.
+    let long = flag.split(' ').next().and_then(|flag| flag.strip_prefix("--"));
+    let arg = flags(&command).find(|arg| long.is_some() && arg.get_long() == long);
+    let variable = arg.and_then(Arg::get_env);
+    if let Some(variable) = variable
+        && env::var(variable).is_ok_and(|set| set.split(',').any(|part| part == value))
+    {
+        let both = format!("{flag} ({})", variable.display());
+        error.insert(ContextKind::InvalidArg, ContextValue::String(both));
+    }
+    error
+}
+
 impl Config {
     /// Reads a command line, the program's name first, and the environment.
     ///
@@ -138,7 +181,7 @@ impl Config {
         I: IntoIterator,
         I::Item: Into<OsString> + Clone,
     {
-        let matches = command().try_get_matches_from(arguments)?;
+        let matches = command().try_get_matches_from(arguments).map_err(name_variable)?;
         let given = Given(matches.subcommand().map(|(_, matches)| matches));
         let (action, log) = match Cli::from_arg_matches(&matches)?.command {
             Command::Serve { listen, admin_listen, maintenance_file, drain, node, timing, log } => {

@@ -1,11 +1,11 @@
 //! The `galera-probe` program: parse, log, run, exit code.
 
 use std::env;
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, ErrorKind, Write};
+use std::path::{self, Path};
 use std::process::exit;
 
-use galera_probe::config::{Action, Change, Config, Serve};
+use galera_probe::config::{self, Action, Change, Config, Serve};
 use galera_probe::log::Log;
 use galera_probe::maintenance;
 use galera_probe::run::{self, Stop};
@@ -14,7 +14,7 @@ use galera_probe::verdict::Verdict;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 const REFUSE: i32 = 1;
 const WRONG: i32 = 2;
@@ -30,6 +30,9 @@ fn main() {
 
 fn start(config: Config) -> io::Result<i32> {
     let log = Log::start(config.log)?;
+    for variable in config::unknown_variables(env::vars_os().map(|(name, _)| name)) {
+        warn!(variable, "no flag has this variable: see --help");
+    }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     // Whatever wakes a task is one system call cheaper than what wakes `block_on`.
     let acting = runtime.spawn(act(config.action));
@@ -79,6 +82,10 @@ async fn serve(config: Serve) -> io::Result<i32> {
         Some(listen) => Some(bind("--admin-listen", listen, "admin pages").await?),
         None => None,
     };
+    if let Some(file) = &config.maintenance_file {
+        // As `maintenance on` may be told it in another folder.
+        info!(path = %path::absolute(file)?.display(), "maintenance file");
+    }
     let (stop, stopped) = oneshot::channel();
     let serving =
         run::serve(listeners, admin, config, async { stopped.await.unwrap_or(Stop::Now) });
@@ -92,10 +99,32 @@ async fn serve(config: Serve) -> io::Result<i32> {
 
 async fn bind(flag: &str, listen: &Listen, what: &str) -> io::Result<Listener> {
     let listener = Listener::bind(listen).await.map_err(|error| {
-        io::Error::new(error.kind(), format!("{flag} {listen}: {error}: choose another address"))
+        let fix = fix(listen, error.kind());
+        io::Error::new(error.kind(), format!("{flag} {listen}: {error}: {fix}"))
     })?;
     info!(address = %listener.address()?, "{what}");
     Ok(listener)
+}
+
+/// What to do where an address cannot be listened on.
+fn fix(listen: &Listen, error: ErrorKind) -> &'static str {
+    match (listen, error) {
+        (Listen::Tcp(_), ErrorKind::AddrInUse) => {
+            "another program listens there (ss -ltnp shows which): stop it, or choose another port"
+        }
+        (Listen::Tcp(_), ErrorKind::PermissionDenied) => {
+            "a port below 1024 needs CAP_NET_BIND_SERVICE: choose a higher one"
+        }
+        (Listen::Unix(_), ErrorKind::AddrInUse) => {
+            "another program listens there (ss -lxp shows which), or the file is no socket: \
+             choose another path"
+        }
+        (Listen::Unix(_), ErrorKind::NotFound) => "make its folder first",
+        (Listen::Unix(_), ErrorKind::PermissionDenied) => {
+            "let this user write into its folder, or choose another path"
+        }
+        _ => "choose another address",
+    }
 }
 
 fn maintain(file: &Path, change: Change) -> io::Result<i32> {
@@ -106,7 +135,11 @@ fn maintain(file: &Path, change: Change) -> io::Result<i32> {
     };
     let is_on = done.map_err(|error| {
         let file = file.display();
-        io::Error::new(error.kind(), format!("--maintenance-file '{file}': {error}"))
+        let fix = match error.kind() {
+            ErrorKind::NotFound => ": make its folder first, and give serve the same path",
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("--maintenance-file '{file}': {error}{fix}"))
     })?;
     say(true, if is_on { "on" } else { "off" });
     Ok(0)

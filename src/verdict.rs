@@ -189,8 +189,9 @@ impl Reason {
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Reason::AccessDenied => {
-                "compare --user and the password with the account; for a new password: \
-                 ALTER USER galera_probe@'ADDRESS' IDENTIFIED BY '...'"
+                "compare --user and the password with the account, and its host with where the \
+                 probe comes from: 127.0.0.1 for TCP, localhost for the socket; for a new \
+                 password: ALTER USER galera_probe@'ADDRESS' IDENTIFIED BY '...'"
             }
             Reason::AccountLocked => "ALTER USER galera_probe@'ADDRESS' ACCOUNT UNLOCK",
             Reason::PasswordExpired => {
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn what_an_operator_can_set_right_comes_with_the_way() {
         let known = [
-            (Reason::AccessDenied, "--user"),
+            (Reason::AccessDenied, "localhost for the socket"),
             (Reason::AccountLocked, "ACCOUNT UNLOCK"),
             (Reason::PasswordExpired, "PASSWORD EXPIRE NEVER"),
             (Reason::HostDenied, "CREATE USER"),

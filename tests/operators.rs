@@ -207,7 +207,7 @@ async fn maintenance_is_switched_by_commands_and_the_node_is_not_asked_meanwhile
     assert_eq!(maintenance("status").await, "off\n");
     assert_eq!(maintenance("on").await, "on\n");
     assert_eq!(maintenance("status").await, "on\n");
-    let probe = Serve::start(&["--target", &address, "--maintenance-file", file]).await;
+    let mut probe = Serve::start(&["--target", &address, "--maintenance-file", file]).await;
     for path in ["/", "/read-write", "/reader", "/writer"] {
         let response = probe.get(path).await;
         assert_eq!((response.status, response.word()), (503, "maintenance"), "{path}");
@@ -218,6 +218,10 @@ async fn maintenance_is_switched_by_commands_and_the_node_is_not_asked_meanwhile
     assert_eq!(probe.eventually("serve").await.status, 200);
     maintenance("on").await;
     assert_eq!(probe.eventually("maintenance").await.status, 503);
+    probe.end("TERM").await;
+    let mut log = String::new();
+    probe.log.read_to_string(&mut log).await.unwrap();
+    assert!(log.contains(&format!("INFO maintenance file path={file}\n")), "{log}");
 }
 
 #[tokio::test]
@@ -390,6 +394,7 @@ async fn the_log_has_each_change_with_its_facts_and_advice_and_nothing_for_a_req
     probe.log.read_to_string(&mut log).await.unwrap();
     let lines: Vec<_> = log.lines().collect();
     assert!(lines.len() < 8, "{log}");
-    assert!(log.contains("wsrep_local_state=4"), "{log}");
+    assert!(log.contains(" INFO serve: ") && log.contains("wsrep_local_state=4"), "{log}");
+    assert!(log.contains(" WARN refuse, access-denied: "), "{log}");
     assert!(log.contains("1045") && log.contains("advice="), "{log}");
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use galera_probe::server::MAX_CONNECTIONS;
 use galera_probe::verdict::{Reason, Role};
 
 use program::{Serve, run};
@@ -62,6 +63,7 @@ const OTHERS: &[&str] = &[
     // cargo, buildah, readelf, Docker
     "--bin",
     "--build-context",
+    "--example",
     "--file",
     "--from",
     "--identity-label",
@@ -217,6 +219,21 @@ fn every_metric_and_label_in_the_rules_and_on_the_dashboard_is_one_of_the_probes
         }
     }
     assert!(names.len() > 9 && said.len() > 20, "{names:?} {said:?}");
+}
+
+#[test]
+fn the_limits_that_the_recipes_name_are_the_programs() {
+    let text = |name| {
+        let (_, text) = recipes().into_iter().find(|(path, _)| path.ends_with(name)).unwrap();
+        text
+    };
+    let most = format!("{},{:03} exchanges", MAX_CONNECTIONS / 1000, MAX_CONNECTIONS % 1000);
+    let unit = text("galera-probe.service");
+    assert!(unit.contains(&most) && text("MIGRATING.md").contains(&most), "{most}");
+    let (_, limit) = unit.split_once("\nLimitNOFILE=").unwrap();
+    let limit: usize = limit.lines().next().unwrap().parse().unwrap();
+    // With the admin listener's 16 and the 22 that the program sets aside.
+    assert!(limit >= MAX_CONNECTIONS + 16 + 22, "{limit}");
 }
 
 #[test]

@@ -66,3 +66,20 @@ fn the_changelog_and_the_image_have_the_version_and_the_image_the_toolchain() {
     let toolchain = env!("CARGO_PKG_RUST_VERSION");
     assert!(image.contains(&format!("/rust:{toolchain}-alpine ")), "not Rust {toolchain}");
 }
+
+#[test]
+fn the_archive_has_every_file_that_its_readme_leads_to() {
+    let workflow = include_str!("../.github/workflows/release.yml");
+    let (_, packed) = workflow.split_once("cp --parents --recursive ").unwrap();
+    let (packed, _) = packed.split_once("\"dist/$name\"").unwrap();
+    let packed: Vec<_> = packed.split_whitespace().map(Path::new).collect();
+    let mut links = 0;
+    for part in include_str!("../README.md").split("](").skip(1) {
+        let (link, _) = part.split_once([')', '#']).unwrap();
+        if !link.is_empty() && !link.contains("://") {
+            links += 1;
+            assert!(packed.iter().any(|file| Path::new(link).starts_with(file)), "{link}");
+        }
+    }
+    assert!(links > 10, "{links}");
+}

@@ -28,7 +28,8 @@ Examples:
   Ask the probe that is running, as a container's health check does:
     galera-probe check --via http://127.0.0.1:9200/livez
 
-Each flag has a variable: --password-file is GALERA_PROBE_PASSWORD_FILE.";
+Each flag but --role and --via has a variable: --password-file is
+GALERA_PROBE_PASSWORD_FILE.";
 
 const SERVE_EXAMPLES: &str = "\
 Paths:
@@ -135,8 +136,6 @@ pub(super) enum Command {
         /// What the node is wanted for.
         #[arg(
             long,
-            env = "GALERA_PROBE_ROLE",
-            hide_env_values = true,
             value_name = "ROLE",
             default_value = "read-write",
             conflicts_with = "via",
@@ -146,8 +145,6 @@ pub(super) enum Command {
         /// Ask the probe that answers at this URL, and not the node.
         #[arg(
             long,
-            env = "GALERA_PROBE_VIA",
-            hide_env_values = true,
             value_name = "URL",
             value_parser = values::url,
             help_heading = "Question"
@@ -249,7 +246,7 @@ pub(super) struct NodeArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Time")]
 pub(super) struct TimingArgs {
-    /// Age up to which a verdict is given again without asking.
+    /// Time for which a verdict is given again before the node is asked anew.
     #[arg(
         long,
         env = "GALERA_PROBE_MAX_AGE",
@@ -279,7 +276,7 @@ pub(super) struct TimingArgs {
         value_parser = values::duration
     )]
     pub(super) grace: Duration,
-    /// Age up to which a connection to the node is asked again.
+    /// Time to keep one login open for more questions; 0s: one for each.
     #[arg(
         long,
         env = "GALERA_PROBE_KEEP_CONNECTION",

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The mode bit that lets everybody read a file.
 const READABLE_BY_ALL: u32 = 0o004;
 
-const VARIABLE: &str = "GALERA_PROBE_PASSWORD";
+pub(super) const VARIABLE: &str = "GALERA_PROBE_PASSWORD";
 const PASSWORD_FILE: &str = "--password-file (GALERA_PROBE_PASSWORD_FILE)";
 const DEFAULTS_FILE: &str = "--defaults-file (GALERA_PROBE_DEFAULTS_FILE)";
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::galera::Facts;
 use crate::probe::{Dialogue, Stalled, Step};
@@ -221,7 +221,7 @@ impl Journal {
             let nobody = verdicts.iter().all(|verdict| *verdict != Verdict::Serve);
             if nobody && now.duration_since(*at) >= REPEAT {
                 let [health, ..] = healths;
-                info!(%cause, times, "still {}", headline(health));
+                warn!(%cause, times, "still {}", headline(health));
                 self.logged = Some((now, 0));
             }
         }
@@ -229,12 +229,14 @@ impl Journal {
 
     fn changed(&mut self, healths: [Health; Role::ALL.len()], cause: String) {
         let [read_write, reader, writer] = healths;
-        let advice = match read_write.verdict {
-            Verdict::Refuse(reason) => reason.advice(),
-            Verdict::Serve => None,
-        };
         let [reader, writer] = [reader, writer].map(|health| health.verdict.as_str());
-        info!(reader, writer, cause, advice, "{}", headline(read_write));
+        let headline = headline(read_write);
+        match read_write.verdict {
+            Verdict::Serve => info!(reader, writer, cause, "{headline}"),
+            Verdict::Refuse(reason) => {
+                warn!(reader, writer, cause, advice = reason.advice(), "{headline}");
+            }
+        }
         let Report { changes, tally, .. } = &mut self.report;
         tally.changes = tally.changes.saturating_add(1);
         if changes.len() >= MAX_CHANGES {

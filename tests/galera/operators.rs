@@ -412,7 +412,7 @@ const ON_THE_WAY: [&str; 6] =
 
 /// The verdict that a line of the log tells of, where it tells of a change.
 fn logged(line: &str) -> Option<&str> {
-    let (_, said) = line.split_once(" INFO ")?;
+    let (_, said) = line.split_once(" INFO ").or_else(|| line.split_once(" WARN "))?;
     let (word, _) = said.strip_prefix("refuse, ").unwrap_or(said).split_once(": ")?;
     (word == "serve" || said.starts_with("refuse, ")).then_some(word)
 }

@@ -2,9 +2,12 @@
 //! its probe beside it, and clients that come through the three pools.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tempfile::{NamedTempFile, TempPath};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
@@ -24,11 +27,13 @@ const NODES: [&str; 3] = ["1", "2", "3"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The probes at the nodes' own addresses, as the recipe has them, and HAProxy in a
-/// namespace of its own, with the nodes in this order. Dropped, they end.
-async fn start(nodes: [&str; 3]) -> (Vec<Serve>, Child) {
+/// namespace of its own, with the nodes in this order, and its log. Dropped, they end.
+async fn start(nodes: [&str; 3]) -> (Vec<Serve>, Child, TempPath) {
     make_account("127.0.0.1");
     let mut haproxy = Command::new(SCRIPT);
-    haproxy.args(["exec", PROBER.0, "haproxy", "-f", RECIPE]);
+    // Its socket is in a folder that the package, or systemd, makes.
+    let run = "mount -t tmpfs tmpfs /run && mkdir /run/haproxy && exec haproxy -f \"$0\"";
+    haproxy.args(["exec", PROBER.0, "sh", "-c", run, RECIPE]);
     let mut probes = Vec::new();
     for (variable, node) in ["NODE1", "NODE2", "NODE3"].into_iter().zip(nodes) {
         let address = cluster(["address", node]);
@@ -40,8 +45,9 @@ async fn start(nodes: [&str; 3]) -> (Vec<Serve>, Child) {
         probes.push(Serve::start_command(command(node, &arguments)).await);
     }
     // It tells each change on both; `haproxy -c` is in tests/deploy/run.
-    haproxy.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    (probes, haproxy.kill_on_drop(true).spawn().unwrap())
+    let log = NamedTempFile::new().unwrap();
+    haproxy.stdin(Stdio::null()).stdout(log.reopen().unwrap()).stderr(Stdio::null());
+    (probes, haproxy.kill_on_drop(true).spawn().unwrap(), log.into_temp_path())
 }
 
 /// Of these nodes, the one at index 0 of its component.
@@ -111,13 +117,15 @@ async fn clients_of_each_pool_of_the_haproxy_recipe_arrive_at_the_nodes_that_are
     let writes = writer(&NODES);
     let others: Vec<_> = NODES.into_iter().filter(|node| *node != writes).collect();
     let [other, third] = others[..] else { unreachable!("three nodes") };
-    let _running = start([other, third, writes]).await;
+    let (_probes, haproxy, log) = start([other, third, writes]).await;
     let all = || async {
         until_arrive(READ_WRITE, &NODES).await;
         until_arrive(READER, &NODES).await;
         until_arrive(WRITER, &[writer(&NODES)]).await;
     };
     all().await;
+    let process = format!("/proc/{}", haproxy.id().expect("HAProxy runs"));
+    assert_ne!(fs::metadata(process).unwrap().uid(), 0, "HAProxy runs as root");
 
     cluster(["read-only", other, "on"]);
     until_arrive(READ_WRITE, &[third, writes]).await;
@@ -143,4 +151,8 @@ async fn clients_of_each_pool_of_the_haproxy_recipe_arrive_at_the_nodes_that_are
     cluster(["wait-size", other, "3"]);
     cluster(["wait", writes, "wsrep_local_state_comment", "Synced"]);
     all().await;
+    let log = fs::read_to_string(log).unwrap();
+    for word in ["read-only", "desynced", "not-writer"] {
+        assert!(log.contains(&format!("info: \"{word}\"")), "{word} is not in the log: {log}");
+    }
 }
