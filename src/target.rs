@@ -4,29 +4,32 @@
 mod asking;
 mod history;
 mod report;
+mod settings;
+mod state;
 
 use std::fmt;
 use std::future::pending;
 use std::mem;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::connect::Connect;
-use crate::galera::{self, Facts, Policy};
+use crate::galera::{self, Facts};
 use crate::login::Login;
-use crate::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
+use crate::probe::{Dialogue, Failure, Stalled, Step};
 use crate::tls::Tls;
 use crate::verdict::{Health, Role, Verdict};
 
 use asking::{Asker, Request};
 use history::History;
 use report::{Journal, Source};
+use state::{Event, State};
 
 pub use asking::Asking;
 pub use report::{BUCKETS, Change, Doing, Ended, Histogram, Report, Tally};
+pub use settings::{Settings, Timing};
 
 /// Askers that wait to be heard; those beyond wait to be put in.
 const QUEUE: usize = 64;
@@ -34,35 +37,7 @@ const QUEUE: usize = 64;
 /// Said at the first login that works only as long as the server does not restart.
 pub(crate) const RELIES_ON_CACHE: &str = "this login works only while the server has the \
     password in its cache (caching_sha2_password), and will fail after its next restart: \
-    give --ssl-mode, or the server's socket as --target";
-
-/// How a node is asked.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Who logs in.
-    pub login: Login,
-    /// How long a dialogue may take.
-    pub deadlines: Deadlines,
-    /// What is wanted of the node.
-    pub policy: Policy,
-    /// How its verdicts hang together in time.
-    pub timing: Timing,
-}
-
-/// How verdicts hang together in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timing {
-    /// How old a verdict may be that is given without asking; zero: always ask.
-    pub max_age: Duration,
-    /// The longest time that a node must stay fit after a stall; zero: none.
-    pub settle: Duration,
-    /// For how long a node that was fit is served on while it times out; zero:
-    /// not at all.
-    pub grace: Duration,
-    /// How old a connection may be that is asked again; zero: each dialogue has its
-    /// own.
-    pub keep_connection: Duration,
-}
+    give --ssl-mode verify-ca or verify-identity, or the server's socket as --target";
 
 /// Owns a node and the one dialogue with it. It is a future like any other:
 /// dropped, it closes its socket and leaves nothing.
@@ -82,26 +57,6 @@ pub struct Target {
     facts: Facts,
     journal: Journal,
     warned: bool,
-}
-
-/// What the target is doing.
-enum State {
-    /// No dialogue. The next asker may begin one.
-    Idle,
-    /// A dialogue is under way within its deadlines; these wait for it.
-    Under { dialogue: Dialogue, askers: Vec<Asker> },
-    /// A dialogue stalled after the connect. It is kept open at the same step
-    /// until the node wakes or the time comes.
-    Held { dialogue: Dialogue, until: Instant },
-}
-
-/// What happens to a dialogue.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, moved once")]
-enum Event {
-    Ended(Result<Facts, Failure>),
-    Stalled(Stalled),
-    /// A dialogue was held for as long as it may be.
-    HoldOver,
 }
 
 impl Target {
@@ -347,22 +302,5 @@ async fn changed(login: &mut Login, tls: &mut Option<Tls>) {
     tokio::select! {
         () = login.changed() => {}
         () = certificates => {}
-    }
-}
-
-impl State {
-    /// Cancelled at any point it loses nothing.
-    async fn next(&mut self) -> Event {
-        match self {
-            State::Idle => pending().await,
-            State::Under { dialogue, .. } => match dialogue.run().await {
-                Ok(outcome) => Event::Ended(outcome),
-                Err(stalled) => Event::Stalled(stalled),
-            },
-            State::Held { dialogue, until } => match timeout_at(*until, dialogue.finish()).await {
-                Ok(outcome) => Event::Ended(outcome),
-                Err(_) => Event::HoldOver,
-            },
-        }
     }
 }
