@@ -115,6 +115,30 @@ async fn a_balancer_is_answered_among_two_thousand_who_are_silent_slow_or_never_
     );
 }
 
+/// SECURITY.md has the figure.
+#[tokio::test]
+async fn heads_that_do_not_end_on_every_connection_cost_less_than_24_mib() {
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+    let clients = most.map_or(MAX_CONNECTIONS, |most| {
+        usize::try_from(most).unwrap().saturating_sub(500).min(MAX_CONNECTIONS)
+    });
+    let probe = Serve::start(&["--target", &node().await]).await;
+    median_of_probes(&probe, 10).await;
+    let before = status(&probe, "VmRSS:");
+    let head = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(8000));
+    let mut held = Vec::new();
+    for _ in 0..clients {
+        let mut stream = connect(&probe).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    median_of_probes(&probe, 10).await;
+    let above = status(&probe, "VmHWM:") - before;
+    println!("{clients} heads of 8 KiB without an end: {above} kB above idle");
+    assert!(above < 24 * 1024, "{above} kB");
+}
+
 /// The program with few file descriptors.
 async fn poor(descriptors: u32) -> Serve {
     let target = node().await;
