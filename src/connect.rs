@@ -65,7 +65,8 @@ pub struct Security {
     pub is_socket: bool,
     /// Begun before anything of the account is said.
     pub tls: Option<Tls>,
-    /// A password may be sent as it is, on a Unix socket or over TLS.
+    /// A password may be sent as it is by mysql_clear_password, on a Unix socket or over
+    /// TLS, and to a server that is not verified.
     pub allow_cleartext: bool,
 }
 
