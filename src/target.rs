@@ -3,6 +3,7 @@
 
 mod asking;
 mod history;
+mod notice;
 mod report;
 mod settings;
 mod state;
@@ -10,6 +11,7 @@ mod state;
 use std::fmt;
 use std::future::pending;
 use std::mem;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -24,6 +26,7 @@ use crate::verdict::{Health, Role, Verdict};
 
 use asking::{Asker, Request};
 use history::History;
+use notice::{Notice, Posted};
 use report::{Journal, Source};
 use state::{Event, State};
 
@@ -56,6 +59,7 @@ pub struct Target {
     /// What the node last said.
     facts: Facts,
     journal: Journal,
+    notice: Arc<Notice>,
     warned: bool,
 }
 
@@ -63,6 +67,8 @@ impl Target {
     /// A target and the way to ask it. Nothing is done before [`run`](Self::run).
     pub fn new(node: impl Connect + 'static, settings: Settings) -> (Self, Asking) {
         let (sender, requests) = mpsc::channel(QUEUE);
+        let notice: Arc<Notice> = Arc::default();
+        let asking = Asking { requests: sender, notice: Arc::clone(&notice) };
         let target = Self {
             tls: node.security().tls,
             node: Box::new(node),
@@ -74,14 +80,16 @@ impl Target {
             outdated: false,
             facts: Facts::default(),
             journal: Journal::default(),
+            notice,
             warned: false,
         };
-        (target, Asking(sender))
+        (target, asking)
     }
 
     /// Answers until every [`Asking`] is gone.
     pub async fn run(mut self) {
         loop {
+            self.notice.post(self.standing(Instant::now()));
             tokio::select! {
                 // Of two at once, what the node said is known before an asker is told.
                 biased;
@@ -97,6 +105,15 @@ impl Target {
                 }
             }
         }
+    }
+
+    /// What would be told to everybody who asks before anything else happens.
+    fn standing(&self, now: Instant) -> Option<Posted> {
+        let State::Idle = self.state else { return None };
+        let until = self.history.serves_until(now)?;
+        let healths = Role::ALL.map(|role| self.for_role(Verdict::Serve.into(), role));
+        // Where it is news, the target tells it.
+        (self.journal.report.told == Some(healths)).then_some(Posted { healths, until })
     }
 
     fn requested(&mut self, request: Request, now: Instant) {
@@ -142,7 +159,7 @@ impl Target {
     }
 
     fn count(&mut self, source: Source) {
-        self.journal.report.tally.asked(source);
+        self.journal.report.tally.asked(source, 1);
     }
 
     fn happened(&mut self, event: Event, now: Instant) {
@@ -287,7 +304,10 @@ impl Target {
                 left: until.saturating_duration_since(now),
             },
         };
-        Report { doing, backing_off: self.history.backing_off(now), ..self.journal.report.clone() }
+        let backing_off = self.history.backing_off(now);
+        let mut report = Report { doing, backing_off, ..self.journal.report.clone() };
+        report.tally.asked(Source::Known, self.notice.readers());
+        report
     }
 }
 

@@ -8,6 +8,7 @@ use std::future::pending;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use galera_probe::connect::{Connect, Opening};
@@ -520,6 +521,42 @@ async fn whom_the_operator_keeps_away_asks_nothing_of_the_node_and_is_a_change()
 
 /// The clock stands still, as long as this task has something to do: nothing else
 /// ends the back-off.
+#[tokio::test(start_paused = true)]
+async fn serve_is_told_without_the_target_only_as_long_as_nothing_has_happened() {
+    let node = Node::new(Script::synced());
+    let asking = start(node.clone(), Timing { max_age: 10 * SECOND, ..TIMING });
+    let askers = async || {
+        let askers = asking.report().await.tally.askers;
+        ["dialogue", "known", "operator"].map(|source| askers.get(source).copied().unwrap_or(0))
+    };
+    // Ready without any other task having had a turn.
+    let at_once = async || {
+        let mut asked = std::pin::pin!(asking.ask(Role::ReadWrite));
+        std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context).is_ready())).await
+    };
+    assert!(!at_once().await);
+    assert_eq!(ask(&asking).await.0, "serve");
+    settle_down().await;
+    assert!(at_once().await && at_once().await);
+    assert_eq!(askers().await, [1, 2, 0]);
+
+    asking.withhold(Reason::Maintenance).await;
+    settle_down().await;
+    // That the node serves again is news, for the target to tell.
+    assert!(!at_once().await);
+    assert_eq!(ask(&asking).await.0, "serve");
+    settle_down().await;
+    assert!(at_once().await);
+    let report = asking.report().await;
+    let verdicts = report.changes.iter().map(|change| change.verdicts[0].as_str());
+    assert_eq!(verdicts.collect::<Vec<_>>(), ["serve", "maintenance", "serve"]);
+
+    sleep(10 * SECOND).await;
+    assert!(!at_once().await);
+    settle_down().await;
+    assert_eq!(connections(&node), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_changed_password_ends_the_back_off() {
     let node = Node::new(Script::synced());

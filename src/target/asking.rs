@@ -1,11 +1,17 @@
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::Report;
+use super::notice::Notice;
 use crate::verdict::{Health, Reason, Role, Verdict};
 
 /// The way to ask. Clones ask the same node.
 #[derive(Clone, Debug)]
-pub struct Asking(pub(super) mpsc::Sender<Request>);
+pub struct Asking {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) notice: Arc<Notice>,
+}
 
 /// What is wanted of the target. Whoever waits for the answer may be gone by then:
 /// that costs nothing.
@@ -29,6 +35,9 @@ impl Asking {
     /// The node's health for a role, within the dialogue's whole deadline.
     /// Dropped, it cancels nobody else's.
     pub async fn ask(&self, role: Role) -> Health {
+        if let Some(health) = self.notice.read(role) {
+            return health;
+        }
         let health = self.request(|answer| Request::Health(Asker { role, answer })).await;
         health.unwrap_or(Verdict::Refuse(Reason::Stopping).into())
     }
@@ -47,7 +56,7 @@ impl Asking {
 
     async fn request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(request(answer)).await.ok()?;
+        self.requests.send(request(answer)).await.ok()?;
         answered.await.ok()
     }
 }

@@ -84,6 +84,14 @@ impl History {
         (fresh || self.backing_off(now).is_some()).then(|| self.health(verdict, now))
     }
 
+    /// Until when [`answer`](Self::answer) is serve, whatever the time.
+    pub(super) fn serves_until(&self, now: Instant) -> Option<Instant> {
+        let (verdict, at) = self.last?;
+        let until = at.checked_add(self.timing.max_age)?;
+        let serves = verdict == Verdict::Serve && self.stall.is_none() && now < until;
+        serves.then_some(until)
+    }
+
     /// For how long yet no dialogue begins.
     pub(super) fn backing_off(&self, now: Instant) -> Option<Duration> {
         let left = self.not_before?.saturating_duration_since(now);
@@ -533,5 +541,33 @@ mod tests {
             Failure::Broken { step: Step::Login, error: io::ErrorKind::UnexpectedEof.into() };
         history.ended(Err(&closed), Step::Login, now, now);
         assert_eq!(history.not_before, Some(now + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn serve_that_stands_is_the_answer_until_then_and_no_longer() {
+        let now = Instant::now();
+        let mut served = history(Duration::ZERO);
+        assert_eq!(served.serves_until(now), None);
+        served.ended(FIT, Step::Query, now, now);
+        let until = served.serves_until(now).unwrap();
+        let almost = until - Duration::from_millis(1);
+        assert_eq!(served.answer(almost), Some(Verdict::Serve.into()));
+        assert_eq!((served.answer(until), served.serves_until(until)), (None, None));
+
+        let mut refused = history(Duration::ZERO);
+        refused.ended(Ok(Verdict::Refuse(Reason::Donor)), Step::Query, now, now);
+        assert_eq!((refused.answer(now).is_some(), refused.serves_until(now)), (true, None));
+        // Nor where grace alone serves: it may be over first.
+        let mut graced = history(Duration::from_millis(1));
+        graced.ended(FIT, Step::Query, now, now);
+        graced.stalled(stalled(Step::Query, Duration::ZERO), now);
+        assert_eq!(
+            (graced.answer(now), graced.serves_until(now)),
+            (Some(Verdict::Serve.into()), None)
+        );
+        let endless = Timing { max_age: Duration::MAX, ..Timing::default() };
+        let mut endless = History::new(endless);
+        endless.ended(FIT, Step::Query, now, now);
+        assert_eq!(endless.serves_until(now), None);
     }
 }

@@ -140,14 +140,17 @@ pub(super) enum Source {
 }
 
 impl Tally {
-    pub(super) fn asked(&mut self, source: Source) {
+    pub(super) fn asked(&mut self, source: Source, times: u64) {
         let source = match source {
             Source::Dialogue => "dialogue",
             Source::Shared => "shared",
             Source::Known => "known",
             Source::Operator => "operator",
         };
-        count(&mut self.askers, source);
+        if times > 0 {
+            let counter = self.askers.entry(source).or_default();
+            *counter = counter.saturating_add(times);
+        }
     }
 
     /// A kept connection did not answer, and another was opened in its place.
