@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(node.clone().listen(mysql));
 
     let http = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse()?)).await?;
-    let Listen::Tcp(balancer) = http.address()? else { return Err("no address".into()) };
+    let Listen::Tcp(balancer) = *http.address() else { return Err("no address".into()) };
     let step = Duration::from_secs(1);
     let node_settings = config::Node {
         address: Address::Tcp { host: "127.0.0.1".to_owned(), port },

@@ -102,7 +102,7 @@ async fn bind(flag: &str, listen: &Listen, what: &str) -> io::Result<Listener> {
         let fix = fix(listen, error.kind());
         io::Error::new(error.kind(), format!("{flag} {listen}: {error}: {fix}"))
     })?;
-    info!(address = %listener.address()?, "{what}");
+    info!(address = %listener.address(), "{what}");
     Ok(listener)
 }
 

@@ -2,6 +2,8 @@
 
 mod exchange;
 mod places;
+mod rest;
+mod socket;
 
 use std::fmt;
 use std::fs;
@@ -11,12 +13,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -26,8 +27,10 @@ use crate::http::{Answer, Asked, Form};
 use crate::seldom::Seldom;
 use exchange::{Strangers, exchange};
 use places::Places;
+use socket::{Listening, Socket};
 
 pub use exchange::Client;
+pub use rest::Rest;
 
 /// Connections that are served at once. The memory of one that is silent is under
 /// 3 kB, and of any other under 10 kB.
@@ -37,10 +40,6 @@ pub const MAX_CONNECTIONS: usize = 2048;
 /// standard streams, the runtime, the dialogue with the node, a name's lookup, and
 /// some that were inherited.
 const OTHER_DESCRIPTORS: usize = 20;
-
-/// Connections that may wait to be accepted, as far as net.core.somaxconn allows:
-/// where the queue is full, a client tries again only after a second.
-const BACKLOG: u32 = 4096;
 
 /// Accepting fails while file descriptors are used up; trying again at once
 /// would take the processor from what could free them.
@@ -67,11 +66,11 @@ impl fmt::Display for Listen {
 
 /// An open listener.
 #[derive(Debug)]
-pub enum Listener {
-    /// For TCP.
-    Tcp(TcpListener),
-    /// For a Unix socket, whose file goes with it.
-    Unix(UnixListener, SocketFile),
+pub struct Listener {
+    socket: Listening,
+    address: Listen,
+    /// A Unix socket's, which goes with it.
+    _file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -83,55 +82,31 @@ impl Listener {
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => {
-                let socket = match address {
-                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
-                };
-                // Old connections in TIME-WAIT are not in the way of a restart.
-                socket.set_reuseaddr(true)?;
-                // An answer waits for the end that follows it at once, so that both go
-                // in one segment. What is accepted inherits it.
-                SockRef::from(&socket).set_tcp_cork(true)?;
-                socket.bind(*address)?;
-                Ok(Self::Tcp(socket.listen(BACKLOG)?))
+                let socket = Listening::tcp(address)?;
+                let address = Listen::Tcp(socket.address()?);
+                Ok(Self { socket, address, _file: None })
             }
             Listen::Unix(path) => {
                 if is_dead_socket(path).await {
                     fs::remove_file(path)?;
                 }
-                let listener = UnixListener::bind(path)?;
-                Ok(Self::Unix(listener, SocketFile::of(path)?))
+                let socket = Listening::unix(path)?;
+                let file = SocketFile::of(path)?;
+                Ok(Self { socket, address: listen.clone(), _file: Some(file) })
             }
         }
     }
 
     /// Where it listens, with the port that the operating system chose for 0.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn address(&self) -> io::Result<Listen> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
-            Self::Unix(_, file) => Ok(Listen::Unix(file.path.clone())),
-        }
-    }
-
-    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
-        match self {
-            Self::Tcp(listener) => listener
-                .poll_accept(context)
-                .map(|accepted| accepted.map(|(stream, _)| Accepted::Tcp(stream))),
-            Self::Unix(listener, _) => listener
-                .poll_accept(context)
-                .map(|accepted| accepted.map(|(stream, _)| Accepted::Unix(stream))),
-        }
+    pub fn address(&self) -> &Listen {
+        &self.address
     }
 }
 
 /// A socket's file, removed when this is dropped, unless another has taken its
 /// place meanwhile.
 #[derive(Debug)]
-pub struct SocketFile {
+struct SocketFile {
     path: PathBuf,
     /// Its device and inode.
     identity: (u64, u64),
@@ -165,11 +140,6 @@ async fn is_dead_socket(path: &Path) -> bool {
     is_socket && answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-enum Accepted {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 /// Answers HTTP requests.
 pub struct Server<A> {
     listeners: Vec<Listener>,
@@ -196,7 +166,7 @@ where
         let mut turn = 0;
         loop {
             match self.accept(&mut turn).await {
-                Ok(accepted) => self.accepted(accepted).await,
+                Ok(socket) => self.begin(socket).await,
                 Err(error) => {
                     if self.trouble.is_due() {
                         warn!(%error, "cannot accept HTTP connections");
@@ -215,8 +185,8 @@ where
     /// already, and waits for all that are under way; who has not asked anything
     /// after `patience` has to go.
     pub async fn stop(self, patience: Duration) {
-        while let Ok(Ok(accepted)) = timeout(Duration::ZERO, self.accept(&mut 0)).await {
-            self.accepted(accepted).await;
+        while let Ok(Ok(socket)) = timeout(Duration::ZERO, self.accept(&mut 0)).await {
+            self.begin(socket).await;
         }
         let Self { listeners, places, .. } = self;
         drop(listeners);
@@ -227,12 +197,12 @@ where
     }
 
     /// The next connection of any listener; those after the last one's come first.
-    async fn accept(&self, turn: &mut usize) -> io::Result<Accepted> {
+    async fn accept(&self, turn: &mut usize) -> io::Result<Socket> {
         poll_fn(|context| {
             let (first, last) = self.listeners.split_at(*turn % self.listeners.len().max(1));
             for listener in last.iter().chain(first) {
                 *turn = turn.wrapping_add(1);
-                if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                if let Poll::Ready(accepted) = listener.socket.poll_accept(context) {
                     return Poll::Ready(accepted);
                 }
             }
@@ -241,31 +211,30 @@ where
         .await
     }
 
-    async fn accepted(&self, accepted: Accepted) {
-        match accepted {
-            Accepted::Tcp(stream) => self.begin(stream).await,
-            Accepted::Unix(stream) => self.begin(stream).await,
-        }
-    }
-
     /// Begins an exchange on a connection of any kind, as soon as there is a place
     /// for it.
     pub async fn begin(&self, stream: impl Client) {
         let place = self.places.take().await;
         let answer = self.answer.clone();
         let strangers = Arc::clone(&self.strangers);
-        tokio::spawn(async move {
-            tokio::select! {
+        let mut served = Box::pin(async move {
+            let answered = tokio::select! {
                 // A request that has come is read before anybody is made to go.
                 biased;
-                ended = exchange(stream, answer, &place, &strangers) => {
-                    if let Err(error) = ended {
-                        debug!(%error, "HTTP exchange ended early");
-                    }
-                }
-                () = place.told_to_go() => {}
+                answered = exchange(stream, answer, &place, &strangers) => answered,
+                () = place.told_to_go() => Ok(None),
+            };
+            match answered.and_then(|stream| stream.map(Client::into_rest).transpose()) {
+                Ok(Some(rest)) => place.close(rest),
+                Ok(None) => {}
+                Err(error) => debug!(%error, "HTTP exchange ended early"),
             }
         });
+        // A request that came with its connection, to be answered from what is known,
+        // needs no task.
+        if poll_fn(|context| Poll::Ready(served.as_mut().poll(context))).await.is_pending() {
+            tokio::spawn(served);
+        }
     }
 }
 

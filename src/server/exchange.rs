@@ -1,27 +1,20 @@
 use std::io;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::places::Place;
+use super::rest::Rest;
 use crate::http::{Answer, Asked, Drain, Drained, Foreign, Form, Parsed, Problem, Request, parse};
 use crate::seldom::Seldom;
 
 /// For the whole request, so that a byte a second does not hold a place.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
-/// For everything: request, verdict, answer, close.
+/// For everything: request, verdict, answer.
 const EXCHANGE_TIME: Duration = Duration::from_secs(10);
-
-/// For seeing the client close after its answer, and how much is read meanwhile:
-/// closing over unread bytes resets the connection, and Azure takes a reset for
-/// down.
-const CLOSE_TIME: Duration = Duration::from_secs(1);
-const MAX_UNREAD: usize = 64 * 1024;
 
 /// Read at once. A balancer's request is under 300 bytes.
 const READ: usize = 1024;
@@ -30,45 +23,46 @@ const READ: usize = 1024;
 pub trait Client: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Sends what was written, where that waits for more.
     fn push(&self) {}
+
+    /// What is left after the answer, for the client to close.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn into_rest(self) -> io::Result<Rest>;
 }
 
-impl Client for TcpStream {
-    fn push(&self) {
-        // Where it fails, what waits is sent a little later.
-        let _ = SockRef::from(self).set_tcp_cork(false);
+impl Client for DuplexStream {
+    fn into_rest(self) -> io::Result<Rest> {
+        Ok(Rest::other(self))
     }
 }
 
-impl Client for UnixStream {}
-
-impl Client for DuplexStream {}
-
-/// One request and its answer.
+/// One request and its answer. What comes back is to be closed after the client has.
 pub(super) async fn exchange<S, F>(
     stream: S,
     answer: impl FnOnce(Asked, Form) -> F,
     place: &Place,
     strangers: &Strangers,
-) -> io::Result<()>
+) -> io::Result<Option<S>>
 where
     S: Client,
     F: Future<Output = Answer>,
 {
     place.idle();
     let mut connection = Connection { stream, head: Vec::with_capacity(READ), place };
-    timeout(EXCHANGE_TIME, async {
-        let (asked, form) = match connection.request().await? {
-            Ending::Silence => return Ok(()),
-            Ending::Foreign(kind) => {
-                strangers.seen(kind);
-                return connection.close().await;
+    let answered = timeout(EXCHANGE_TIME, async {
+        match connection.request().await? {
+            Ending::Silence => return Ok(false),
+            Ending::Foreign(kind) => strangers.seen(kind),
+            Ending::Asked(asked, form) => {
+                let answer = answer(asked, form).await.encode();
+                connection.stream.write_all(&answer).await?;
             }
-            Ending::Asked(asked, form) => (asked, form),
-        };
-        connection.stream.write_all(&answer(asked, form).await.encode()).await?;
-        connection.close().await
-    })
-    .await?
+        }
+        connection.stream.shutdown().await?;
+        io::Result::Ok(true)
+    });
+    Ok(answered.await??.then_some(connection.stream))
 }
 
 struct Connection<'a, S> {
@@ -147,25 +141,6 @@ impl<S: Client> Connection<'_, S> {
             drained = drain.take(self.head.get(length..).unwrap_or_default());
         }
     }
-
-    /// Says that nothing more comes, and waits a little for the client to say so.
-    async fn close(&mut self) -> io::Result<()> {
-        self.place.idle();
-        self.stream.shutdown().await?;
-        let seen = async {
-            let mut unread = 0;
-            while unread < MAX_UNREAD {
-                self.head.clear();
-                match self.stream.read_buf(&mut self.head).await? {
-                    0 => break,
-                    read => unread += read,
-                }
-            }
-            Ok(())
-        };
-        // Who does not close in time is closed upon.
-        timeout(CLOSE_TIME, seen).await.unwrap_or(Ok(()))
-    }
 }
 
 fn refuse(problem: Problem) -> Ending {
@@ -220,7 +195,7 @@ mod tests {
             let began = Instant::now();
             let place = Arc::new(Places::new(1)).take().await;
             let ended = exchange(stream, answer, &place, &Strangers::default()).await;
-            (ended, began.elapsed())
+            (ended.map(|_| ()), began.elapsed())
         });
         (client, async { exchange.await.unwrap() })
     }
@@ -232,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_closes_after_its_answer_ends_the_exchange_at_once() {
+    async fn an_exchange_is_over_with_its_answer() {
         let (mut client, ended) = begin(serve);
         client.write_all(GET).await.unwrap();
         assert!(read(client).await.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -259,7 +234,7 @@ mod tests {
             reading.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with(told) && answer.is_empty() == told.is_empty(), "{answer}");
             assert_eq!(began.elapsed(), REQUEST_TIME);
-            assert!(ended.await.1 <= REQUEST_TIME + CLOSE_TIME);
+            assert_eq!(ended.await.1, REQUEST_TIME);
             drip.abort();
         }
     }
@@ -278,15 +253,6 @@ mod tests {
         let (result, took) = ended.await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(took, EXCHANGE_TIME);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_closes_is_closed_upon_after_a_second() {
-        let (mut client, ended) = begin(serve);
-        client.write_all(GET).await.unwrap();
-        let mut answer = vec![0; 4096];
-        while client.read(&mut answer).await.unwrap() > 0 {}
-        assert_eq!(ended.await.1, CLOSE_TIME);
     }
 
     #[tokio::test(start_paused = true)]

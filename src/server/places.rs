@@ -1,10 +1,24 @@
+use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+
+use super::rest::Rest;
+
+/// For seeing a client close after its answer. Not shorter than a request's time: a
+/// timer that is due before all others makes the runtime wake itself.
+pub(super) const CLOSE_TIME: Duration = Duration::from_secs(5);
+
+/// How many of those that were answered are looked after when another is, and how long
+/// after their answer at the soonest: before, hardly a client has closed.
+const LOOKS: usize = 2;
+const SOON: Duration = Duration::from_millis(1);
 
 /// A bounded number of connections. When all places are taken, whoever has been
 /// idle longest has to go, so that no crowd of silent clients keeps a balancer
@@ -21,6 +35,10 @@ struct Seats {
     all: Vec<Seat>,
     /// Those that nobody has taken.
     free: Vec<usize>,
+    /// Those that were answered, in the order in which they are looked after.
+    closing: VecDeque<usize>,
+    /// Somebody sees to it that they are closed in time.
+    timed: bool,
 }
 
 struct Seat {
@@ -29,7 +47,6 @@ struct Seat {
     waker: Option<Waker>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Nobody's.
     Free,
@@ -41,12 +58,16 @@ enum State {
     Leaving,
     /// A complete request waits for its answer.
     Busy,
+    /// Answered then, and for the client to close.
+    Closing(Instant, Rest),
 }
 
 /// One connection's place, until it is dropped.
 pub(super) struct Place {
     places: Arc<Places>,
     seat: usize,
+    /// What keeps the seat then.
+    rest: Option<Rest>,
 }
 
 impl Places {
@@ -57,13 +78,15 @@ impl Places {
     /// A place, as soon as there is one.
     pub(super) async fn take(self: &Arc<Self>) -> Place {
         loop {
-            let mut freed = pin!(self.freed.notified());
-            freed.as_mut().enable();
             if let Some(place) = self.try_take() {
                 return place;
             }
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
             self.make_room();
-            freed.await;
+            if self.seats().is_full(self.most) {
+                freed.await;
+            }
         }
     }
 
@@ -78,20 +101,28 @@ impl Places {
             None => return None,
         };
         seats.all.get_mut(seat)?.state = State::New;
-        Some(Place { places: Arc::clone(self), seat })
+        Some(Place { places: Arc::clone(self), seat, rest: None })
     }
 
     /// Tells whoever has been idle longest to go; false when nobody is idle.
     pub(super) fn make_room(&self) -> bool {
         let mut seats = self.seats();
-        let idle = seats.all.iter_mut().filter_map(|seat| match seat.state {
-            State::Idle(since) => Some((since, seat)),
-            State::Free | State::New | State::Leaving | State::Busy => None,
+        let idle = seats.all.iter().enumerate().filter_map(|(seat, Seat { state, .. })| {
+            let (State::Idle(since) | State::Closing(since, _)) = state else { return None };
+            Some((*since, seat))
         });
-        let Some((_, seat)) = idle.min_by_key(|(since, _)| *since) else { return false };
-        seat.state = State::Leaving;
-        if let Some(waker) = seat.waker.take() {
-            waker.wake();
+        let Some((_, longest)) = idle.min() else { return false };
+        match seats.all.get_mut(longest) {
+            Some(Seat { state: State::Closing(..), .. }) => {
+                seats.closing.retain(|seat| *seat != longest);
+                seats.free(longest);
+                self.freed.notify_waiters();
+            }
+            Some(Seat { state, waker }) => {
+                *state = State::Leaving;
+                waker.take().into_iter().for_each(Waker::wake);
+            }
+            None => {}
         }
         true
     }
@@ -101,10 +132,24 @@ impl Places {
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            if self.seats().all_are_free() {
-                return;
+            {
+                let mut seats = self.seats();
+                seats.look_after_all(Instant::now());
+                if seats.all_are_free() {
+                    return;
+                }
             }
             freed.await;
+        }
+    }
+
+    /// Closes what is left of connections when its time is over.
+    async fn close_in_time(self: Arc<Self>) {
+        loop {
+            let Some(next) = self.seats().next_to_close() else { return };
+            sleep_until(next).await;
+            self.seats().look_after_all(Instant::now());
+            self.freed.notify_waiters();
         }
     }
 
@@ -116,6 +161,71 @@ impl Places {
 impl Seats {
     fn all_are_free(&self) -> bool {
         self.free.len() == self.all.len()
+    }
+
+    fn is_full(&self, most: usize) -> bool {
+        self.free.is_empty() && self.all.len() >= most
+    }
+
+    fn free(&mut self, seat: usize) {
+        if let Some(taken) = self.all.get_mut(seat) {
+            *taken = Seat { state: State::Free, waker: None };
+            self.free.push(seat);
+        }
+    }
+
+    /// The seat is left to the rest of a connection. Others that were answered before
+    /// are looked after.
+    fn close(&mut self, seat: usize, rest: Rest, now: Instant) {
+        for _ in 0..LOOKS {
+            if self.closing.front().is_some_and(|next| self.age(*next, now) >= SOON) {
+                self.look_after_next(now);
+            }
+        }
+        if let Some(seat) = self.all.get_mut(seat) {
+            *seat = Seat { state: State::Closing(now, rest), waker: None };
+        }
+        self.closing.push_back(seat);
+    }
+
+    fn look_after_all(&mut self, now: Instant) {
+        for _ in 0..self.closing.len() {
+            self.look_after_next(now);
+        }
+    }
+
+    /// Frees the seat if the client has closed, too, or is out of time.
+    fn look_after_next(&mut self, now: Instant) {
+        let Some(seat) = self.closing.pop_front() else { return };
+        let is_late = self.age(seat, now) >= CLOSE_TIME;
+        let is_over = match self.all.get_mut(seat).map(|seat| &mut seat.state) {
+            Some(State::Closing(_, rest)) => rest.is_over() || is_late,
+            _ => true,
+        };
+        match is_over {
+            true => self.free(seat),
+            false => self.closing.push_back(seat),
+        }
+    }
+
+    /// How long ago its connection was answered.
+    fn age(&self, seat: usize, now: Instant) -> Duration {
+        match self.all.get(seat) {
+            Some(Seat { state: State::Closing(since, _), .. }) => now.duration_since(*since),
+            _ => Duration::MAX,
+        }
+    }
+
+    /// When the next connection that was answered is out of time; if there is none,
+    /// nobody sees to them any more.
+    fn next_to_close(&mut self) -> Option<Instant> {
+        let closing = self.all.iter().filter_map(|seat| match seat.state {
+            State::Closing(since, _) => Some(since + CLOSE_TIME),
+            _ => None,
+        });
+        let next = closing.min();
+        self.timed = next.is_some();
+        next
     }
 }
 
@@ -131,6 +241,11 @@ impl Place {
         self.set(State::Busy);
     }
 
+    /// Answered: the place is kept until the client closes what is left.
+    pub(super) fn close(mut self, rest: Rest) {
+        self.rest = Some(rest);
+    }
+
     /// Returns when the connection has to go.
     pub(super) async fn told_to_go(&self) {
         poll_fn(|context| self.poll_told_to_go(context)).await;
@@ -139,7 +254,7 @@ impl Place {
     fn poll_told_to_go(&self, context: &Context<'_>) -> Poll<()> {
         let mut seats = self.places.seats();
         let Some(seat) = seats.all.get_mut(self.seat) else { return Poll::Pending };
-        if seat.state == State::Leaving {
+        if let State::Leaving = seat.state {
             return Poll::Ready(());
         }
         match &mut seat.waker {
@@ -151,7 +266,7 @@ impl Place {
 
     fn set(&self, state: State) {
         if let Some(seat) = self.places.seats().all.get_mut(self.seat) {
-            let before = std::mem::replace(&mut seat.state, state);
+            let before = mem::replace(&mut seat.state, state);
             if matches!(before, State::New | State::Leaving) {
                 // Whoever waits for room may find another to tell.
                 self.places.freed.notify_waiters();
@@ -163,9 +278,14 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut seats = self.places.seats();
-        if let Some(seat) = seats.all.get_mut(self.seat) {
-            *seat = Seat { state: State::Free, waker: None };
-            seats.free.push(self.seat);
+        match self.rest.take() {
+            None => seats.free(self.seat),
+            Some(rest) => {
+                seats.close(self.seat, rest, Instant::now());
+                if !mem::replace(&mut seats.timed, true) {
+                    tokio::spawn(Arc::clone(&self.places).close_in_time());
+                }
+            }
         }
         self.places.freed.notify_waiters();
     }
@@ -173,13 +293,31 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
 
     use tokio::time::{advance, timeout};
 
     use super::*;
 
     const NEVER: Duration = Duration::from_secs(3600);
+
+    /// What is left of a connection that was answered, and its client.
+    async fn closing(places: &Arc<Places>) -> UnixStream {
+        let (client, socket) = UnixStream::pair().unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        places.take().await.close(Rest::socket(socket.into()));
+        client
+    }
+
+    /// Whether the client's connection was closed, and not reset.
+    fn is_closed(mut client: &UnixStream) -> bool {
+        client.read(&mut [0]).unwrap() == 0 && client.write(b"x").is_err()
+    }
+
+    fn free(places: &Places) -> usize {
+        places.seats().free.len()
+    }
 
     fn told(place: &Place) -> bool {
         ready(place.told_to_go()).is_some()
@@ -258,5 +396,76 @@ mod tests {
         assert!(timeout(NEVER, places.empty()).await.is_err());
         drop(place);
         timeout(NEVER, places.empty()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_answered_keeps_its_place_until_it_closes_and_another_is_answered() {
+        let places = Arc::new(Places::new(9));
+        let count = || places.seats().closing.len();
+        let (first, second) = (closing(&places).await, closing(&places).await);
+        drop(first);
+        // It is too soon to look.
+        let third = closing(&places).await;
+        assert_eq!(count(), 3);
+        advance(SOON).await;
+        let _fourth = closing(&places).await;
+        assert_eq!(count(), 3);
+        // One that does not close is in nobody's way.
+        drop(third);
+        let _fifth = closing(&places).await;
+        assert_eq!(count(), 3);
+        assert!(!is_closed(&second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_close_is_closed_upon_after_5_s_although_nobody_else_asks() {
+        let places = Arc::new(Places::new(9));
+        for _ in 0..2 {
+            let first = closing(&places).await;
+            sleep_until(Instant::now() + CLOSE_TIME / 2).await;
+            let second = closing(&places).await;
+            let began = Instant::now();
+            timeout(NEVER, places.freed.notified()).await.unwrap();
+            assert_eq!(began.elapsed(), CLOSE_TIME / 2);
+            assert!(is_closed(&first) && !is_closed(&second));
+            timeout(NEVER, places.empty()).await.unwrap();
+            assert_eq!(began.elapsed(), CLOSE_TIME);
+            assert!(is_closed(&second));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_sends_after_its_answer_is_read_up_to_a_limit() {
+        let places = Arc::new(Places::new(9));
+        let mut client = closing(&places).await;
+        for _ in 0..64 {
+            assert_eq!(free(&places), 0);
+            client.write_all(&[b'x'; 1024]).unwrap();
+            places.seats().look_after_all(Instant::now());
+        }
+        assert_eq!(free(&places), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_limit_who_was_answered_long_ago_goes_at_once() {
+        let places = Arc::new(Places::new(3));
+        let silent = places.take().await;
+        silent.idle();
+        advance(SOON).await;
+        let (first, second) = (closing(&places).await, closing(&places).await);
+        // The longest idle is the silent one.
+        assert_eq!(ready(places.take()).map(drop), None);
+        assert!(told(&silent) && places.seats().closing.len() == 2);
+        drop(silent);
+        let _taken = [ready(places.take()).unwrap(), ready(places.take()).unwrap()];
+        assert!(is_closed(&first) && !is_closed(&second));
+        assert_eq!(places.seats().closing.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_closed_is_in_nobodys_way_at_the_end() {
+        let places = Arc::new(Places::new(3));
+        drop(closing(&places).await);
+        assert!(ready(places.empty()).is_some());
     }
 }

@@ -30,8 +30,8 @@ const HEAD: &str = "HTTP/1.1 431 ";
 /// The clock's, when nothing else happens.
 const GRAIN: Duration = Duration::from_millis(1);
 
-/// For a client that neither sends nor closes after its answer.
-const CLOSE_TIME: Duration = SECOND;
+/// For a client that has its answer, whatever it sends.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// Every client that means harm, and one that does not.
@@ -93,7 +93,7 @@ pub(crate) fn clients() -> Vec<Hostile> {
         row(name, BAD, CLOSE_TIME, vec![send(bytes)]);
     }
 
-    // Too much. Who has sent more than is read meanwhile is closed upon.
+    // Too much. What nobody has asked for stays with the kernel, within its buffer.
     let long = |begin: &[u8], byte: u8| [begin, &vec![byte; 1024 * 1024][..]].concat();
     let get = b"GET / HTTP/1.1\r\n";
     for (name, told, bytes) in [
@@ -103,7 +103,7 @@ pub(crate) fn clients() -> Vec<Hostile> {
         ("1 MiB of header lines", HEAD, [&get[..], &b"A: b\r\n".repeat(200_000)].concat()),
         ("1 MiB of requests behind the first", SERVE, b"GET / HTTP/1.1\r\n\r\n".repeat(60_000)),
     ] {
-        row(name, told, AT_ONCE, vec![send(bytes)]);
+        row(name, told, CLOSE_TIME, vec![send(bytes)]);
     }
     let chunked = "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (name, told, head, more) in [
@@ -117,7 +117,7 @@ pub(crate) fn clients() -> Vec<Hostile> {
         ("zeros for a chunk's size for ever", BODY, chunked, "0"),
         ("a body that was not announced for ever", SERVE, "GET / HTTP/1.1\r\n\r\n", "x"),
     ] {
-        row(name, told, AT_ONCE, vec![send(head), Move::Repeat(more.repeat(512).into())]);
+        row(name, told, CLOSE_TIME, vec![send(head), Move::Repeat(more.repeat(512).into())]);
     }
     let huge = format!("GET / HTTP/1.1\r\nContent-Length: 1{}\r\n\r\n", "0".repeat(30));
     row("a length beyond every number", BODY, CLOSE_TIME, vec![send(huge)]);
