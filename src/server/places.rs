@@ -2,11 +2,12 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::rest::Rest;
@@ -37,8 +38,8 @@ struct Seats {
     free: Vec<usize>,
     /// Those that were answered, in the order in which they are looked after.
     closing: VecDeque<usize>,
-    /// Somebody sees to it that they are closed in time.
-    timed: bool,
+    /// The task that sees to it that they are closed in time.
+    timer: Option<AbortHandle>,
 }
 
 struct Seat {
@@ -144,12 +145,13 @@ impl Places {
     }
 
     /// Closes what is left of connections when its time is over.
-    async fn close_in_time(self: Arc<Self>) {
-        loop {
-            let Some(next) = self.seats().next_to_close() else { return };
+    async fn close_in_time(places: Weak<Self>) {
+        while let Some(next) = places.upgrade().and_then(|places| places.seats().next_to_close()) {
             sleep_until(next).await;
-            self.seats().look_after_all(Instant::now());
-            self.freed.notify_waiters();
+            if let Some(places) = places.upgrade() {
+                places.seats().look_after_all(Instant::now());
+                places.freed.notify_waiters();
+            }
         }
     }
 
@@ -224,8 +226,14 @@ impl Seats {
             _ => None,
         });
         let next = closing.min();
-        self.timed = next.is_some();
+        self.timer = self.timer.take().filter(|_| next.is_some());
         next
+    }
+}
+
+impl Drop for Seats {
+    fn drop(&mut self) {
+        self.timer.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -282,9 +290,10 @@ impl Drop for Place {
             None => seats.free(self.seat),
             Some(rest) => {
                 seats.close(self.seat, rest, Instant::now());
-                if !mem::replace(&mut seats.timed, true) {
-                    tokio::spawn(Arc::clone(&self.places).close_in_time());
-                }
+                seats.timer.get_or_insert_with(|| {
+                    let places = Arc::downgrade(&self.places);
+                    tokio::spawn(Places::close_in_time(places)).abort_handle()
+                });
             }
         }
         self.places.freed.notify_waiters();
