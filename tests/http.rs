@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use galera_probe::http::{Answer, Asked, Form};
@@ -293,4 +296,38 @@ async fn who_stands_in_the_queue_when_the_server_stops_is_answered() {
     tokio::join!(server.stop(Duration::from_millis(100)), clients);
     drop(silent);
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_crowd_of_askers_does_not_keep_the_node_from_being_heard() {
+    const CROWD: usize = 200;
+    let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let &Listen::Tcp(address) = listener.address() else { panic!() };
+    let (node, hearing) = std::os::unix::net::UnixStream::pair().unwrap();
+    hearing.set_nonblocking(true).unwrap();
+    let mut hearing = UnixStream::from_std(hearing).unwrap();
+    let answered = Arc::new(AtomicUsize::new(0));
+    let server = Server::new(vec![listener], MAX_CONNECTIONS, {
+        let (node, answered) = (Arc::new(node), Arc::clone(&answered));
+        move |asked, form| {
+            // The node speaks while the first of the crowd is answered.
+            if answered.fetch_add(1, SeqCst) == 0 {
+                (&*node).write_all(b"x").unwrap();
+            }
+            answer(Verdict::Serve, asked, form)
+        }
+    });
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        crowd.push(stream);
+    }
+    let heard = tokio::select! {
+        () = server.run() => panic!(),
+        heard = hearing.read_u8() => heard,
+    };
+    assert_eq!(heard.unwrap(), b'x');
+    let before = answered.load(SeqCst);
+    assert!(before < CROWD / 2, "{before} were answered first");
 }
