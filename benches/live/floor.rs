@@ -7,8 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use galera_probe::galera::STATEMENTS;
-use galera_probe::mysql::{Credentials, Password, Progress, Session};
+use galera_probe::galera::{Facts, STATEMENTS, statements_again};
+use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 use sha1::{Digest, Sha1};
 
 use crate::process::Target;
@@ -18,43 +18,22 @@ const HEADER: usize = 4;
 /// Where the nonce stands in the greeting after the server's version: its two parts.
 const NONCE_PARTS: [(usize, usize); 2] = [(4, 8), (4 + 8 + 1 + 2 + 1 + 2 + 2 + 1 + 10, 12)];
 
+/// How many packets are read, and what is written then.
+type Turn = (usize, Vec<u8>);
+
 /// A dialogue that was once held by a session, to be held again in the same words.
 pub struct Recording {
     address: String,
     password: Vec<u8>,
-    /// How many packets are read, and what is written then.
-    turns: Vec<(usize, Vec<u8>)>,
+    turns: Vec<Turn>,
     /// Where the scramble stands in the first that is written.
     scramble: usize,
 }
 
 impl Recording {
     pub fn of(target: &Target) -> Result<Self, Box<dyn Error>> {
-        let credentials = Credentials::new(target.user.clone(), Password::new(&*target.password))?;
-        let mut session = Session::new(Arc::new(credentials), &STATEMENTS)?;
         let mut stream = TcpStream::connect(&target.address)?;
-        let (mut turns, mut output) = (Vec::new(), BytesMut::new());
-        let mut input = Vec::new();
-        loop {
-            if read_more(&mut stream, &mut input)? == 0 {
-                return Err("the node ended the dialogue: see BENCH_USER and BENCH_PASSWORD".into());
-            }
-            // A part of a packet waits for the rest, so that packets can be counted.
-            let (packets, length) = whole_packets(&input);
-            let progress = session.receive(&input[..length], &mut output)?;
-            input.drain(..length);
-            stream.write_all(&output)?;
-            match turns.last_mut() {
-                Some((read, written)) if Vec::is_empty(written) => {
-                    *read += packets;
-                    *written = output.split().to_vec();
-                }
-                _ => turns.push((packets, output.split().to_vec())),
-            }
-            if let Progress::Done(_) = progress {
-                break;
-            }
-        }
+        let (turns, _) = hold(&mut stream, &mut session(target)?, &mut BytesMut::new())?;
         let scramble = HEADER + 32 + target.user.len() + 2;
         let password = target.password.clone().into_bytes();
         Ok(Self { address: target.address.clone(), password, turns, scramble })
@@ -67,11 +46,7 @@ impl Recording {
         let mut input = Vec::with_capacity(4096);
         for (turn, (packets, written)) in self.turns.iter().enumerate() {
             input.clear();
-            while whole_packets(&input).0 < *packets {
-                if read_more(&mut stream, &mut input)? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            }
+            read_packets(&mut stream, *packets, &mut input)?;
             if turn == 0 {
                 let mut login = written.clone();
                 let nonce = nonce(&input);
@@ -84,6 +59,96 @@ impl Recording {
         }
         Ok(())
     }
+}
+
+/// A connection that is logged in, and is asked again in the words in which the probe
+/// asks on one that it keeps.
+pub struct Kept {
+    stream: TcpStream,
+    question: Vec<u8>,
+    /// How many packets the replies are.
+    packets: usize,
+    input: Vec<u8>,
+}
+
+impl Kept {
+    pub fn open(target: &Target) -> Result<Self, Box<dyn Error>> {
+        let mut stream = TcpStream::connect(&target.address)?;
+        stream.set_nodelay(true)?;
+        let mut session = session(target)?.kept();
+        let mut output = BytesMut::new();
+        let (_, replies) = hold(&mut stream, &mut session, &mut output)?;
+        let [status, variables] = statements_again(&facts(&replies));
+        session.ask(&[&status, &variables], &mut output)?;
+        let question = output.to_vec();
+        let (turns, _) = hold(&mut stream, &mut session, &mut output)?;
+        let packets = turns.iter().map(|(packets, _)| packets).sum();
+        Ok(Self { stream, question, packets, input: Vec::with_capacity(4096) })
+    }
+
+    /// One round trip.
+    pub fn ask(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.question)?;
+        self.input.clear();
+        read_packets(&mut self.stream, self.packets, &mut self.input)
+    }
+}
+
+fn session(target: &Target) -> Result<Session, Box<dyn Error>> {
+    let credentials = Credentials::new(target.user.clone(), Password::new(&*target.password))?;
+    Ok(Session::new(Arc::new(credentials), &STATEMENTS)?)
+}
+
+/// Sends what is in the output and goes on until every statement has its reply.
+fn hold(
+    stream: &mut TcpStream,
+    session: &mut Session,
+    output: &mut BytesMut,
+) -> Result<(Vec<Turn>, Vec<Reply>), Box<dyn Error>> {
+    let (mut turns, mut input) = (Vec::<Turn>::new(), Vec::new());
+    stream.write_all(&output.split())?;
+    loop {
+        if read_more(stream, &mut input)? == 0 {
+            return Err("the node ended the dialogue: see BENCH_USER and BENCH_PASSWORD".into());
+        }
+        // A part of a packet waits for the rest, so that packets can be counted.
+        let (packets, length) = whole_packets(&input);
+        let progress = session.receive(&input[..length], output)?;
+        input.drain(..length);
+        stream.write_all(output)?;
+        match turns.last_mut() {
+            Some((read, written)) if written.is_empty() => {
+                *read += packets;
+                *written = output.split().to_vec();
+            }
+            _ => turns.push((packets, output.split().to_vec())),
+        }
+        if let Progress::Done(replies) = progress {
+            return Ok((turns, replies));
+        }
+    }
+}
+
+fn facts(replies: &[Reply]) -> Facts {
+    let mut facts = Facts::default();
+    for reply in replies {
+        let Reply::Rows(rows) = reply else { continue };
+        for row in rows {
+            let [Some(name), value] = &row[..] else { continue };
+            facts.note(name, value.as_deref());
+        }
+    }
+    facts
+}
+
+/// Reads until so many whole packets are there.
+fn read_packets(stream: &mut TcpStream, packets: usize, input: &mut Vec<u8>) -> io::Result<()> {
+    while whole_packets(input).0 < packets {
+        if read_more(stream, input)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
 }
 
 fn read_more(stream: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {

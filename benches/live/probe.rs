@@ -2,6 +2,7 @@
 
 use std::env;
 use std::error::Error;
+use std::io;
 use std::net::ToSocketAddrs;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,11 +13,17 @@ use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::{Deadlines, Dialogue};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::floor::Recording;
+use crate::floor::{Kept, Recording};
 use crate::process::{Process, Target, exchange, free_address};
 use crate::{Outcome, median, micros};
 
 const ROUNDS: usize = 1000;
+
+const DEADLINES: Deadlines =
+    Deadlines { step: Duration::from_secs(1), whole: Duration::from_secs(1) };
+
+/// Longer than all rounds take.
+const FOR_ALL: Duration = Duration::from_secs(3600);
 
 pub fn compare() -> Outcome {
     let target = Target::given()?;
@@ -26,49 +33,67 @@ pub fn compare() -> Outcome {
     exchanges(&target)
 }
 
-/// The dialogue in this process, and the same by a blocking socket.
+/// Dialogues in this process, and the same by blocking sockets: with a login each, and
+/// on connections that are kept (`--keep-connection`).
 fn dialogues(target: &Target) -> Outcome {
-    let recording = Recording::of(target)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let address = target.address.to_socket_addrs()?.next().ok_or("BENCH_NODE has no address")?;
     let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
     let credentials = Credentials::new(target.user.clone(), Password::new(&*target.password))?;
     let login = Login::fixed(credentials);
-    let (mut floor, mut ours) = (Vec::new(), Vec::new());
+    let connector = Connector::new(&address);
+    let begin = move || Dialogue::begin(&connector, &login, DEADLINES);
+    let recording = Recording::of(target)?;
+    let mut bare = Kept::open(target)?;
+    let (_, mut kept) = run(&runtime, {
+        let begin = begin.clone();
+        move || Some(begin().kept(FOR_ALL))
+    })?;
+    let mut times = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
-        let began = Instant::now();
-        recording.replay()?;
-        floor.push(began.elapsed());
-        ours.push(dialogue(&runtime, &address, &login)?);
+        let floor = timed(|| recording.replay())?;
+        let begin = begin.clone();
+        let (ours, _) = run(&runtime, move || Some(begin()))?;
+        let floor_kept = timed(|| bare.ask())?;
+        let (ours_kept, again) = run(&runtime, move || kept?.ask_again(DEADLINES))?;
+        kept = again;
+        for (times, time) in times.iter_mut().zip([floor, ours, floor_kept, ours_kept]) {
+            times.push(time);
+        }
     }
-    let floor = median(&mut floor);
+    let [floor, ours, floor_kept, ours_kept] = times.each_mut().map(|times| median(times));
     println!("{:<42}{:>10}{:>8}", "", "median µs", "ratio");
-    for (name, time) in [("blocking socket", floor), ("a dialogue of ours", median(&mut ours))] {
-        let ratio = micros(time) / micros(floor);
-        println!("{name:<42}{:>10.1}{ratio:>8.2}", micros(time));
+    for (name, time, floor) in [
+        ("blocking socket", floor, floor),
+        ("a dialogue of ours", ours, floor),
+        ("blocking socket, logged in already", floor_kept, floor_kept),
+        ("ours on a kept connection", ours_kept, floor_kept),
+    ] {
+        println!("{name:<42}{:>10.1}{:>8.2}", micros(time), micros(time) / micros(floor));
     }
     Ok(())
 }
 
-fn dialogue(
+fn timed(task: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
+    let began = Instant::now();
+    task()?;
+    Ok(began.elapsed())
+}
+
+/// A dialogue to its end, how long that took, and the dialogue where it is kept.
+fn run(
     runtime: &Runtime,
-    address: &Address,
-    login: &Login,
-) -> Result<Duration, Box<dyn Error>> {
-    let (address, login) = (address.clone(), login.clone());
+    begin: impl FnOnce() -> Option<Dialogue> + Send + 'static,
+) -> Result<(Duration, Option<Dialogue>), Box<dyn Error>> {
     // In a task, as in the program.
     let task = runtime.spawn(async move {
-        let connector = Connector::new(&address);
-        let second = Duration::from_secs(1);
         let began = Instant::now();
-        let deadlines = Deadlines { step: second, whole: second };
-        let outcome = Dialogue::begin(&connector, &login, deadlines).run().await;
-        (matches!(outcome, Ok(Ok(_))), began.elapsed())
+        let mut dialogue = begin()?;
+        let is_answered = matches!(dialogue.run().await, Ok(Ok(_)));
+        let kept = dialogue.is_kept().then_some(dialogue);
+        is_answered.then_some((began.elapsed(), kept))
     });
-    match runtime.block_on(task)? {
-        (true, took) => Ok(took),
-        (false, _) => Err("the node did not answer".into()),
-    }
+    Ok(runtime.block_on(task)?.ok_or("the node did not answer")?)
 }
 
 /// Whole probes over HTTP, each with a login of its own.

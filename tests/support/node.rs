@@ -189,6 +189,8 @@ impl Node {
     pub async fn listen(self, listener: TcpListener) -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
+            // As servers do.
+            stream.set_nodelay(true)?;
             tokio::spawn(self.clone().play(Box::new(stream)));
         }
     }
