@@ -54,6 +54,20 @@ fn facts_to_verdicts(facts: Facts) -> [Verdict; 3] {
     black_box(jobs::verdicts(&facts))
 }
 
+/// The probe comes back so that its runtime's end is not counted.
+#[library_benchmark]
+#[bench::stand_in(jobs::Probe::new())]
+fn probe_of_the_stand_in(probe: jobs::Probe) -> (Facts, jobs::Probe) {
+    (black_box(probe.ask()), probe)
+}
+
+#[library_benchmark]
+#[bench::stand_in(jobs::Probe::new())]
+fn probe_of_the_stand_in_floor(probe: jobs::Probe) -> jobs::Probe {
+    probe.floor();
+    probe
+}
+
 library_benchmark_group!(
     name = parts,
     benchmarks = [
@@ -62,7 +76,9 @@ library_benchmark_group!(
         request_to_answer,
         request_to_answer_floor,
         rows_to_facts,
-        facts_to_verdicts
+        facts_to_verdicts,
+        probe_of_the_stand_in,
+        probe_of_the_stand_in_floor
     ]
 );
 

@@ -44,3 +44,15 @@ fn facts_to_the_verdicts_of_all_roles(bencher: Bencher<'_, '_>) {
     let facts = jobs::facts(&jobs::session(jobs::credentials()));
     bencher.bench(|| jobs::verdicts(black_box(&facts)));
 }
+
+#[divan::bench]
+fn probe_of_the_stand_in(bencher: Bencher<'_, '_>) {
+    let probe = jobs::Probe::new();
+    bencher.bench_local(|| probe.ask());
+}
+
+#[divan::bench]
+fn probe_of_the_stand_in_floor(bencher: Bencher<'_, '_>) {
+    let probe = jobs::Probe::new();
+    bencher.bench_local(|| probe.floor());
+}

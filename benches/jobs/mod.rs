@@ -1,13 +1,24 @@
 //! What the program does for each dialogue and each exchange, without the sockets;
 //! and beside each the floor, which only touches the same bytes.
 
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
-use galera_probe::galera::{Facts, Policy, judge};
+use galera_probe::connect::Connect;
+use galera_probe::galera::{self, Facts, Policy, judge};
 use galera_probe::http::{Answer, Form, Parsed, parse};
+use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
+use galera_probe::probe::{Deadlines, Dialogue};
 use galera_probe::verdict::{Role, Verdict};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime};
+
+use support::node::{Node, PASSWORD, Script, USER};
 
 const GREETING: &[u8] = include_bytes!("../../tests/captures/greeting-plain.bin");
 const OK: &[u8] = include_bytes!("../../tests/captures/auth-ok.bin");
@@ -21,7 +32,7 @@ pub const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: 10.0.0.1:9200\r\nUser-Agent: Load Balancer Agent\r\n\r\n";
 
 pub fn credentials() -> Arc<Credentials> {
-    Arc::new(Credentials::new("galera_probe", Password::new("secret")).unwrap())
+    Arc::new(Credentials::new(USER, Password::new(PASSWORD)).unwrap())
 }
 
 /// A dialogue as the server's kernel delivers it, to its replies.
@@ -79,4 +90,62 @@ pub fn facts(replies: &[Reply]) -> Facts {
 
 pub fn verdicts(facts: &Facts) -> [Verdict; 3] {
     Role::ALL.map(|role| judge(facts, Policy::default(), role))
+}
+
+/// The stand-in in memory, and who asks it.
+pub struct Probe {
+    runtime: Runtime,
+    node: Node,
+    login: Login,
+    /// What a dialogue says, each time after so many bytes of the node's.
+    said: Vec<(usize, Vec<u8>)>,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Probe {
+    pub fn new() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let node = Node::new(Script::synced());
+        let login = Login::fixed(Credentials::clone(&credentials()));
+        let said = runtime.block_on(said(&node));
+        Self { runtime, node, login, said }
+    }
+
+    /// A whole probe, to its facts.
+    pub fn ask(&self) -> Facts {
+        let deadlines = Deadlines { step: SECOND, whole: SECOND };
+        self.runtime.block_on(async {
+            let mut dialogue = Dialogue::begin(&self.node, &self.login, deadlines);
+            dialogue.run().await.unwrap().unwrap()
+        })
+    }
+
+    /// What the node itself and the runtime take of it: the same bytes are sent without
+    /// a look at what comes.
+    pub fn floor(&self) {
+        self.runtime.block_on(async {
+            let mut stream = self.node.connect(SECOND).await.unwrap();
+            let mut input = [0; 4096];
+            for (read, said) in &self.said {
+                stream.read_exact(&mut input[..*read]).await.unwrap();
+                stream.write_all(said).await.unwrap();
+            }
+        });
+    }
+}
+
+async fn said(node: &Node) -> Vec<(usize, Vec<u8>)> {
+    let mut session = Session::new(credentials(), &galera::STATEMENTS).unwrap();
+    let mut stream = node.connect(SECOND).await.unwrap();
+    let (mut said, mut input, mut output) = (Vec::new(), BytesMut::new(), BytesMut::new());
+    loop {
+        let read = stream.read_buf(&mut input).await.unwrap();
+        let progress = session.receive(&input.split(), &mut output).unwrap();
+        stream.write_all(&output).await.unwrap();
+        said.push((read, output.split().to_vec()));
+        if let Progress::Done(_) = progress {
+            return said;
+        }
+    }
 }
