@@ -54,7 +54,7 @@ fn facts_to_verdicts(facts: Facts) -> [Verdict; 3] {
     black_box(jobs::verdicts(&facts))
 }
 
-/// The probe comes back so that its runtime's end is not counted.
+// The probe comes back so that its runtime's end is not counted.
 #[library_benchmark]
 #[bench::stand_in(jobs::Probe::new())]
 fn probe_of_the_stand_in(probe: jobs::Probe) -> (Facts, jobs::Probe) {
