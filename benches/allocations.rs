@@ -1,5 +1,5 @@
-//! What an answer from what is known allocates, in the one thread that the program
-//! answers in: counted, not sampled, so every run says the same.
+//! What an answer from what is known allocates, each of them counted, in the one thread
+//! that the program and its client have here.
 #![allow(clippy::print_stdout, reason = "the figures are to be seen")]
 
 #[path = "../tests/support/mod.rs"]

@@ -106,6 +106,11 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
         Ok(line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default())
     }
+
+    /// File descriptors that are open.
+    pub fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
+    }
 }
 
 impl Drop for Process {

@@ -93,22 +93,22 @@ fn connections() -> Outcome {
     );
     for count in CONNECTIONS {
         let (probe, _) = Process::probe(&target, &["--max-age", "1h"])?;
-        let before = probe.memory()?;
+        let (before, descriptors) = (probe.memory()?, probe.descriptors()?);
         let mut open = Vec::new();
         for _ in 0..count {
             open.push(TcpStream::connect(probe.http)?);
         }
         // The last of them are accepted before this is answered.
         exchange(probe.http)?;
-        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", probe.id()))?.count();
+        let kept = probe.descriptors()? - descriptors;
         let memory = probe.memory()?;
         let mut times = Vec::new();
         for _ in 0..50 {
             times.push(exchange(probe.http)?);
         }
         println!(
-            "{count:>10}{descriptors:>12}{memory:>14}{:>18.2}{:>16.1}",
-            (memory - before) as f64 / count as f64,
+            "{count:>10}{kept:>12}{memory:>14}{:>18.2}{:>16.1}",
+            (memory - before) as f64 / kept.max(1) as f64,
             micros(median(&mut times))
         );
     }
