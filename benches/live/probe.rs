@@ -25,6 +25,8 @@ const DEADLINES: Deadlines =
 /// Longer than all rounds take.
 const FOR_ALL: Duration = Duration::from_secs(3600);
 
+type Took = Result<Duration, Box<dyn Error>>;
+
 pub fn compare() -> Outcome {
     let target = Target::given()?;
     let kind = if target.node.is_some() { "the stand-in" } else { "a real server" };
@@ -43,38 +45,50 @@ fn dialogues(target: &Target) -> Outcome {
     let login = Login::fixed(credentials);
     let connector = Connector::new(&address);
     let begin = move || Dialogue::begin(&connector, &login, DEADLINES);
-    let recording = Recording::of(target)?;
-    let mut bare = Kept::open(target)?;
-    let (_, mut kept) = run(&runtime, {
-        let begin = begin.clone();
-        move || Some(begin().kept(FOR_ALL))
-    })?;
-    let mut times = [const { Vec::new() }; 4];
-    for _ in 0..ROUNDS {
-        let floor = timed(|| recording.replay())?;
-        let begin = begin.clone();
-        let (ours, _) = run(&runtime, move || Some(begin()))?;
-        let floor_kept = timed(|| bare.ask())?;
-        let (ours_kept, again) = run(&runtime, move || kept?.ask_again(DEADLINES))?;
-        kept = again;
-        for (times, time) in times.iter_mut().zip([floor, ours, floor_kept, ours_kept]) {
-            times.push(time);
-        }
-    }
-    let [floor, ours, floor_kept, ours_kept] = times.each_mut().map(|times| median(times));
     println!("{:<42}{:>10}{:>8}", "", "median µs", "ratio");
-    for (name, time, floor) in [
-        ("blocking socket", floor, floor),
-        ("a dialogue of ours", ours, floor),
-        ("blocking socket, logged in already", floor_kept, floor_kept),
-        ("ours on a kept connection", ours_kept, floor_kept),
-    ] {
-        println!("{name:<42}{:>10.1}{:>8.2}", micros(time), micros(time) / micros(floor));
+    let recording = Recording::of(target)?;
+    in_turns(
+        ["blocking socket", "a dialogue of ours"],
+        || timed(|| recording.replay()),
+        || {
+            let begin = begin.clone();
+            Ok(run(&runtime, move || Some(begin()))?.0)
+        },
+    )?;
+    let mut bare = Kept::open(target)?;
+    let (_, mut kept) = run(&runtime, move || Some(begin().kept(FOR_ALL)))?;
+    in_turns(
+        ["blocking socket, logged in already", "ours on a kept connection"],
+        || timed(|| bare.ask()),
+        || {
+            let dialogue = kept.take();
+            let (took, again) = run(&runtime, move || dialogue?.ask_again(DEADLINES))?;
+            kept = again;
+            Ok(took)
+        },
+    )
+}
+
+/// The floor and ours. What either leaves the server to do falls to the other, so that
+/// only those that leave it the same take turns.
+fn in_turns(
+    names: [&str; 2],
+    mut floor: impl FnMut() -> Took,
+    mut ours: impl FnMut() -> Took,
+) -> Outcome {
+    let mut times = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        times[0].push(floor()?);
+        times[1].push(ours()?);
+    }
+    let medians = times.each_mut().map(|times| micros(median(times)));
+    for (name, median) in names.iter().zip(medians) {
+        println!("{name:<42}{median:>10.1}{:>8.2}", median / medians[0]);
     }
     Ok(())
 }
 
-fn timed(task: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
+fn timed(task: impl FnOnce() -> io::Result<()>) -> Took {
     let began = Instant::now();
     task()?;
     Ok(began.elapsed())
