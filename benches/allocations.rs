@@ -6,11 +6,9 @@
 mod support;
 
 use std::error::Error;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem;
 use std::net::{SocketAddr, TcpStream};
-use std::task::Poll;
 
 use allocation_counter::measure;
 use galera_probe::config::{Action, Config};
@@ -18,6 +16,7 @@ use galera_probe::run;
 use galera_probe::server::{Listen, Listener};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
 
 use support::node::{Node, Script, USER};
 
@@ -25,9 +24,10 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: node\r\nUser-Agent: balancer\r\
 
 /// The first of them asks the node; lists that grow with the connections that are
 /// open have grown by then.
-const WARM_UP: usize = 2000;
+const WARM_UP: u32 = 2_000;
 
-const ROUNDS: usize = 1000;
+/// So many that what happens once, as in every `block_on`, is not seen.
+const ROUNDS: u32 = 10_000;
 
 /// How often the program has a turn before a request that comes later: once to accept
 /// the connection, and some to spare.
@@ -37,13 +37,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let address = runtime.block_on(start())?;
     println!("allocations for each answer from what is known, {ROUNDS} of them");
-    println!("{:<42}{:>8}{:>8}{:>10}{:>8}", "", "median", "most", "bytes", "most");
-    row("no exchange", || {
-        runtime.block_on(turn());
+    println!("{:<42}{:>12}{:>12}", "", "number", "bytes");
+    row(&runtime, "no exchange", async || {
+        yield_now().await;
         Ok(())
     })?;
-    row("the request comes with its connection", || exchange(&runtime, address, 0))?;
-    row("the request comes later", || exchange(&runtime, address, TURNS))
+    row(&runtime, "the request comes with its connection", async || exchange(address, 0).await)?;
+    row(&runtime, "the request comes later", async || exchange(address, TURNS).await)
 }
 
 /// The program before the stand-in, which is asked once.
@@ -70,58 +70,43 @@ async fn start() -> Result<SocketAddr, Box<dyn Error>> {
     Ok(address)
 }
 
-fn row(what: &str, task: impl Fn() -> io::Result<()>) -> Result<(), Box<dyn Error>> {
-    for _ in 0..WARM_UP {
-        task()?;
-    }
-    let (mut counts, mut bytes) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let mut outcome = Ok(());
-        let counted = measure(|| outcome = task());
-        outcome?;
-        counts.push(counted.count_total);
-        bytes.push(counted.bytes_total);
-    }
-    let [(count, most), (bytes, most_bytes)] = [counts, bytes].map(|mut counted| {
-        counted.sort_unstable();
-        (counted[ROUNDS / 2], counted[ROUNDS - 1])
-    });
-    println!("{what:<42}{count:>8}{most:>8}{bytes:>10}{most_bytes:>8}");
+fn row(
+    runtime: &Runtime,
+    what: &str,
+    task: impl AsyncFn() -> io::Result<()>,
+) -> Result<(), Box<dyn Error>> {
+    let repeat = async |rounds| {
+        for _ in 0..rounds {
+            task().await?;
+        }
+        io::Result::Ok(())
+    };
+    runtime.block_on(repeat(WARM_UP))?;
+    let mut outcome = Ok(());
+    let counted = measure(|| outcome = runtime.block_on(repeat(ROUNDS)));
+    outcome?;
+    let each = |total| total as f64 / f64::from(ROUNDS);
+    let (count, bytes) = (each(counted.count_total), each(counted.bytes_total));
+    println!("{what:<42}{count:>12.3}{bytes:>12.1}");
     Ok(())
 }
 
 /// One exchange by a client in the same thread that allocates nothing itself.
-fn exchange(runtime: &Runtime, address: SocketAddr, turns: usize) -> io::Result<()> {
-    runtime.block_on(async {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_nonblocking(true)?;
-        for _ in 0..turns {
-            turn().await;
+async fn exchange(address: SocketAddr, turns: usize) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nonblocking(true)?;
+    for _ in 0..turns {
+        yield_now().await;
+    }
+    stream.write_all(REQUEST)?;
+    let mut answer = [0; 1024];
+    loop {
+        match stream.read(&mut answer) {
+            Ok(0) => return Ok(()),
+            Ok(_) if answer.starts_with(b"HTTP/1.1 200 OK\r\n") => {}
+            Ok(_) => return Err(io::Error::other("the answer is not 200")),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => yield_now().await,
+            Err(error) => return Err(error),
         }
-        stream.write_all(REQUEST)?;
-        let mut answer = [0; 1024];
-        loop {
-            match stream.read(&mut answer) {
-                Ok(0) => return Ok(()),
-                Ok(_) if answer.starts_with(b"HTTP/1.1 200 OK\r\n") => {}
-                Ok(_) => return Err(io::Error::other("the answer is not 200")),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => turn().await,
-                Err(error) => return Err(error),
-            }
-        }
-    })
-}
-
-/// Lets the program have its turn. What the runtime gives for that is a list, which
-/// each `block_on` allocates anew.
-async fn turn() {
-    let mut had = false;
-    poll_fn(|context| match mem::replace(&mut had, true) {
-        true => Poll::Ready(()),
-        false => {
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await;
+    }
 }
