@@ -128,7 +128,7 @@ pub fn idle() -> Outcome {
     );
     let (probe, _) = Process::probe(&target, &[])?;
     // What the first answer left to be done is done by now.
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(Duration::from_secs(6));
     println!("resident: {} KiB", probe.memory()?);
     let seconds = "10";
     let mut strace = Command::new("timeout");
