@@ -4,6 +4,8 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod facts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
 use support::node::{Node, PASSWORD, Script, USER};
+
+pub use facts::facts;
 
 const GREETING: &[u8] = include_bytes!("../../tests/captures/greeting-plain.bin");
 const OK: &[u8] = include_bytes!("../../tests/captures/auth-ok.bin");
@@ -73,19 +77,6 @@ pub fn answer_floor(request: &[u8], constant: &[u8]) -> Option<Vec<u8>> {
 
 pub fn constant() -> Vec<u8> {
     Answer::health(Verdict::Serve.into(), Form::default()).encode()
-}
-
-/// Rows to facts.
-pub fn facts(replies: &[Reply]) -> Facts {
-    let mut facts = Facts::default();
-    for reply in replies {
-        let Reply::Rows(rows) = reply else { continue };
-        for row in rows {
-            let [Some(name), value] = &row[..] else { continue };
-            facts.note(name, value.as_deref());
-        }
-    }
-    facts
 }
 
 pub fn verdicts(facts: &Facts) -> [Verdict; 3] {

@@ -1,17 +1,21 @@
 //! What is not to be had for less: the same bytes by blocking sockets, without a
 //! thought for what they mean or for how long they take.
 
+#[path = "../jobs/facts.rs"]
+mod facts;
+
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use galera_probe::galera::{Facts, STATEMENTS, statements_again};
+use galera_probe::galera::{STATEMENTS, statements_again};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 use sha1::{Digest, Sha1};
 
 use crate::process::Target;
+use facts::facts;
 
 const HEADER: usize = 4;
 
@@ -127,18 +131,6 @@ fn hold(
             return Ok((turns, replies));
         }
     }
-}
-
-fn facts(replies: &[Reply]) -> Facts {
-    let mut facts = Facts::default();
-    for reply in replies {
-        let Reply::Rows(rows) = reply else { continue };
-        for row in rows {
-            let [Some(name), value] = &row[..] else { continue };
-            facts.note(name, value.as_deref());
-        }
-    }
-    facts
 }
 
 /// Reads until so many whole packets are there.
