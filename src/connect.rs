@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl,
+    set_tcp_user_timeout,
+};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
@@ -15,16 +18,15 @@ use tokio::time::{Instant, timeout};
 use crate::dns::Resolver;
 use crate::tls::Tls;
 
-/// Finds a peer that is gone while a dialogue waits for it: after 15 s of
-/// silence, three questions 5 s apart, so within [`GONE`].
-const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(15))
-    .with_interval(Duration::from_secs(5))
-    .with_retries(3);
+/// Finds a peer that is gone while a dialogue waits for it: after so much silence,
+/// questions at such intervals, so that it is found within 30 s.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_COUNT: u32 = 3;
 
-/// The same where bytes of ours are on their way: their repetition would go on
-/// for a quarter of an hour, and keep-alive would not begin.
-const GONE: Duration = Duration::from_secs(30);
+/// The same, in milliseconds, where bytes of ours are on their way: their repetition
+/// would go on for a quarter of an hour, and keep-alive would not begin.
+const GONE: u32 = 30_000;
 
 /// An open way to a node.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
@@ -170,7 +172,9 @@ async fn connect_in_turn(addresses: &[SocketAddr], deadline: Instant) -> io::Res
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&KEEP_ALIVE)?;
-    socket.set_tcp_user_timeout(Some(GONE))
+    set_socket_keepalive(stream, true)?;
+    set_tcp_keepidle(stream, KEEP_ALIVE_IDLE)?;
+    set_tcp_keepintvl(stream, KEEP_ALIVE_INTERVAL)?;
+    set_tcp_keepcnt(stream, KEEP_ALIVE_COUNT)?;
+    Ok(set_tcp_user_timeout(stream, GONE)?)
 }
