@@ -7,13 +7,12 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::probe::constant;
 use crate::process::{Process, Target, free_address};
-use crate::{Outcome, median, micros};
+use crate::{Outcome, micros};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 
 /// One asks after the other's answer, as balancers do, or many at once.
 const CONNECTIONS: [u32; 2] = [1, 16];
@@ -34,15 +33,15 @@ pub fn compare() -> Outcome {
     Ok(())
 }
 
+/// A machine may be twice as fast in one second as in the next: ratios are of the same
+/// round, and the medians of those.
 fn table(all: &[(&str, Process)], connections: u32) -> Outcome {
-    let mut rates = vec![Vec::new(); all.len()];
-    let mut costs = vec![Vec::new(); all.len()];
+    let mut rounds = vec![Vec::new(); all.len()];
     for _ in 0..ROUNDS {
-        for ((_, process), (rates, costs)) in all.iter().zip(rates.iter_mut().zip(&mut costs)) {
+        for ((_, process), rounds) in all.iter().zip(&mut rounds) {
             let before = process.processor_time()?;
             let (count, per_second) = load(process, connections)?;
-            rates.push(per_second);
-            costs.push((process.processor_time()? - before) / count);
+            rounds.push([per_second, micros(process.processor_time()? - before) / count]);
         }
     }
     println!(
@@ -53,17 +52,25 @@ fn table(all: &[(&str, Process)], connections: u32) -> Outcome {
         "processor µs",
         "/nginx"
     );
-    let rates: Vec<u64> = rates.iter_mut().map(|rates| median(rates)).collect();
-    let costs: Vec<Duration> = costs.iter_mut().map(|costs| median(costs)).collect();
-    for ((name, _), (rate, cost)) in all.iter().zip(rates.iter().zip(&costs)) {
-        let (of_rate, of_cost) = (*rate as f64 / rates[1] as f64, micros(*cost) / micros(costs[1]));
-        println!("{name:<20}{rate:>12}{of_rate:>10.2}{:>16.1}{of_cost:>10.2}", micros(*cost));
+    let nginx = &rounds[1];
+    for ((name, _), ours) in all.iter().zip(&rounds) {
+        let [rate, cost] = [0, 1].map(|figure| middle(ours.iter().map(|round| round[figure])));
+        let [of_rate, of_cost] = [0, 1].map(|figure| {
+            middle(ours.iter().zip(nginx).map(|(ours, nginx)| ours[figure] / nginx[figure]))
+        });
+        println!("{name:<20}{rate:>12.0}{of_rate:>10.2}{cost:>16.1}{of_cost:>10.2}");
     }
     Ok(())
 }
 
+fn middle(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<_> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
 /// How many were answered in a second's load, and how many a second.
-fn load(process: &Process, connections: u32) -> Result<(u32, u64), Box<dyn Error>> {
+fn load(process: &Process, connections: u32) -> Result<(f64, f64), Box<dyn Error>> {
     let url = format!("http://{}/", process.http);
     let mut wrk = Command::new("taskset");
     wrk.args(["-c", "1", "wrk", "-t1", "-d1s", "-H", "Connection: close"]);
@@ -78,7 +85,7 @@ fn load(process: &Process, connections: u32) -> Result<(u32, u64), Box<dyn Error
     };
     let count = number("requests in", 0).ok_or("wrk is missing, or said nothing")?;
     let per_second = number("Requests/sec", 1).ok_or("wrk said no rate")?;
-    Ok((count as u32, per_second as u64))
+    Ok((count, per_second))
 }
 
 fn pin(process: &Process) -> Outcome {

@@ -2,7 +2,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use super::places::Place;
@@ -49,20 +49,22 @@ where
     F: Future<Output = Answer>,
 {
     place.idle();
+    let until = Instant::now() + EXCHANGE_TIME;
     let mut connection = Connection { stream, head: Vec::with_capacity(READ), place };
-    let answered = timeout(EXCHANGE_TIME, async {
-        match connection.request().await? {
+    let ending = connection.request().await?;
+    let mut stream = connection.stream;
+    let answered = timeout_at(until, async {
+        match ending {
             Ending::Silence => return Ok(false),
             Ending::Foreign(kind) => strangers.seen(kind),
             Ending::Asked(asked, form) => {
-                let answer = answer(asked, form).await.encode();
-                connection.stream.write_all(&answer).await?;
+                stream.write_all(&answer(asked, form).await.encode()).await?;
             }
         }
-        connection.stream.shutdown().await?;
+        stream.shutdown().await?;
         io::Result::Ok(true)
     });
-    Ok(answered.await??.then_some(connection.stream))
+    Ok(answered.await??.then_some(stream))
 }
 
 struct Connection<'a, S> {
@@ -110,9 +112,8 @@ impl<S: Client> Connection<'_, S> {
                     false => Err(io::ErrorKind::UnexpectedEof.into()),
                 };
             }
-            self.place.idle();
             match parse(&self.head) {
-                Parsed::Incomplete => {}
+                Parsed::Incomplete => self.place.idle(),
                 parsed => return Ok(Some(parsed)),
             }
         }
@@ -167,7 +168,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::io::{DuplexStream, duplex};
-    use tokio::time::{Instant, advance, sleep};
+    use tokio::time::{advance, sleep};
 
     use super::super::places::Places;
     use super::*;
