@@ -37,9 +37,9 @@ pub use rest::Rest;
 pub const MAX_CONNECTIONS: usize = 2048;
 
 /// File descriptors that connections leave to everything else but the listeners:
-/// standard streams, the runtime, the dialogue with the node, a name's lookup, and
-/// some that were inherited.
-const OTHER_DESCRIPTORS: usize = 20;
+/// standard streams, the runtime, the dialogue with the node, a name's lookup, some that
+/// were inherited, and 16 connections of operators.
+const OTHER_DESCRIPTORS: usize = 36;
 
 /// Connections that are begun before everybody else has a turn, and the runtime sees
 /// what has come: a crowd of askers does not keep the node from being heard.

@@ -603,3 +603,19 @@ async fn the_report_says_what_the_target_is_doing() {
     advance(SECOND).await;
     assert_eq!(asking.report().await.backing_off, Some(4 * SECOND));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_when_the_target_is_gone_is_told_that_it_stops() {
+    let settings = Settings {
+        login: Login::fixed(credentials(PASSWORD)),
+        deadlines: Deadlines { step: SECOND, whole: WHOLE },
+        policy: Policy::default(),
+        timing: TIMING,
+    };
+    let (target, asking) = Target::new(Node::new(Script::synced()), settings);
+    let target = tokio::spawn(target.run());
+    assert_eq!(ask(&asking).await.0, "serve");
+    target.abort();
+    assert!(target.await.unwrap_err().is_cancelled());
+    assert_eq!(ask(&asking).await.0, "stopping");
+}

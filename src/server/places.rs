@@ -114,7 +114,9 @@ impl Places {
         });
         let Some((_, longest)) = idle.min() else { return false };
         match seats.all.get_mut(longest) {
-            Some(Seat { state: State::Closing(..), .. }) => {
+            Some(Seat { state: State::Closing(_, rest), .. }) => {
+                // What has come is read, or closing would be a reset.
+                let _ = rest.is_over();
                 seats.closing.retain(|seat| *seat != longest);
                 seats.free(longest);
                 self.freed.notify_waiters();
@@ -149,7 +151,7 @@ impl Places {
         while let Some(next) = places.upgrade().and_then(|places| places.seats().next_to_close()) {
             sleep_until(next).await;
             if let Some(places) = places.upgrade() {
-                places.seats().look_after_all(Instant::now());
+                places.seats().close_late(Instant::now());
                 places.freed.notify_waiters();
             }
         }
@@ -196,17 +198,26 @@ impl Seats {
         }
     }
 
+    /// Closes those that are out of time. The others are not looked at: this may be
+    /// as often as somebody is answered.
+    fn close_late(&mut self, now: Instant) {
+        for _ in 0..self.closing.len() {
+            match self.closing.front() {
+                Some(next) if self.age(*next, now) >= CLOSE_TIME => self.look_after_next(now),
+                _ => self.closing.rotate_left(1),
+            }
+        }
+    }
+
     /// Frees the seat if the client has closed, too, or is out of time.
     fn look_after_next(&mut self, now: Instant) {
         let Some(seat) = self.closing.pop_front() else { return };
         let is_late = self.age(seat, now) >= CLOSE_TIME;
-        let is_over = match self.all.get_mut(seat).map(|seat| &mut seat.state) {
-            Some(State::Closing(_, rest)) => rest.is_over() || is_late,
-            _ => true,
-        };
-        match is_over {
-            true => self.free(seat),
-            false => self.closing.push_back(seat),
+        if let Some(Seat { state: State::Closing(_, rest), .. }) = self.all.get_mut(seat) {
+            match rest.is_over() || is_late {
+                true => self.free(seat),
+                false => self.closing.push_back(seat),
+            }
         }
     }
 
@@ -302,9 +313,12 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{self, Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+    use tokio::io::{AsyncRead, ReadBuf};
     use tokio::time::{advance, timeout};
 
     use super::*;
@@ -476,5 +490,44 @@ mod tests {
         let places = Arc::new(Places::new(3));
         drop(closing(&places).await);
         assert!(ready(places.empty()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_at_the_limit_sees_no_reset_whatever_it_sent_after_its_answer() {
+        let places = Arc::new(Places::new(1));
+        let mut client = closing(&places).await;
+        client.write_all(b"\r\n").unwrap();
+        let _taken = places.take().await;
+        assert!(is_closed(&client));
+    }
+
+    /// It never closes; how often it was looked at.
+    struct Looks(Arc<AtomicUsize>);
+
+    impl AsyncRead for Looks {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.0.fetch_add(1, SeqCst);
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_of_a_crowd_that_does_not_close_is_looked_at_a_few_times() {
+        const CROWD: u32 = 400;
+        let places = Arc::new(Places::new(2048));
+        let looks = Arc::<AtomicUsize>::default();
+        for _ in 0..CROWD {
+            places.take().await.close(Rest::other(Looks(Arc::clone(&looks))));
+            sleep_until(Instant::now() + CLOSE_TIME / CROWD).await;
+        }
+        sleep_until(Instant::now() + CLOSE_TIME).await;
+        assert_eq!(free(&places), places.seats().all.len());
+        // When another is answered, and at the end.
+        let most = (LOOKS + 1) * usize::try_from(CROWD).unwrap();
+        assert!(looks.load(SeqCst) <= most);
     }
 }

@@ -1,4 +1,5 @@
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -10,6 +11,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// How much of what a client still sends after its answer is read. Closing over
 /// unread bytes resets the connection, and Azure takes a reset for down.
 const MAX_UNREAD: usize = 64 * 1024;
+
+/// Read at once: as much as the kernel keeps of a TCP connection.
+const LOOK: usize = 16 * 1024;
 
 /// What is left of a connection that was answered: nobody waits for its bytes, but it
 /// is looked after now and then until the client closes it, too.
@@ -38,27 +42,29 @@ impl Rest {
     /// Reads what has come, without waiting. Whether the connection may be closed: the
     /// client has closed it, or sends too much.
     pub(super) fn is_over(&mut self) -> bool {
-        let mut bytes = [0; 1024];
-        while self.unread < MAX_UNREAD {
+        let mut bytes = [MaybeUninit::uninit(); LOOK];
+        // What was kept, and the end behind it. Who goes on sending meanwhile gets no
+        // more of everybody's time.
+        for _ in 0..2 {
             match self.stream.read(&mut bytes) {
                 Poll::Ready(Ok(read)) if read > 0 => self.unread += read,
                 Poll::Ready(_) => return true,
-                Poll::Pending => return false,
+                Poll::Pending => break,
             }
         }
-        true
+        self.unread >= MAX_UNREAD
     }
 }
 
 impl Stream {
-    fn read(&mut self, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn read(&mut self, bytes: &mut [MaybeUninit<u8>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Socket(socket) => match recv(socket, bytes, RecvFlags::DONTWAIT) {
                 Err(Errno::AGAIN) => Poll::Pending,
-                read => Poll::Ready(Ok(read?.0)),
+                read => Poll::Ready(Ok(read?.1)),
             },
             Self::Other(stream) => {
-                let mut buffer = ReadBuf::new(bytes);
+                let mut buffer = ReadBuf::uninit(bytes);
                 let mut context = Context::from_waker(Waker::noop());
                 let read = Pin::new(stream).poll_read(&mut context, &mut buffer);
                 read.map_ok(|()| buffer.filled().len())

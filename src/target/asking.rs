@@ -35,7 +35,9 @@ impl Asking {
     /// The node's health for a role, within the dialogue's whole deadline.
     /// Dropped, it cancels nobody else's.
     pub async fn ask(&self, role: Role) -> Health {
-        if let Some(health) = self.notice.read(role) {
+        if !self.requests.is_closed()
+            && let Some(health) = self.notice.read(role)
+        {
             return health;
         }
         let health = self.request(|answer| Request::Health(Asker { role, answer })).await;
