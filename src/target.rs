@@ -26,7 +26,7 @@ use crate::verdict::{Health, Role, Verdict};
 
 use asking::{Asker, Request};
 use history::History;
-use notice::{Notice, Posted};
+use notice::Notice;
 use report::{Journal, Source};
 use state::{Event, State};
 
@@ -105,15 +105,6 @@ impl Target {
                 }
             }
         }
-    }
-
-    /// What would be told to everybody who asks before anything else happens.
-    fn standing(&self, now: Instant) -> Option<Posted> {
-        let State::Idle = self.state else { return None };
-        let until = self.history.serves_until(now)?;
-        let healths = Role::ALL.map(|role| self.for_role(Verdict::Serve.into(), role));
-        // Where it is news, the target tells it.
-        (self.journal.report.told == Some(healths)).then_some(Posted { healths, until })
     }
 
     fn requested(&mut self, request: Request, now: Instant) {
@@ -290,24 +281,6 @@ impl Target {
             Verdict::Serve => galera::judge(&self.facts, self.settings.policy, role).into(),
             Verdict::Refuse(_) => health,
         }
-    }
-
-    fn report(&self, now: Instant) -> Report {
-        let doing = match &self.state {
-            State::Idle => Doing::Idle,
-            State::Under { dialogue, .. } => {
-                Doing::Asking { step: dialogue.step(), so_far: now - dialogue.began() }
-            }
-            State::Held { dialogue, until } => Doing::Held {
-                step: dialogue.step(),
-                so_far: now - dialogue.began(),
-                left: until.saturating_duration_since(now),
-            },
-        };
-        let backing_off = self.history.backing_off(now);
-        let mut report = Report { doing, backing_off, ..self.journal.report.clone() };
-        report.tally.asked(Source::Known, self.notice.readers());
-        report
     }
 }
 

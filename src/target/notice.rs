@@ -3,7 +3,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::verdict::{Health, Role};
+use super::{State, Target};
+use crate::verdict::{Health, Role, Verdict};
 
 /// What askers are told without troubling the target, as it would tell them the same:
 /// nothing has happened since it told somebody.
@@ -41,5 +42,16 @@ impl Notice {
     /// How many have read one.
     pub(super) fn readers(&self) -> u64 {
         self.readers.load(Ordering::Relaxed)
+    }
+}
+
+impl Target {
+    /// What would be told to everybody who asks before anything else happens.
+    pub(super) fn standing(&self, now: Instant) -> Option<Posted> {
+        let State::Idle = self.state else { return None };
+        let until = self.history.serves_until(now)?;
+        let healths = Role::ALL.map(|role| self.for_role(Verdict::Serve.into(), role));
+        // Where it is news, the target tells it.
+        (self.journal.report.told == Some(healths)).then_some(Posted { healths, until })
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::{State, Target};
 use crate::galera::Facts;
 use crate::probe::{Dialogue, Stalled, Step};
 use crate::verdict::{Health, Reason, Role, Verdict};
@@ -175,6 +176,26 @@ impl Histogram {
         }
         self.count = self.count.saturating_add(1);
         self.sum = self.sum.saturating_add(took);
+    }
+}
+
+impl Target {
+    pub(super) fn report(&self, now: Instant) -> Report {
+        let doing = match &self.state {
+            State::Idle => Doing::Idle,
+            State::Under { dialogue, .. } => {
+                Doing::Asking { step: dialogue.step(), so_far: now - dialogue.began() }
+            }
+            State::Held { dialogue, until } => Doing::Held {
+                step: dialogue.step(),
+                so_far: now - dialogue.began(),
+                left: until.saturating_duration_since(now),
+            },
+        };
+        let backing_off = self.history.backing_off(now);
+        let mut report = Report { doing, backing_off, ..self.journal.report.clone() };
+        report.tally.asked(Source::Known, self.notice.readers());
+        report
     }
 }
 
