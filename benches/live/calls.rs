@@ -10,6 +10,9 @@ use crate::process::{Process, Target, exchange};
 /// The counts are for a hundred, so that a share of one can be seen.
 const EXCHANGES: usize = 100;
 
+/// strace makes the program slow: without a pause it would find the next client waiting.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// How long strace may take to begin.
 const BEGIN: Duration = Duration::from_secs(1);
 
@@ -23,6 +26,7 @@ pub fn count() -> Outcome {
         thread::sleep(BEGIN);
         for _ in 0..EXCHANGES {
             exchange(probe.http)?;
+            thread::sleep(PAUSE);
         }
         Command::new("kill").args(["-INT", &strace.id().to_string()]).status()?;
         let counted = strace.wait_with_output()?;

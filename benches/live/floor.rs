@@ -36,7 +36,8 @@ pub struct Recording {
 
 impl Recording {
     pub fn of(target: &Target) -> Result<Self, Box<dyn Error>> {
-        let mut stream = TcpStream::connect(&target.address)?;
+        let mut stream = TcpStream::connect(&target.address)
+            .map_err(|error| format!("BENCH_NODE {}: {error}", target.address))?;
         let (turns, _) = hold(&mut stream, &mut session(target)?, &mut BytesMut::new())?;
         let scramble = HEADER + 32 + target.user.len() + 2;
         let password = target.password.clone().into_bytes();
@@ -77,7 +78,8 @@ pub struct Kept {
 
 impl Kept {
     pub fn open(target: &Target) -> Result<Self, Box<dyn Error>> {
-        let mut stream = TcpStream::connect(&target.address)?;
+        let mut stream = TcpStream::connect(&target.address)
+            .map_err(|error| format!("BENCH_NODE {}: {error}", target.address))?;
         stream.set_nodelay(true)?;
         let mut session = session(target)?.kept();
         let mut output = BytesMut::new();

@@ -62,12 +62,15 @@ impl Process {
     /// Starts it and waits until it answers; how long that took.
     pub fn start(command: &mut Command, http: SocketAddr) -> io::Result<(Self, Duration)> {
         let began = Instant::now();
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|error| {
+            io::Error::other(format!("{}: {error}", command.get_program().display()))
+        });
         let process = Self { child: child?, http };
         while exchange(http).is_err() {
             if began.elapsed() > PATIENCE {
-                return Err(io::Error::other(format!("{command:?} does not answer on {http}")));
+                let command = command.get_program().display();
+                return Err(io::Error::other(format!("{command} does not answer 200 on {http}")));
             }
             thread::sleep(Duration::from_micros(100));
         }
@@ -125,19 +128,17 @@ pub fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// One exchange as a balancer has it, and how long it took. The answer is read to
-/// its end.
+/// One exchange as a balancer has it, and how long it took. The answer is 200, and read
+/// to its end.
 pub fn exchange(address: SocketAddr) -> io::Result<Duration> {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(REQUEST)?;
     let mut answer = [0; 1024];
-    let mut first = true;
-    loop {
-        match stream.read(&mut answer)? {
-            0 if first => return Err(io::ErrorKind::UnexpectedEof.into()),
-            0 => return Ok(began.elapsed()),
-            _ => first = false,
-        }
+    let read = stream.read(&mut answer)?;
+    if !answer[..read].starts_with(b"HTTP/1.1 200 ") {
+        return Err(io::Error::other(format!("{address} does not answer 200")));
     }
+    while stream.read(&mut answer)? > 0 {}
+    Ok(began.elapsed())
 }

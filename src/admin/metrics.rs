@@ -60,7 +60,7 @@ pub fn metrics(report: &Report, exchanges: &Exchanges) -> String {
         family(
             "dialogues_total",
             "counter",
-            "Connections to the node that ended, by outcome: answered, or the reason's word.",
+            "Dialogues with the node that ended, by outcome: answered, or the reason's word.",
             by("outcome", &tally.dialogues),
         ),
         family(

@@ -276,7 +276,7 @@ pub(super) struct TimingArgs {
         value_parser = values::duration
     )]
     pub(super) grace: Duration,
-    /// Time to keep one login open for more questions; 0s: one for each.
+    /// Time to keep one login open for more questions; 0s: a login for each.
     #[arg(
         long,
         env = "GALERA_PROBE_KEEP_CONNECTION",

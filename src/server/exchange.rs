@@ -52,19 +52,18 @@ where
     let until = Instant::now() + EXCHANGE_TIME;
     let mut connection = Connection { stream, head: Vec::with_capacity(READ), place };
     let ending = connection.request().await?;
-    let mut stream = connection.stream;
     let answered = timeout_at(until, async {
         match ending {
             Ending::Silence => return Ok(false),
             Ending::Foreign(kind) => strangers.seen(kind),
             Ending::Asked(asked, form) => {
-                stream.write_all(&answer(asked, form).await.encode()).await?;
+                connection.stream.write_all(&answer(asked, form).await.encode()).await?;
             }
         }
-        stream.shutdown().await?;
+        connection.stream.shutdown().await?;
         io::Result::Ok(true)
     });
-    Ok(answered.await??.then_some(stream))
+    Ok(answered.await??.then_some(connection.stream))
 }
 
 struct Connection<'a, S> {

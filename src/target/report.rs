@@ -245,7 +245,11 @@ impl Journal {
             let nobody = verdicts.iter().all(|verdict| *verdict != Verdict::Serve);
             if nobody && now.duration_since(*at) >= REPEAT {
                 let [health, ..] = healths;
-                warn!(%cause, times, "still {}", headline(health));
+                let advice = match health.verdict {
+                    Verdict::Serve => None,
+                    Verdict::Refuse(reason) => reason.advice(),
+                };
+                warn!(cause = cause.to_string(), times, advice, "still {}", headline(health));
                 self.logged = Some((now, 0));
             }
         }
