@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use galera_probe::galera::Facts;
+use galera_probe::health::Verdict;
 use galera_probe::mysql::{Credentials, Reply};
-use galera_probe::verdict::Verdict;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 
 fn replies() -> Vec<Reply> {

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use galera_probe::galera::{Facts, Policy, STATEMENTS, UNKNOWN_VARIABLE, judge};
+use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
-use galera_probe::verdict::{Role, Verdict};
 
 /// For the whole dialogue, but for the name's lookup.
 const BUDGET: Duration = Duration::from_secs(2);

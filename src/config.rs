@@ -18,10 +18,10 @@ use tracing::Level;
 
 use crate::connect::{Address, Security};
 use crate::galera::Policy;
+use crate::health::Role;
 use crate::probe::Deadlines;
 use crate::server::Listen;
 use crate::target::{Settings, Timing};
-use crate::verdict::Role;
 
 use arguments::{Cli, Command, LogArgs, NodeArgs, TimingArgs};
 

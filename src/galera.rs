@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::verdict::{Reason, Role, Verdict};
+use crate::health::{Reason, Role, Verdict};
 
 /// What to send after the login, in this order.
 ///

@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | [`mysql`] | bytes to packets to rows, sans I/O | sockets, clocks, logs, any other module |
 //! | [`galera`] | rows to facts to a verdict | where they came from |
-//! | [`verdict`] | serve, or refuse with one reason | anything |
+//! | [`health`] | serve, or refuse with one reason | anything |
 //! | [`http`] | bytes to a request, a verdict to an answer | sockets, the database |
 //! | [`option_file`] | an option file's bytes to who logs in where | files |
 //! | `dns`, `connect`, `tls` | the way to the node | what is said on it |
@@ -38,7 +38,7 @@
 //! use bytes::BytesMut;
 //! use galera_probe::galera::{Facts, Policy, STATEMENTS, judge};
 //! use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
-//! use galera_probe::verdict::{Role, Verdict};
+//! use galera_probe::health::{Role, Verdict};
 //!
 //! fn ask(mut stream: impl Read + Write) -> Result<Verdict, Box<dyn Error>> {
 //!     let credentials = Credentials::new("galera_probe", Password::new("secret"))?;
@@ -99,6 +99,7 @@ pub mod dns;
 #[cfg(feature = "daemon")]
 mod followed;
 pub mod galera;
+pub mod health;
 pub mod http;
 #[cfg(feature = "daemon")]
 pub mod log;
@@ -122,6 +123,5 @@ pub mod server;
 pub mod target;
 #[cfg(feature = "daemon")]
 pub mod tls;
-pub mod verdict;
 #[cfg(feature = "daemon")]
 pub mod via;

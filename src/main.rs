@@ -6,11 +6,11 @@ use std::path::{self, Path};
 use std::process::exit;
 
 use galera_probe::config::{self, Action, Change, Config, Serve};
+use galera_probe::health::Verdict;
 use galera_probe::log::Log;
 use galera_probe::maintenance;
 use galera_probe::run::{self, Stop};
 use galera_probe::server::{Listen, Listener};
-use galera_probe::verdict::Verdict;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;

@@ -13,13 +13,13 @@ use crate::admin::{self, Exchanges};
 use crate::config::{Node, Serve, Url};
 use crate::connect::{Address, Connector};
 use crate::galera;
+use crate::health::{Health, Reason, Role, Verdict};
 use crate::http::{Answer, Asked, Form, Problem};
 use crate::maintenance::Maintenance;
 use crate::notify::Notifier;
 use crate::probe::Dialogue;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};
 use crate::target::{Asking, RELIES_ON_CACHE, Target};
-use crate::verdict::{Health, Reason, Role, Verdict};
 use crate::via::{self, Answered};
 
 /// What an exchange under way may still take when the program is told to stop,

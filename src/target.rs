@@ -19,10 +19,10 @@ use tracing::{debug, warn};
 
 use crate::connect::Connect;
 use crate::galera::{self, Facts};
+use crate::health::{Health, Role, Verdict};
 use crate::login::Login;
 use crate::probe::{Dialogue, Failure, Stalled, Step};
 use crate::tls::Tls;
-use crate::verdict::{Health, Role, Verdict};
 
 use asking::{Asker, Request};
 use history::History;

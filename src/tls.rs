@@ -8,7 +8,7 @@ mod files;
 use std::fmt;
 use std::io;
 
-use crate::verdict::Reason;
+use crate::health::Reason;
 
 #[cfg(feature = "tls")]
 pub use client::{Check, Tls};

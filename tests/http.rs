@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use galera_probe::health::{Reason, Verdict};
 use galera_probe::http::{Answer, Asked, Form};
 use galera_probe::server::{Listen, Listener, MAX_CONNECTIONS, Server};
-use galera_probe::verdict::{Reason, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, yield_now};

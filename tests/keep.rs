@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use galera_probe::connect::{Connect, Opening, Stream};
 use galera_probe::galera::Policy;
+use galera_probe::health::{Health, Reason, Role, Time};
 use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::Deadlines;
 use galera_probe::target::{Asking, Settings, Target, Timing};
-use galera_probe::verdict::{Health, Reason, Role, Time};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};

@@ -9,9 +9,9 @@ use std::time::SystemTime;
 
 use galera_probe::admin::{Exchanges, metrics};
 use galera_probe::galera::{Donor, Facts, Policy, judge};
+use galera_probe::health::{Reason, Role, Verdict};
 use galera_probe::http::{Answer, Form};
 use galera_probe::target::{Histogram, Report};
-use galera_probe::verdict::{Reason, Role, Verdict};
 
 use program::run;
 

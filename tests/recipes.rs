@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use galera_probe::health::{Reason, Role};
 use galera_probe::server::MAX_CONNECTIONS;
-use galera_probe::verdict::{Reason, Role};
 
 use program::{Serve, run};
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use galera_probe::connect::{Address, Connect, Connector, Opening};
 use galera_probe::galera::{Policy, judge};
+use galera_probe::health::Role;
 use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::probe::{Deadlines, Dialogue};
-use galera_probe::verdict::Role;
 
 use support::node::{Node, PASSWORD, Script, USER};
 use support::wire;

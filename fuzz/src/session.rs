@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use galera_probe::galera::{Facts, Policy, STATEMENTS, judge};
+use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Channel, Credentials, Error, Password, Progress, Reply, Session, Stage};
-use galera_probe::verdict::{Role, Verdict};
 
 use super::wire;
 

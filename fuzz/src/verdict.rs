@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use galera_probe::galera::{Donor, Facts, Policy, judge};
+use galera_probe::health::{Health, Reason, Role, Time, Verdict};
 use galera_probe::http::{Answer, Form};
-use galera_probe::verdict::{Health, Reason, Role, Time, Verdict};
 
 const NAMES: [&str; 13] = [
     "wsrep_on",

@@ -4,9 +4,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::{FEATURES, VERSION};
+use crate::health::{Role, Verdict};
 use crate::http::Answer;
 use crate::target::{self, BUCKETS, Doing, Report};
-use crate::verdict::{Role, Verdict};
 
 /// Of the Prometheus text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -151,8 +151,8 @@ fn histogram_of(step: &str, histogram: &target::Histogram) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Reason;
     use crate::http::Form;
-    use crate::verdict::Reason;
 
     #[test]
     fn a_probe_that_nobody_has_asked_has_its_own_metrics_alone() {

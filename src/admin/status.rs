@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{FEATURES, VERSION};
 use crate::connect::Address;
+use crate::health::{Health, Role, Time};
 use crate::target::{Change, Doing, Ended, Report};
-use crate::verdict::{Health, Role, Time};
 
 /// All that is known, as indented JSON. Times are in UTC as RFC 3339 has them,
 /// durations in seconds.
@@ -92,8 +92,8 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::galera::Facts;
+    use crate::health::{Reason, Verdict};
     use crate::probe::Step;
-    use crate::verdict::{Reason, Verdict};
 
     fn address() -> Address {
         Address::Tcp { host: "db1".to_owned(), port: 3306 }

@@ -11,8 +11,8 @@ use super::tls::TlsArgs;
 use super::{Change, LogFormat, values};
 use crate::connect::Address;
 use crate::galera;
+use crate::health;
 use crate::server::Listen;
-use crate::verdict;
 
 #[cfg(feature = "tls")]
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: tls");
@@ -312,7 +312,7 @@ pub(super) struct LogArgs {
     pub(super) log_level: Level,
 }
 
-/// [`verdict::Role`], as it is written.
+/// [`health::Role`], as it is written.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Role {
     ReadWrite,
@@ -320,7 +320,7 @@ pub(super) enum Role {
     Writer,
 }
 
-impl From<Role> for verdict::Role {
+impl From<Role> for health::Role {
     fn from(role: Role) -> Self {
         match role {
             Role::ReadWrite => Self::ReadWrite,

@@ -1,7 +1,7 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
-use crate::verdict::{Health, Time, Verdict};
+use crate::health::{Health, Time, Verdict};
 
 /// How an answer is to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,7 +170,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::verdict::Reason;
+    use crate::health::Reason;
 
     const TEXT: Form = Form { head_only: false, json: false };
     const JSON: Form = Form { head_only: false, json: true };

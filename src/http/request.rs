@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::answer::{Form, Problem};
 use super::body::Body;
-use crate::verdict::Role;
+use crate::health::Role;
 
 /// The longest request head. Balancers send under 300 bytes.
 const MAX_HEAD: usize = 8 * 1024;

@@ -3,9 +3,9 @@ use std::fmt;
 use std::io;
 
 use super::Step;
+use crate::health::Reason;
 use crate::mysql::{self, ServerError};
 use crate::tls::Fault;
-use crate::verdict::Reason;
 
 /// Why a dialogue ended without facts.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::health::Reason;
 use crate::mysql::Stage;
-use crate::verdict::Reason;
 
 /// A part of a dialogue with a deadline of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

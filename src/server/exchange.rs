@@ -171,7 +171,7 @@ mod tests {
 
     use super::super::places::Places;
     use super::*;
-    use crate::verdict::Verdict;
+    use crate::health::Verdict;
 
     const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
     const SECOND: Duration = Duration::from_secs(1);

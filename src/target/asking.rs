@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Report;
 use super::notice::Notice;
-use crate::verdict::{Health, Reason, Role, Verdict};
+use crate::health::{Health, Reason, Role, Verdict};
 
 /// The way to ask. Clones ask the same node.
 #[derive(Clone, Debug)]

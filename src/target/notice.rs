@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
 use super::{State, Target};
-use crate::verdict::{Health, Role, Verdict};
+use crate::health::{Health, Role, Verdict};
 
 /// What askers are told without troubling the target, as it would tell them the same:
 /// nothing has happened since it told somebody.

@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use super::{State, Target};
 use crate::galera::Facts;
+use crate::health::{Health, Reason, Role, Verdict};
 use crate::probe::{Dialogue, Stalled, Step};
-use crate::verdict::{Health, Reason, Role, Verdict};
 
 /// Changes of verdict that are kept: a night of a node that flaps. At the most
 /// 5 kB each.

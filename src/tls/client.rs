@@ -20,7 +20,7 @@ use super::Fault;
 use super::files::{Files, Fingerprint, Material};
 use crate::connect::{Opening, Stream};
 use crate::followed::Followed;
-use crate::verdict::Reason;
+use crate::health::Reason;
 
 /// How often the files are looked at while the node is asked: the same time within
 /// which a password that was mended is noticed.

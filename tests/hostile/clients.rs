@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use galera_probe::health::Verdict;
 use galera_probe::http::{Answer, Asked};
 use galera_probe::server::{MAX_CONNECTIONS, Server};
-use galera_probe::verdict::Verdict;
 use tokio::io::{AsyncReadExt, duplex, split};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
