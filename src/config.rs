@@ -16,9 +16,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
 use tracing::Level;
 
-use crate::connect::{Address, Security};
 use crate::galera::Policy;
 use crate::health::Role;
+use crate::node::connector::{Address, Security};
 use crate::probe::Deadlines;
 use crate::server::Listen;
 use crate::target::{Settings, Timing};

@@ -93,8 +93,6 @@ mod aside;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
-pub mod connect;
-#[cfg(feature = "daemon")]
 pub mod dns;
 #[cfg(feature = "daemon")]
 mod followed;
@@ -108,6 +106,8 @@ pub mod login;
 #[cfg(feature = "daemon")]
 pub mod maintenance;
 pub mod mysql;
+#[cfg(feature = "daemon")]
+pub mod node;
 #[cfg(feature = "daemon")]
 pub mod notify;
 pub mod option_file;

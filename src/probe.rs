@@ -16,10 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroize;
 
-use crate::connect::{Connect, Opening, Stream};
 use crate::galera::{self, Facts};
 use crate::login::Login;
 use crate::mysql::{Channel, Progress, Reply, Session};
+use crate::node::connector::{Connect, Opening, Stream};
 use crate::tls::Tls;
 
 pub use failure::Failure;

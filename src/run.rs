@@ -11,11 +11,11 @@ use tracing::{debug, info, warn};
 
 use crate::admin::{self, Exchanges};
 use crate::config::{Node, Serve, Url};
-use crate::connect::{Address, Connector};
 use crate::galera;
 use crate::health::{Health, Reason, Role, Verdict};
 use crate::http::{Answer, Asked, Form, Problem};
 use crate::maintenance::Maintenance;
+use crate::node::connector::{Address, Connector};
 use crate::notify::Notifier;
 use crate::probe::Dialogue;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};

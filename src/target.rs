@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::connect::Connect;
 use crate::galera::{self, Facts};
 use crate::health::{Health, Role, Verdict};
 use crate::login::Login;
+use crate::node::connector::Connect;
 use crate::probe::{Dialogue, Failure, Stalled, Step};
 use crate::tls::Tls;
 

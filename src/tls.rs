@@ -24,8 +24,8 @@ pub enum Tls {}
 impl Tls {
     pub(crate) fn start(
         &self,
-        _stream: Box<dyn crate::connect::Stream>,
-    ) -> crate::connect::Opening {
+        _stream: Box<dyn crate::node::connector::Stream>,
+    ) -> crate::node::connector::Opening {
         match *self {}
     }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::config::Url;
-use crate::connect::{Connect, Connector};
+use crate::node::connector::{Connect, Connector};
 
 /// The longest answer that is read. A probe's is under 1 kB.
 const MAX_ANSWER: u64 = 16 * 1024;

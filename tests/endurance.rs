@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use fastrand::Rng;
-use galera_probe::connect::{Address, Connector};
 use galera_probe::galera::Policy;
 use galera_probe::health::{Role, Verdict};
 use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
+use galera_probe::node::connector::{Address, Connector};
 use galera_probe::probe::Deadlines;
 use galera_probe::target::{Asking, Settings, Target, Timing};
 use tokio::net::TcpListener;

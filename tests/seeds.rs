@@ -18,12 +18,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fastrand::Rng;
-use galera_probe::connect::{Connect, Opening, Stream};
 use galera_probe::galera::Policy;
 use galera_probe::health::Reason;
 use galera_probe::http::{self, Asked, Problem};
 use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
+use galera_probe::node::connector::{Connect, Opening, Stream};
 use galera_probe::probe::Deadlines;
 use galera_probe::server::{MAX_CONNECTIONS, Server};
 use galera_probe::target::{Settings, Target, Timing};

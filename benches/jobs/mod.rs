@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use galera_probe::connect::Connect;
 use galera_probe::galera::{self, Facts, Policy, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::http::{Answer, Form, Parsed, parse};
 use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
+use galera_probe::node::connector::Connect;
 use galera_probe::probe::{Deadlines, Dialogue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};

@@ -3,8 +3,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::{FEATURES, VERSION};
-use crate::connect::Address;
 use crate::health::{Health, Role, Time};
+use crate::node::connector::Address;
 use crate::target::{Change, Doing, Ended, Report};
 
 /// All that is known, as indented JSON. Times are in UTC as RFC 3339 has them,

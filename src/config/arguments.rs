@@ -9,9 +9,9 @@ use tracing::Level;
 
 use super::tls::TlsArgs;
 use super::{Change, LogFormat, values};
-use crate::connect::Address;
 use crate::galera;
 use crate::health;
+use crate::node::connector::Address;
 use crate::server::Listen;
 
 #[cfg(feature = "tls")]

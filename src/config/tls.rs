@@ -6,7 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::invalid;
-use crate::connect::{Address, Security};
+use crate::node::connector::{Address, Security};
 use crate::tls::Tls;
 #[cfg(feature = "tls")]
 use crate::tls::{Check, Files, Identity};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use crate::connect::Address;
+use crate::node::connector::Address;
 use crate::server::Listen;
 
 pub(super) fn address(value: &str) -> Result<Address, String> {

@@ -1,0 +1,4 @@
+//! The way to the database node: its address, how a transport to it is opened, and one
+//! probe run over it.
+
+pub mod connector;
