@@ -93,8 +93,6 @@ mod aside;
 #[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
-pub mod dns;
-#[cfg(feature = "daemon")]
 mod followed;
 pub mod galera;
 pub mod health;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::dns::Resolver;
+use crate::node::resolver::Resolver;
 use crate::tls::Tls;
 
 /// Finds a peer that is gone while a dialogue waits for it: after so much silence,

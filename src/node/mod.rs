@@ -2,3 +2,4 @@
 //! probe run over it.
 
 pub mod connector;
+pub mod resolver;
