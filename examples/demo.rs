@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use galera_probe::config;
 use galera_probe::galera::Policy;
-use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Security};
+use galera_probe::node::credentials::Login;
 use galera_probe::probe::Deadlines;
 use galera_probe::run;
 use galera_probe::server::{Listen, Listener};

@@ -100,8 +100,6 @@ pub mod http;
 #[cfg(feature = "daemon")]
 pub mod log;
 #[cfg(feature = "daemon")]
-pub mod login;
-#[cfg(feature = "daemon")]
 pub mod maintenance;
 pub mod mysql;
 #[cfg(feature = "daemon")]

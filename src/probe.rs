@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroize;
 
 use crate::galera::{self, Facts};
-use crate::login::Login;
 use crate::mysql::{Channel, Progress, Reply, Session};
 use crate::node::connector::{Connect, Opening, Stream};
+use crate::node::credentials::Login;
 use crate::tls::Tls;
 
 pub use failure::Failure;

@@ -19,8 +19,8 @@ use tracing::{debug, warn};
 
 use crate::galera::{self, Facts};
 use crate::health::{Health, Role, Verdict};
-use crate::login::Login;
 use crate::node::connector::Connect;
+use crate::node::credentials::Login;
 use crate::probe::{Dialogue, Failure, Stalled, Step};
 use crate::tls::Tls;
 

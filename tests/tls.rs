@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use galera_probe::galera::{Policy, judge};
 use galera_probe::health::Role;
-use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Connect, Opening, Security, Stream};
+use galera_probe::node::credentials::Login;
 use galera_probe::probe::{Deadlines, Dialogue};
 use galera_probe::target::{Asking, Settings, Target, Timing};
 use galera_probe::tls::{Check, Files, Identity, Tls};

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use galera_probe::galera::{Policy, judge};
 use galera_probe::health::Role;
-use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Connect, Connector, Opening};
+use galera_probe::node::credentials::Login;
 use galera_probe::probe::{Deadlines, Dialogue};
 
 use support::node::{Node, PASSWORD, Script, USER};

@@ -7,9 +7,9 @@ use std::net::ToSocketAddrs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use galera_probe::login::Login;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Connector};
+use galera_probe::node::credentials::Login;
 use galera_probe::probe::{Deadlines, Dialogue};
 use tokio::runtime::{Builder, Runtime};
 

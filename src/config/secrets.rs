@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 
 use super::{invalid, values};
 use crate::aside::within;
-use crate::login::Login;
 use crate::mysql::{Credentials, Password};
 use crate::node::connector::Address;
+use crate::node::credentials::Login;
 use crate::option_file::{self, OptionFile};
 
 /// The longest password; a file that holds more is not a password file.

@@ -2,4 +2,5 @@
 //! probe run over it.
 
 pub mod connector;
+pub mod credentials;
 pub mod resolver;

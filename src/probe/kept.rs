@@ -10,9 +10,9 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::{Deadlines, Dialogue, Step, Way};
-use crate::login::Login;
 use crate::mysql::Session;
 use crate::node::connector::{Connect, Stream};
+use crate::node::credentials::Login;
 
 impl Dialogue {
     /// Keeps the connection once the node has answered, so that it can be asked

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::galera::Policy;
-use crate::login::Login;
+use crate::node::credentials::Login;
 use crate::probe::Deadlines;
 
 /// How a node is asked.
