@@ -118,6 +118,4 @@ pub mod server;
 #[cfg(feature = "daemon")]
 pub mod target;
 #[cfg(feature = "daemon")]
-pub mod tls;
-#[cfg(feature = "daemon")]
 pub mod via;

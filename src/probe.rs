@@ -20,7 +20,7 @@ use crate::galera::{self, Facts};
 use crate::mysql::{Channel, Progress, Reply, Session};
 use crate::node::connector::{Connect, Opening, Stream};
 use crate::node::credentials::Login;
-use crate::tls::Tls;
+use crate::node::tls::Tls;
 
 pub use failure::Failure;
 pub use step::{Stalled, Step};

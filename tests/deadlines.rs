@@ -103,7 +103,7 @@ async fn ways() -> Vec<Way> {
         let authority = tls::Authority::new();
         let server = tls::server_of(&authority.issue_countable(&["node"]), None, &[version]);
         let client = tls::Client::new(Some(&authority), None);
-        let security = client.security(galera_probe::tls::Check::Identity, "node");
+        let security = client.security(galera_probe::node::tls::Check::Identity, "node");
         let plugin = plugin(Plugin::CachingSha2 { cached: false });
         ways.push(Way::new(Script { tls: Some(server), ..plugin }, security).await);
     }

@@ -16,9 +16,9 @@ use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Connect, Opening, Security, Stream};
 use galera_probe::node::credentials::Login;
+use galera_probe::node::tls::{Check, Files, Identity, Tls};
 use galera_probe::probe::{Deadlines, Dialogue};
 use galera_probe::target::{Asking, Settings, Target, Timing};
-use galera_probe::tls::{Check, Files, Identity, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::sleep;
 

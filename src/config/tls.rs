@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 
 use super::invalid;
 use crate::node::connector::{Address, Security};
-use crate::tls::Tls;
+use crate::node::tls::Tls;
 #[cfg(feature = "tls")]
-use crate::tls::{Check, Files, Identity};
+use crate::node::tls::{Check, Files, Identity};
 
 #[derive(Args)]
 pub(super) struct TlsArgs {

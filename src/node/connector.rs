@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use crate::node::resolver::Resolver;
-use crate::tls::Tls;
+use crate::node::tls::Tls;
 
 /// Finds a peer that is gone while a dialogue waits for it: after so much silence,
 /// questions at such intervals, so that it is found within 30 s.

@@ -4,3 +4,4 @@
 pub mod connector;
 pub mod credentials;
 pub mod resolver;
+pub mod tls;

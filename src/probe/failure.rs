@@ -5,7 +5,7 @@ use std::io;
 use super::Step;
 use crate::health::Reason;
 use crate::mysql::{self, ServerError};
-use crate::tls::Fault;
+use crate::node::tls::Fault;
 
 /// Why a dialogue ended without facts.
 #[derive(Debug)]
