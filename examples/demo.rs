@@ -16,7 +16,7 @@ use galera_probe::galera::Policy;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Security};
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::Deadlines;
+use galera_probe::node::probe::Deadlines;
 use galera_probe::run;
 use galera_probe::server::{Listen, Listener};
 use galera_probe::target::{Settings, Timing};

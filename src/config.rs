@@ -19,7 +19,7 @@ use tracing::Level;
 use crate::galera::Policy;
 use crate::health::Role;
 use crate::node::connector::{Address, Security};
-use crate::probe::Deadlines;
+use crate::node::probe::Deadlines;
 use crate::server::Listen;
 use crate::target::{Settings, Timing};
 

@@ -108,8 +108,6 @@ pub mod node;
 pub mod notify;
 pub mod option_file;
 #[cfg(feature = "daemon")]
-pub mod probe;
-#[cfg(feature = "daemon")]
 pub mod run;
 #[cfg(feature = "daemon")]
 mod seldom;

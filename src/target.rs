@@ -21,8 +21,8 @@ use crate::galera::{self, Facts};
 use crate::health::{Health, Role, Verdict};
 use crate::node::connector::Connect;
 use crate::node::credentials::Login;
+use crate::node::probe::{Dialogue, Failure, Stalled, Step};
 use crate::node::tls::Tls;
-use crate::probe::{Dialogue, Failure, Stalled, Step};
 
 use asking::{Asker, Request};
 use history::History;

@@ -15,7 +15,7 @@ use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Connect, Opening, Security, Stream};
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
+use galera_probe::node::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
 use tokio::io::duplex;
 use tokio::time::Instant;
 

@@ -12,7 +12,7 @@ use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Connector};
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::Deadlines;
+use galera_probe::node::probe::Deadlines;
 use galera_probe::target::{Asking, Settings, Target, Timing};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;

@@ -15,7 +15,7 @@ use galera_probe::health::{Health, Reason, Role, Time};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Connect, Opening, Stream};
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::Deadlines;
+use galera_probe::node::probe::Deadlines;
 use galera_probe::target::{Asking, Settings, Target, Timing};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;

@@ -16,7 +16,7 @@ use galera_probe::health::{Health, Reason, Role, Time, Verdict};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Connect, Opening};
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::{Deadlines, Step};
+use galera_probe::node::probe::{Deadlines, Step};
 use galera_probe::target::{Asking, Doing, Settings, Target, Timing};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep};

@@ -10,7 +10,7 @@ use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Connect, Connector, Opening};
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::{Deadlines, Dialogue};
+use galera_probe::node::probe::{Deadlines, Dialogue};
 
 use support::node::{Node, PASSWORD, Script, USER};
 use support::wire;

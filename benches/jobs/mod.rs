@@ -16,7 +16,7 @@ use galera_probe::http::{Answer, Form, Parsed, parse};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::{Deadlines, Dialogue};
+use galera_probe::node::probe::{Deadlines, Dialogue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Connector};
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::{Deadlines, Dialogue};
+use galera_probe::node::probe::{Deadlines, Dialogue};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::floor::{Kept, Recording};

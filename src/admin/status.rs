@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::galera::Facts;
     use crate::health::{Reason, Verdict};
-    use crate::probe::Step;
+    use crate::node::probe::Step;
 
     fn address() -> Address {
         Address::Tcp { host: "db1".to_owned(), port: 3306 }

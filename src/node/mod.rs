@@ -3,5 +3,6 @@
 
 pub mod connector;
 pub mod credentials;
+pub mod probe;
 pub mod resolver;
 pub mod tls;

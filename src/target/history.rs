@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Timing;
 use crate::health::{Health, Reason, Time, Verdict};
-use crate::probe::{Failure, Stalled, Step};
+use crate::node::probe::{Failure, Stalled, Step};
 
 /// The first time that a stalled dialogue is held. A freeze that ends within it
 /// has nothing abandoned for the server to count; and behind the dialogue that is

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{State, Target};
 use crate::galera::Facts;
 use crate::health::{Health, Reason, Role, Verdict};
-use crate::probe::{Dialogue, Stalled, Step};
+use crate::node::probe::{Dialogue, Stalled, Step};
 
 /// Changes of verdict that are kept: a night of a node that flaps. At the most
 /// 5 kB each.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::galera::Policy;
 use crate::node::credentials::Login;
-use crate::probe::Deadlines;
+use crate::node::probe::Deadlines;
 
 /// How a node is asked.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::asking::Asker;
 use crate::galera::Facts;
-use crate::probe::{Dialogue, Failure, Stalled};
+use crate::node::probe::{Dialogue, Failure, Stalled};
 
 /// What the target is doing.
 pub(super) enum State {

@@ -7,7 +7,7 @@ use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Connect, Opening, Stream};
 use galera_probe::node::credentials::Login;
-use galera_probe::probe::{Deadlines, Dialogue};
+use galera_probe::node::probe::{Deadlines, Dialogue};
 use tokio::io::{copy, duplex, sink, split};
 use tokio::time::Instant;
 

@@ -1,8 +1,8 @@
 //! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
 
-mod answer;
 mod failure;
 mod kept;
+mod replies;
 mod step;
 
 use std::future::pending;
@@ -168,9 +168,9 @@ impl Dialogue {
 
     fn answered(&mut self, replies: Vec<Reply>) -> Result<Facts, Failure> {
         if self.is_again {
-            return answer::facts_again(replies);
+            return replies::facts_again(replies);
         }
-        let facts = answer::facts(replies)?;
+        let facts = replies::facts(replies)?;
         if self.is_kept() {
             self.again = galera::statements_again(&facts);
         }
