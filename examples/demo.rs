@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use galera_probe::config;
 use galera_probe::galera::Policy;
+use galera_probe::monitor::{Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Security};
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::Deadlines;
 use galera_probe::run;
 use galera_probe::server::{Listen, Listener};
-use galera_probe::target::{Settings, Timing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;

@@ -1,5 +1,5 @@
 //! The pages of the admin listener: what a target has seen and done, in Prometheus'
-//! form and as JSON. Functions of a [`Report`](crate::target::Report).
+//! form and as JSON. Functions of a [`Report`](crate::monitor::Report).
 
 mod metrics;
 mod status;

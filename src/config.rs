@@ -18,10 +18,10 @@ use tracing::Level;
 
 use crate::galera::Policy;
 use crate::health::Role;
+use crate::monitor::{Settings, Timing};
 use crate::node::connector::{Address, Security};
 use crate::node::probe::Deadlines;
 use crate::server::Listen;
-use crate::target::{Settings, Timing};
 
 use arguments::{Cli, Command, LogArgs, NodeArgs, TimingArgs};
 

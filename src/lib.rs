@@ -101,6 +101,8 @@ pub mod http;
 pub mod log;
 #[cfg(feature = "daemon")]
 pub mod maintenance;
+#[cfg(feature = "daemon")]
+pub mod monitor;
 pub mod mysql;
 #[cfg(feature = "daemon")]
 pub mod node;
@@ -113,7 +115,5 @@ pub mod run;
 mod seldom;
 #[cfg(feature = "daemon")]
 pub mod server;
-#[cfg(feature = "daemon")]
-pub mod target;
 #[cfg(feature = "daemon")]
 pub mod via;

@@ -15,11 +15,11 @@ use crate::galera;
 use crate::health::{Health, Reason, Role, Verdict};
 use crate::http::{Answer, Asked, Form, Problem};
 use crate::maintenance::Maintenance;
+use crate::monitor::{Asking, RELIES_ON_CACHE, Target};
 use crate::node::connector::{Address, Connector};
 use crate::node::probe::Dialogue;
 use crate::notify::Notifier;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};
-use crate::target::{Asking, RELIES_ON_CACHE, Target};
 use crate::via::{self, Answered};
 
 /// What an exchange under way may still take when the program is told to stop,

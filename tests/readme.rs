@@ -11,7 +11,7 @@ use galera_probe::admin::{Exchanges, metrics};
 use galera_probe::galera::{Donor, Facts, Policy, judge};
 use galera_probe::health::{Reason, Role, Verdict};
 use galera_probe::http::{Answer, Form};
-use galera_probe::target::{Histogram, Report};
+use galera_probe::monitor::{Histogram, Report};
 
 use program::run;
 

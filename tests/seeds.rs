@@ -21,12 +21,12 @@ use fastrand::Rng;
 use galera_probe::galera::Policy;
 use galera_probe::health::Reason;
 use galera_probe::http::{self, Asked, Problem};
+use galera_probe::monitor::{Settings, Target, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Connect, Opening, Stream};
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::Deadlines;
 use galera_probe::server::{MAX_CONNECTIONS, Server};
-use galera_probe::target::{Settings, Target, Timing};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
 };

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{FEATURES, VERSION};
 use crate::health::{Role, Verdict};
 use crate::http::Answer;
-use crate::target::{self, BUCKETS, Doing, Report};
+use crate::monitor::{self, BUCKETS, Doing, Report};
 
 /// Of the Prometheus text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -134,8 +134,8 @@ fn by(label: &str, counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item
     counters.iter().map(move |(value, count)| format!("{{{label}=\"{value}\"}} {count}"))
 }
 
-fn histogram_of(step: &str, histogram: &target::Histogram) -> Vec<String> {
-    let target::Histogram { counts, count, sum } = histogram;
+fn histogram_of(step: &str, histogram: &monitor::Histogram) -> Vec<String> {
+    let monitor::Histogram { counts, count, sum } = histogram;
     let buckets = BUCKETS.iter().zip(counts).map(|(bound, count)| {
         let bound = bound.as_secs_f64();
         format!("_bucket{{step=\"{step}\",le=\"{bound}\"}} {count}")
@@ -193,7 +193,7 @@ mod tests {
     fn a_step_is_a_histogram_in_seconds() {
         let mut report = Report::default();
         let counts = [0, 1, 2, 2, 2, 2, 2, 2];
-        let histogram = target::Histogram { counts, count: 3, sum: Duration::from_millis(60_020) };
+        let histogram = monitor::Histogram { counts, count: 3, sum: Duration::from_millis(60_020) };
         report.tally.steps.insert("login", histogram);
         let text = metrics(&report, &Exchanges::default());
         for line in [

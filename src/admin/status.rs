@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{FEATURES, VERSION};
 use crate::health::{Health, Role, Time};
+use crate::monitor::{Change, Doing, Ended, Report};
 use crate::node::connector::Address;
-use crate::target::{Change, Doing, Ended, Report};
 
 /// All that is known, as indented JSON. Times are in UTC as RFC 3339 has them,
 /// durations in seconds.
