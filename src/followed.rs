@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::aside::Aside;
+use crate::os::background::Aside;
 use crate::seldom::Seldom;
 
 /// The last good value of some files. Clones share it.

@@ -89,8 +89,6 @@
 #[cfg(feature = "daemon")]
 pub mod admin;
 #[cfg(feature = "daemon")]
-mod aside;
-#[cfg(feature = "daemon")]
 pub mod config;
 #[cfg(feature = "daemon")]
 mod followed;
@@ -109,6 +107,8 @@ pub mod node;
 #[cfg(feature = "daemon")]
 pub mod notify;
 pub mod option_file;
+#[cfg(feature = "daemon")]
+pub mod os;
 #[cfg(feature = "daemon")]
 pub mod run;
 #[cfg(feature = "daemon")]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::aside::{Aside, within};
+use crate::os::background::{Aside, within};
 use crate::seldom::Seldom;
 
 /// How long an answer waits for a look at the file. A disk that works takes well

@@ -14,11 +14,11 @@ use tracing::{Level, enabled, warn};
 use zeroize::Zeroizing;
 
 use super::{invalid, values};
-use crate::aside::within;
 use crate::mysql::{Credentials, Password};
 use crate::node::connector::Address;
 use crate::node::credentials::Login;
 use crate::option_file::{self, OptionFile};
+use crate::os::background::within;
 
 /// The longest password; a file that holds more is not a password file.
 const MAX_PASSWORD: usize = 4096;

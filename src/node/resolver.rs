@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use crate::aside::Aside;
+use crate::os::background::Aside;
 
 /// For how long addresses serve on when the name does not resolve any more.
 /// Longer, and they might be somebody else's.

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::aside::within;
+use crate::os::background::within;
 
 /// All CAs of a Debian system are 220 kB.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -1,0 +1,4 @@
+//! What the operating system gives and may block on: threads for blocking work, files
+//! that are read again, the log, and notices to systemd.
+
+pub(crate) mod background;
