@@ -90,8 +90,6 @@
 pub mod admin;
 #[cfg(feature = "daemon")]
 pub mod config;
-#[cfg(feature = "daemon")]
-mod followed;
 pub mod galera;
 pub mod health;
 pub mod http;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::followed::Followed;
 use crate::mysql::Credentials;
+use crate::os::reloaded::Followed;
 use crate::seldom::Seldom;
 
 /// How long a dialogue waits for the file. A disk that works takes well under a

@@ -2,3 +2,4 @@
 //! that are read again, the log, and notices to systemd.
 
 pub(crate) mod background;
+pub(crate) mod reloaded;

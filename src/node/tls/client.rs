@@ -18,9 +18,9 @@ use tracing::{info, warn};
 
 use super::Fault;
 use super::files::{Files, Fingerprint, Material};
-use crate::followed::Followed;
 use crate::health::Reason;
 use crate::node::connector::{Opening, Stream};
+use crate::os::reloaded::Followed;
 
 /// How often the files are looked at while the node is asked: the same time within
 /// which a password that was mended is noticed.
