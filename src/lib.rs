@@ -110,8 +110,6 @@ pub mod os;
 #[cfg(feature = "daemon")]
 pub mod run;
 #[cfg(feature = "daemon")]
-mod seldom;
-#[cfg(feature = "daemon")]
 pub mod server;
 #[cfg(feature = "daemon")]
 pub mod via;

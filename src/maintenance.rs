@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::os::background::{Aside, within};
-use crate::seldom::Seldom;
+use crate::os::log_throttle::Seldom;
 
 /// How long an answer waits for a look at the file. A disk that works takes well
 /// under a millisecond.

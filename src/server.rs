@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use crate::http::{Answer, Asked, Form};
 
-use crate::seldom::Seldom;
+use crate::os::log_throttle::Seldom;
 use exchange::{Strangers, exchange};
 use places::Places;
 use socket::{Listening, Socket};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::mysql::Credentials;
+use crate::os::log_throttle::Seldom;
 use crate::os::reloaded::Followed;
-use crate::seldom::Seldom;
 
 /// How long a dialogue waits for the file. A disk that works takes well under a
 /// millisecond; with one that does not, the last credentials serve on.

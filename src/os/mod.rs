@@ -2,4 +2,5 @@
 //! that are read again, the log, and notices to systemd.
 
 pub(crate) mod background;
+pub(crate) mod log_throttle;
 pub(crate) mod reloaded;

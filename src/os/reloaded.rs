@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::os::background::Aside;
-use crate::seldom::Seldom;
+use crate::os::log_throttle::Seldom;
 
 /// The last good value of some files. Clones share it.
 #[derive(Clone)]

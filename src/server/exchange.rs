@@ -8,7 +8,7 @@ use tracing::warn;
 use super::places::Place;
 use super::rest::Rest;
 use crate::http::{Answer, Asked, Drain, Drained, Foreign, Form, Parsed, Problem, Request, parse};
-use crate::seldom::Seldom;
+use crate::os::log_throttle::Seldom;
 
 /// For the whole request, so that a byte a second does not hold a place.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
