@@ -7,8 +7,8 @@ use std::process::exit;
 
 use galera_probe::config::{self, Action, Change, Config, Serve};
 use galera_probe::health::Verdict;
-use galera_probe::log::Log;
 use galera_probe::maintenance;
+use galera_probe::os::logging::Log;
 use galera_probe::run::{self, Stop};
 use galera_probe::server::{Listen, Listener};
 use tokio::runtime::Builder;

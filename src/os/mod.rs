@@ -3,4 +3,5 @@
 
 pub(crate) mod background;
 pub(crate) mod log_throttle;
+pub mod logging;
 pub(crate) mod reloaded;
