@@ -100,8 +100,6 @@ pub mod monitor;
 pub mod mysql;
 #[cfg(feature = "daemon")]
 pub mod node;
-#[cfg(feature = "daemon")]
-pub mod notify;
 pub mod option_file;
 #[cfg(feature = "daemon")]
 pub mod os;

@@ -18,7 +18,7 @@ use crate::maintenance::Maintenance;
 use crate::monitor::{Asking, RELIES_ON_CACHE, Target};
 use crate::node::connector::{Address, Connector};
 use crate::node::probe::Dialogue;
-use crate::notify::Notifier;
+use crate::os::systemd::Notifier;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};
 use crate::via::{self, Answered};
 

@@ -5,3 +5,4 @@ pub(crate) mod background;
 pub(crate) mod log_throttle;
 pub mod logging;
 pub(crate) mod reloaded;
+pub mod systemd;
