@@ -94,8 +94,6 @@ pub mod galera;
 pub mod health;
 pub mod http;
 #[cfg(feature = "daemon")]
-pub mod maintenance;
-#[cfg(feature = "daemon")]
 pub mod monitor;
 pub mod mysql;
 #[cfg(feature = "daemon")]

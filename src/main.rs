@@ -7,8 +7,8 @@ use std::process::exit;
 
 use galera_probe::config::{self, Action, Change, Config, Serve};
 use galera_probe::health::Verdict;
-use galera_probe::maintenance;
 use galera_probe::os::logging::Log;
+use galera_probe::os::maintenance_file;
 use galera_probe::run::{self, Stop};
 use galera_probe::server::{Listen, Listener};
 use tokio::runtime::Builder;
@@ -129,9 +129,9 @@ fn fix(listen: &Listen, error: ErrorKind) -> &'static str {
 
 fn maintain(file: &Path, change: Change) -> io::Result<i32> {
     let done = match change {
-        Change::On => maintenance::on(file).map(|()| true),
-        Change::Off => maintenance::off(file).map(|()| false),
-        Change::Status => maintenance::status(file),
+        Change::On => maintenance_file::on(file).map(|()| true),
+        Change::Off => maintenance_file::off(file).map(|()| false),
+        Change::Status => maintenance_file::status(file),
     };
     let is_on = done.map_err(|error| {
         let file = file.display();
