@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use allocation_counter::measure;
-use galera_probe::config::{Action, Config};
+use galera_probe::cli::{Action, Config};
 use galera_probe::run;
 use galera_probe::server::{Listen, Listener};
 use tokio::net::TcpListener;

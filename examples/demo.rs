@@ -11,7 +11,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use galera_probe::config;
+use galera_probe::cli;
 use galera_probe::galera::Policy;
 use galera_probe::monitor::{Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let http = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse()?)).await?;
     let Listen::Tcp(balancer) = *http.address() else { return Err("no address".into()) };
     let step = Duration::from_secs(1);
-    let node_settings = config::Node {
+    let node_settings = cli::Node {
         address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
         security: Security::default(),
         settings: Settings {
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             timing: Timing { max_age: Duration::ZERO, settle: 4 * step, ..Timing::default() },
         },
     };
-    let settings = config::Serve {
+    let settings = cli::Serve {
         listen: Vec::new(),
         admin_listen: None,
         maintenance_file: None,

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use clap_complete::Shell;
-use galera_probe::config;
+use galera_probe::cli;
 
 #[allow(dead_code, reason = "a test has the other function alone")]
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,10 +19,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub fn write(folder: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder)?;
     for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::Zsh] {
-        clap_complete::generate_to(shell, &mut config::command(), "galera-probe", folder)?;
+        clap_complete::generate_to(shell, &mut cli::command(), "galera-probe", folder)?;
     }
     // A page's title has room for one line of the version.
-    let command = config::command().version(env!("CARGO_PKG_VERSION"));
+    let command = cli::command().version(env!("CARGO_PKG_VERSION"));
     clap_mangen::generate_to(command.disable_help_subcommand(true), folder)?;
     Ok(())
 }

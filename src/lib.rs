@@ -89,7 +89,7 @@
 #[cfg(feature = "daemon")]
 pub mod admin;
 #[cfg(feature = "daemon")]
-pub mod config;
+pub mod cli;
 pub mod galera;
 pub mod health;
 pub mod http;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{self, Path};
 use std::process::exit;
 
-use galera_probe::config::{self, Action, Change, Config, Serve};
+use galera_probe::cli::{self, Action, Change, Config, Serve};
 use galera_probe::health::Verdict;
 use galera_probe::os::logging::Log;
 use galera_probe::os::maintenance_file;
@@ -30,7 +30,7 @@ fn main() {
 
 fn start(config: Config) -> io::Result<i32> {
     let log = Log::start(config.log)?;
-    for variable in config::unknown_variables(env::vars_os().map(|(name, _)| name)) {
+    for variable in cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!(variable, "no flag has this variable: see --help");
     }
     let runtime = Builder::new_current_thread().enable_all().build()?;

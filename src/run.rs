@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::admin::{self, Exchanges};
-use crate::config::{Node, Serve, Url};
+use crate::cli::{Node, Serve, Url};
 use crate::galera;
 use crate::health::{Health, Reason, Role, Verdict};
 use crate::http::{Answer, Asked, Form, Problem};

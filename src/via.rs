@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::config::Url;
+use crate::cli::Url;
 use crate::node::connector::{Connect, Connector};
 
 /// The longest answer that is read. A probe's is under 1 kB.

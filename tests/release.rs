@@ -6,7 +6,7 @@ mod manual;
 use std::fs;
 use std::path::Path;
 
-use galera_probe::config;
+use galera_probe::cli;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -23,7 +23,7 @@ fn the_man_pages_have_every_flag_with_its_variable_default_and_text() {
     let overview = page(folder.path(), "galera-probe.1");
     assert!(overview.contains(&format!("\"galera-probe {VERSION}")), "{overview}");
     let mut flags = 0;
-    for command in config::command().get_subcommands() {
+    for command in cli::command().get_subcommands() {
         let name = command.get_name();
         assert!(overview.contains(&format!("galera-probe-{name}(1)")), "{name}");
         let page = page(folder.path(), &format!("galera-probe-{name}.1"));
@@ -48,7 +48,7 @@ fn completions_know_every_flag() {
     manual::write(folder.path()).unwrap();
     for file in ["galera-probe.bash", "_galera-probe", "galera-probe.fish", "galera-probe.elv"] {
         let script = page(folder.path(), file);
-        for command in config::command().get_subcommands() {
+        for command in cli::command().get_subcommands() {
             for long in command.get_arguments().filter_map(|flag| flag.get_long()) {
                 assert!(script.contains(long), "{file} has no --{long}");
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::subscriber::set_global_default;
 
-use crate::config::{LogFormat, LogSettings};
+use crate::cli::{LogFormat, LogSettings};
 use line::Lines;
 
 /// Lines that may wait; at 200 bytes a line, 200 kB.

@@ -8,7 +8,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 use super::Log;
-use crate::config::{LogFormat, LogSettings};
+use crate::cli::{LogFormat, LogSettings};
 
 /// Makes a line of each event. The program has no spans.
 pub(super) struct Lines {

@@ -165,7 +165,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config::values;
+    use crate::cli::values;
 
     #[derive(Parser)]
     struct Flags {
