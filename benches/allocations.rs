@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use allocation_counter::measure;
 use galera_probe::cli::{Action, Config};
-use galera_probe::run;
+use galera_probe::commands::serve;
 use galera_probe::server::{Listen, Listener};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -66,7 +66,7 @@ async fn start() -> Result<SocketAddr, Box<dyn Error>> {
         return Err("serve listens elsewhere".into());
     };
     let address = *address;
-    tokio::spawn(run::serve(listeners, None, *serve, pending()));
+    tokio::spawn(serve::serve(listeners, None, *serve, pending()));
     Ok(address)
 }
 

@@ -12,13 +12,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use galera_probe::cli;
+use galera_probe::commands::serve;
 use galera_probe::galera::Policy;
 use galera_probe::monitor::{Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::{Address, Security};
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::Deadlines;
-use galera_probe::run;
 use galera_probe::server::{Listen, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         drain: Duration::ZERO,
         node: node_settings,
     };
-    tokio::spawn(run::serve(vec![http], None, settings, pending()));
+    tokio::spawn(serve::serve(vec![http], None, settings, pending()));
 
     println!("a stand-in node on 127.0.0.1:{port}, galera-probe before it on http://{balancer}/\n");
     println!("{:<44}{:<24}after", "the node is", "the balancer sees");

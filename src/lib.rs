@@ -90,6 +90,8 @@
 pub mod admin;
 #[cfg(feature = "daemon")]
 pub mod cli;
+#[cfg(feature = "daemon")]
+pub mod commands;
 pub mod galera;
 pub mod health;
 pub mod http;
@@ -101,8 +103,6 @@ pub mod node;
 pub mod option_file;
 #[cfg(feature = "daemon")]
 pub mod os;
-#[cfg(feature = "daemon")]
-pub mod run;
 #[cfg(feature = "daemon")]
 pub mod server;
 #[cfg(feature = "daemon")]

@@ -6,10 +6,10 @@ use std::path::{self, Path};
 use std::process::exit;
 
 use galera_probe::cli::{self, Action, Change, Config, Serve};
+use galera_probe::commands::serve::{self, Stop};
 use galera_probe::health::Verdict;
 use galera_probe::os::logging::Log;
 use galera_probe::os::maintenance_file;
-use galera_probe::run::{self, Stop};
 use galera_probe::server::{Listen, Listener};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,9 +50,9 @@ fn start(config: Config) -> io::Result<i32> {
 async fn act(action: Action) -> io::Result<i32> {
     match action {
         Action::Serve(config) => serve(*config).await,
-        Action::Check { node, role } => Ok(say_verdict(run::check(&node, role).await)),
+        Action::Check { node, role } => Ok(say_verdict(serve::check(&node, role).await)),
         Action::Via { url, patience } => {
-            let (serves, line) = run::check_via(&url, patience).await?;
+            let (serves, line) = serve::check_via(&url, patience).await?;
             Ok(say(serves, &line))
         }
         Action::Maintenance { file, change } => maintain(&file, change),
@@ -88,7 +88,7 @@ async fn serve(config: Serve) -> io::Result<i32> {
     }
     let (stop, stopped) = oneshot::channel();
     let serving =
-        run::serve(listeners, admin, config, async { stopped.await.unwrap_or(Stop::Now) });
+        serve::serve(listeners, admin, config, async { stopped.await.unwrap_or(Stop::Now) });
     tokio::select! {
         () = serving => {}
         // The second signal ends at once.

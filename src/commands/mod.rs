@@ -1,0 +1,3 @@
+//! The commands of the program, each wired from the other modules.
+
+pub mod serve;
