@@ -105,5 +105,3 @@ pub mod option_file;
 pub mod os;
 #[cfg(feature = "daemon")]
 pub mod server;
-#[cfg(feature = "daemon")]
-pub mod via;

@@ -1,3 +1,4 @@
 //! The commands of the program, each wired from the other modules.
 
 pub mod serve;
+pub mod via;

@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::admin::{self, Exchanges};
 use crate::cli::{Node, Serve, Url};
+use crate::commands::via::{self, Answered};
 use crate::galera;
 use crate::health::{Health, Reason, Role, Verdict};
 use crate::http::{Answer, Asked, Form, Problem};
@@ -20,7 +21,6 @@ use crate::node::probe::Dialogue;
 use crate::os::maintenance_file::Maintenance;
 use crate::os::systemd::Notifier;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};
-use crate::via::{self, Answered};
 
 /// What an exchange under way may still take when the program is told to stop,
 /// and then what its answer may take. The process ends within both.
