@@ -87,8 +87,6 @@
 )]
 
 #[cfg(feature = "daemon")]
-pub mod admin;
-#[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod commands;

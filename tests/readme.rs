@@ -7,7 +7,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use galera_probe::admin::{Exchanges, metrics};
+use galera_probe::commands::serve::admin::{Exchanges, metrics};
 use galera_probe::galera::{Donor, Facts, Policy, judge};
 use galera_probe::health::{Reason, Role, Verdict};
 use galera_probe::http::{Answer, Form};

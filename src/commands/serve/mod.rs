@@ -1,5 +1,7 @@
 //! The program's jobs, wired together: [`serve`], [`check`] and [`check_via`].
 
+pub mod admin;
+
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,7 +11,6 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::admin::{self, Exchanges};
 use crate::cli::{Node, Serve, Url};
 use crate::commands::via::{self, Answered};
 use crate::galera;
@@ -21,6 +22,7 @@ use crate::node::probe::Dialogue;
 use crate::os::maintenance_file::Maintenance;
 use crate::os::systemd::Notifier;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};
+use admin::Exchanges;
 
 /// What an exchange under way may still take when the program is told to stop,
 /// and then what its answer may take. The process ends within both.
