@@ -86,7 +86,6 @@
     )
 )]
 
-#[cfg(feature = "daemon")]
 pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod commands;
@@ -98,7 +97,6 @@ pub mod monitor;
 pub mod mysql;
 #[cfg(feature = "daemon")]
 pub mod node;
-pub mod option_file;
 #[cfg(feature = "daemon")]
 pub mod os;
 #[cfg(feature = "daemon")]

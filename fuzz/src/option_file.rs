@@ -1,7 +1,7 @@
 //! Whatever stands in an option file is read or refused with its line, shows no value,
 //! and a value that was quoted comes back as it was.
 
-use galera_probe::option_file::{OptionFile, parse};
+use galera_probe::cli::option_file::{OptionFile, parse};
 
 pub fn check(bytes: &[u8]) {
     let lines = bytes.split(|byte| *byte == b'\n').count();

@@ -7,11 +7,13 @@ use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
+use super::config::Change;
 use super::tls::TlsArgs;
-use super::{Change, LogFormat, values};
+use super::values;
 use crate::galera;
 use crate::health;
 use crate::node::connector::Address;
+use crate::os::logging;
 use crate::server::Listen;
 
 #[cfg(feature = "tls")]
@@ -326,6 +328,24 @@ impl From<Role> for health::Role {
             Role::ReadWrite => Self::ReadWrite,
             Role::Reader => Self::Reader,
             Role::Writer => Self::Writer,
+        }
+    }
+}
+
+/// [`logging::LogFormat`], as it is written.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors: one JSON object a line.
+    Json,
+}
+
+impl From<LogFormat> for logging::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
         }
     }
 }

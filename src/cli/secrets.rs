@@ -13,11 +13,11 @@ use std::time::Duration;
 use tracing::{Level, enabled, warn};
 use zeroize::Zeroizing;
 
-use super::{invalid, values};
+use super::values::{self, invalid};
+use crate::cli::option_file::{self, OptionFile};
 use crate::mysql::{Credentials, Password};
 use crate::node::connector::Address;
 use crate::node::credentials::Login;
-use crate::option_file::{self, OptionFile};
 use crate::os::background::within;
 
 /// The longest password; a file that holds more is not a password file.

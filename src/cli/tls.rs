@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-use super::invalid;
+use super::values::invalid;
 use crate::node::connector::{Address, Security};
 use crate::node::tls::Tls;
 #[cfg(feature = "tls")]

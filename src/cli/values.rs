@@ -1,8 +1,10 @@
 //! Flags' values. Errors say what to write instead; clap adds the flag.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use tracing::Level;
 
 use crate::node::connector::Address;
@@ -121,6 +123,11 @@ pub(super) fn level(value: &str) -> Result<Level, String> {
         "trace" => Ok(Level::TRACE),
         _ => Err("write error, warn, info, debug or trace".to_owned()),
     }
+}
+
+/// The error of a value that clap itself takes: its message, with exit code 2.
+pub(super) fn invalid(message: impl Display) -> clap::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, format_args!("{message}\n"))
 }
 
 #[cfg(test)]

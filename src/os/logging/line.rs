@@ -7,8 +7,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use super::Log;
-use crate::cli::{LogFormat, LogSettings};
+use super::{Log, LogFormat, LogSettings};
 
 /// Makes a line of each event. The program has no spans.
 pub(super) struct Lines {

@@ -11,10 +11,28 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use tracing::Level;
 use tracing::subscriber::set_global_default;
 
-use crate::cli::{LogFormat, LogSettings};
 use line::Lines;
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The least level that is logged.
+    pub level: Level,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors: one JSON object a line.
+    Json,
+}
 
 /// Lines that may wait; at 200 bytes a line, 200 kB.
 const QUEUE: usize = 1024;

@@ -1,0 +1,159 @@
+use std::env;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
+
+use crate::galera::Policy;
+use crate::monitor::{Settings, Timing};
+use crate::node::probe::Deadlines;
+use crate::os::logging::LogSettings;
+
+use super::arguments::{Cli, Command, LogArgs, NodeArgs, TimingArgs};
+use super::config::{Action, Config, Node, Serve};
+use super::secrets;
+
+/// What a probe that is asked with `--via` may take longer than its `--timeout`.
+const VIA_TIME: Duration = Duration::from_secs(1);
+
+/// The command line as it is declared, for what is made of it at a release: man
+/// pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn flags(command: &clap::Command) -> impl Iterator<Item = &Arg> {
+    command.get_subcommands().flat_map(clap::Command::get_arguments)
+}
+
+/// Of these names of variables those that are meant for the program and that nothing
+/// reads, as misspelt ones are. What Kubernetes sets for a Service called galera-probe
+/// is not meant: GALERA_PROBE_SERVICE_HOST, GALERA_PROBE_PORT_9200_TCP and the like.
+pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let command = command();
+    let known: Vec<_> = flags(&command).filter_map(Arg::get_env).collect();
+    let is_meant = |name: &String| {
+        name.starts_with("GALERA_PROBE_") && !name.contains("_SERVICE_") && !name.contains("_PORT")
+    };
+    names
+        .filter(|name| !known.contains(&name.as_os_str()) && name != secrets::VARIABLE)
+        .filter_map(|name| name.into_string().ok())
+        .filter(is_meant)
+        .collect()
+}
+
+/// Names the variable too where the value is its: in a pod nobody wrote the flag.
+fn name_variable(mut error: clap::Error) -> clap::Error {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let (flag, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    let (Some(flag), Some(value)) = (flag, value) else { return error };
+    let command = command();
+    // As in `--timeout <DURATION>`.
+    let long = flag.split(' ').next().and_then(|flag| flag.strip_prefix("--"));
+    let arg = flags(&command).find(|arg| long.is_some() && arg.get_long() == long);
+    let variable = arg.and_then(Arg::get_env);
+    if let Some(variable) = variable
+        && env::var(variable).is_ok_and(|set| set.split(',').any(|part| part == value))
+    {
+        let both = format!("{flag} ({})", variable.display());
+        error.insert(ContextKind::InvalidArg, ContextValue::String(both));
+    }
+    error
+}
+
+impl Config {
+    /// Reads a command line, the program's name first, and the environment.
+    ///
+    /// # Errors
+    /// What is wrong, with the flag's name and the fix; also `--help` and
+    /// `--version`, as clap has it.
+    pub fn read<I>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString> + Clone,
+    {
+        let matches = command().try_get_matches_from(arguments).map_err(name_variable)?;
+        let given = Given(matches.subcommand().map(|(_, matches)| matches));
+        let (action, log) = match Cli::from_arg_matches(&matches)?.command {
+            Command::Serve { listen, admin_listen, maintenance_file, drain, node, timing, log } => {
+                let node = node.read(given, timing.read())?;
+                let serve = Serve { listen, admin_listen, maintenance_file, drain, node };
+                (Action::Serve(Box::new(serve)), log.read())
+            }
+            Command::Check { via: Some(url), node, log, .. } => {
+                let patience = node.timeout.saturating_add(VIA_TIME);
+                (Action::Via { url, patience }, log.read())
+            }
+            Command::Check { role, node, log, .. } => {
+                let node = Box::new(node.read(given, Timing::default())?);
+                (Action::Check { node, role: role.into() }, log.read())
+            }
+            Command::Maintenance { change, maintenance_file: file, log } => {
+                (Action::Maintenance { file, change }, log.read())
+            }
+        };
+        Ok(Config { action, log })
+    }
+}
+
+/// Which of a command's flags were given, by an argument or a variable.
+#[derive(Clone, Copy)]
+struct Given<'a>(Option<&'a ArgMatches>);
+
+impl Given<'_> {
+    fn has(self, flag: &str) -> bool {
+        let source = self.0.and_then(|matches| matches.value_source(flag));
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    }
+}
+
+impl NodeArgs {
+    fn read(self, given: Given<'_>, timing: Timing) -> Result<Node, clap::Error> {
+        let deadlines = Deadlines { step: self.step_timeout, whole: self.timeout };
+        let policy = Policy { standalone: self.standalone, donor: self.donor.into() };
+        let (login, address) = secrets::read(secrets::Sources {
+            user: (self.user, given.has("user")),
+            password_file: self.password_file,
+            defaults_file: self.defaults_file,
+        })?;
+        let address = match address {
+            Some(address) if !given.has("target") => address,
+            _ => self.target,
+        };
+        let security = self.tls.read(&address)?;
+        let settings = Settings { login, deadlines, policy, timing };
+        Ok(Node { address, security, settings })
+    }
+}
+
+impl TimingArgs {
+    fn read(self) -> Timing {
+        Timing {
+            max_age: self.max_age,
+            settle: self.settle,
+            grace: self.grace,
+            keep_connection: self.keep_connection,
+        }
+    }
+}
+
+impl LogArgs {
+    fn read(self) -> LogSettings {
+        LogSettings { format: self.log_format.into(), level: self.log_level }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+}
