@@ -13,9 +13,11 @@ use std::time::Duration;
 use galera_probe::galera::{Facts, Policy, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Credentials, Password};
-use galera_probe::node::connector::{Connect, Opening, Security, Stream};
+use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
+use galera_probe::node::security::Security;
+use galera_probe::node::transport::{Opening, Stream};
 use tokio::io::duplex;
 use tokio::time::Instant;
 

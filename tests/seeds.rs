@@ -23,9 +23,10 @@ use galera_probe::health::Reason;
 use galera_probe::http::{self, Asked, Problem};
 use galera_probe::monitor::{Settings, Target, Timing};
 use galera_probe::mysql::{Credentials, Password};
-use galera_probe::node::connector::{Connect, Opening, Stream};
+use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::Deadlines;
+use galera_probe::node::transport::{Opening, Stream};
 use galera_probe::server::{MAX_CONNECTIONS, Server};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,

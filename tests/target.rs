@@ -15,9 +15,10 @@ use galera_probe::galera::Policy;
 use galera_probe::health::{Health, Reason, Role, Time, Verdict};
 use galera_probe::monitor::{Asking, Doing, Settings, Target, Timing};
 use galera_probe::mysql::{Credentials, Password};
-use galera_probe::node::connector::{Connect, Opening};
+use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::{Deadlines, Step};
+use galera_probe::node::transport::Opening;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep};
 

@@ -15,10 +15,12 @@ use galera_probe::galera::{Policy, judge};
 use galera_probe::health::Role;
 use galera_probe::monitor::{Asking, Settings, Target, Timing};
 use galera_probe::mysql::{Credentials, Password};
-use galera_probe::node::connector::{Connect, Opening, Security, Stream};
+use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::{Deadlines, Dialogue};
+use galera_probe::node::security::Security;
 use galera_probe::node::tls::{Check, Files, Identity, Tls};
+use galera_probe::node::transport::{Opening, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::sleep;
 

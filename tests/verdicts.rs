@@ -8,9 +8,11 @@ use std::time::Duration;
 use galera_probe::galera::{Policy, judge};
 use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
-use galera_probe::node::connector::{Address, Connect, Connector, Opening};
+use galera_probe::node::address::Address;
+use galera_probe::node::connector::{Connect, Connector};
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::{Deadlines, Dialogue};
+use galera_probe::node::transport::Opening;
 
 use support::node::{Node, PASSWORD, Script, USER};
 use support::wire;

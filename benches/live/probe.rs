@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use galera_probe::mysql::{Credentials, Password};
-use galera_probe::node::connector::{Address, Connector};
+use galera_probe::node::address::Address;
+use galera_probe::node::connector::Connector;
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::{Deadlines, Dialogue};
 use tokio::runtime::{Builder, Runtime};

@@ -12,7 +12,7 @@ use super::tls::TlsArgs;
 use super::values;
 use crate::galera;
 use crate::health;
-use crate::node::connector::Address;
+use crate::node::address::Address;
 use crate::os::logging;
 use crate::server::Listen;
 

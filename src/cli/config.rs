@@ -5,7 +5,8 @@ use clap::ValueEnum;
 
 use crate::health::Role;
 use crate::monitor::Settings;
-use crate::node::connector::{Address, Security};
+use crate::node::address::Address;
+use crate::node::security::Security;
 use crate::os::logging::LogSettings;
 use crate::server::Listen;
 

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::values::{self, invalid};
 use crate::cli::option_file::{self, OptionFile};
 use crate::mysql::{Credentials, Password};
-use crate::node::connector::Address;
+use crate::node::address::Address;
 use crate::node::credentials::Login;
 use crate::os::background::within;
 

@@ -6,7 +6,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::values::invalid;
-use crate::node::connector::{Address, Security};
+use crate::node::address::Address;
+use crate::node::security::Security;
 use crate::node::tls::Tls;
 #[cfg(feature = "tls")]
 use crate::node::tls::{Check, Files, Identity};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use tracing::Level;
 
-use crate::node::connector::Address;
+use crate::node::address::Address;
 use crate::server::Listen;
 
 pub(super) fn address(value: &str) -> Result<Address, String> {

@@ -1,22 +1,21 @@
 //! The way to the node: a TCP address or a Unix socket, and how it is opened.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::time::Duration;
 
 use rustix::net::sockopt::{
     set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl,
     set_tcp_user_timeout,
 };
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::node::resolver::Resolver;
-use crate::node::tls::Tls;
+use super::address::Address;
+use super::resolver::Resolver;
+use super::security::Security;
+use super::transport::{Opening, Stream};
 
 /// Finds a peer that is gone while a dialogue waits for it: after so much silence,
 /// questions at such intervals, so that it is found within 30 s.
@@ -28,26 +27,6 @@ const KEEP_ALIVE_COUNT: u32 = 3;
 /// would go on for a quarter of an hour, and keep-alive would not begin.
 const GONE: u32 = 30_000;
 
-/// An open way to a node.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
-    /// From now on closing it resets the connection, where there is such a thing.
-    fn reset_on_close(&self) {}
-}
-
-impl Stream for TcpStream {
-    fn reset_on_close(&self) {
-        // Where it fails, closing is as it always is.
-        let _ = self.set_zero_linger();
-    }
-}
-
-impl Stream for UnixStream {}
-
-impl Stream for DuplexStream {}
-
-/// A way that is being opened. Dropped, it abandons the attempt.
-pub type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
-
 /// Opens ways to one node.
 pub trait Connect: Send + Sync {
     /// Begins to connect. The caller keeps the deadline; `budget` is what the
@@ -57,43 +36,6 @@ pub trait Connect: Send + Sync {
     /// How these ways are protected; not at all, unless said otherwise.
     fn security(&self) -> Security {
         Security::default()
-    }
-}
-
-/// How ways to a node are protected, and so what may be said on them.
-#[derive(Clone, Debug, Default)]
-pub struct Security {
-    /// They do not leave the machine.
-    pub is_socket: bool,
-    /// Begun before anything of the account is said.
-    pub tls: Option<Tls>,
-    /// A password may be sent as it is by mysql_clear_password, on a Unix socket or over
-    /// TLS, and to a server that is not verified.
-    pub allow_cleartext: bool,
-}
-
-/// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A host name, or an IPv4 or IPv6 address without brackets, and a port.
-    Tcp {
-        /// The name or address.
-        host: String,
-        /// The port, never 0.
-        port: u16,
-    },
-    /// The path of a Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    /// As on the command line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use galera_probe::galera::{Policy, judge};
 use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
-use galera_probe::node::connector::{Connect, Opening, Stream};
+use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::Login;
 use galera_probe::node::probe::{Deadlines, Dialogue};
+use galera_probe::node::transport::{Opening, Stream};
 use tokio::io::{copy, duplex, sink, split};
 use tokio::time::Instant;
 

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use galera_probe::node::connector::{Connect, Opening, Security, Stream};
+use galera_probe::node::connector::Connect;
+use galera_probe::node::security::Security;
+use galera_probe::node::transport::{Opening, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;

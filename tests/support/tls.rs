@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use galera_probe::node::connector::Security;
+use galera_probe::node::security::Security;
 use galera_probe::node::tls::{Check, Files, Identity, Tls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::RootCertStore;

@@ -5,7 +5,7 @@ use std::io;
 use super::Step;
 use crate::health::Reason;
 use crate::mysql::{self, ServerError};
-use crate::node::tls::Fault;
+use crate::node::tls::TlsError;
 
 /// Why a dialogue ended without facts.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub enum Failure {
         /// The step that was not done.
         step: Step,
         /// What was wrong.
-        fault: Fault,
+        fault: TlsError,
     },
     /// The session failed: the server refused the login, or broke the protocol.
     Session(mysql::Error),
@@ -37,7 +37,7 @@ pub enum Failure {
 impl Failure {
     /// An error of the open stream.
     pub(super) fn broken(step: Step, error: io::Error) -> Self {
-        match Fault::of(&error) {
+        match TlsError::of(&error) {
             Some(fault) => Failure::Tls { step, fault },
             None => Failure::Broken { step, error },
         }

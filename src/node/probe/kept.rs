@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::{Deadlines, Dialogue, Step, Way};
 use crate::mysql::Session;
-use crate::node::connector::{Connect, Stream};
+use crate::node::connector::Connect;
 use crate::node::credentials::Login;
+use crate::node::transport::Stream;
 
 impl Dialogue {
     /// Keeps the connection once the node has answered, so that it can be asked

@@ -18,9 +18,10 @@ use zeroize::Zeroize;
 
 use crate::galera::{self, Facts};
 use crate::mysql::{Channel, Progress, Reply, Session};
-use crate::node::connector::{Connect, Opening, Stream};
+use crate::node::connector::Connect;
 use crate::node::credentials::Login;
 use crate::node::tls::Tls;
+use crate::node::transport::{Opening, Stream};
 
 pub use failure::Failure;
 pub use step::{Stalled, Step};

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,25 +8,18 @@ use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
-use super::Fault;
 use super::files::{Files, Fingerprint, Material};
-use crate::health::Reason;
-use crate::node::connector::{Opening, Stream};
+use crate::node::transport::{Opening, Stream};
 use crate::os::reloaded::Followed;
 
 /// How often the files are looked at while the node is asked: the same time within
 /// which a password that was mended is noticed.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
-
-/// Bounds what one server can write into a log with one certificate.
-const MAX_TEXT: usize = 256;
 
 /// What is asked of the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,28 +213,6 @@ impl ServerCertVerifier for Lenient {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
-}
-
-pub(super) fn fault(error: &io::Error) -> Option<Fault> {
-    let error = error.get_ref()?.downcast_ref::<Error>()?;
-    let reason = match error {
-        Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => Reason::TlsExpired,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                Reason::TlsWrongName
-            }
-            _ => Reason::TlsUntrusted,
-        },
-        Error::AlertReceived(_) => Reason::TlsRefused,
-        _ => Reason::TlsFailed,
-    };
-    // What the certificate holds may be in it.
-    let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    let error = error.to_string().chars().map(printable).take(MAX_TEXT).collect();
-    Some(Fault { reason, error })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{FEATURES, VERSION};
 use crate::health::{Health, Role, Time};
 use crate::monitor::{Change, Doing, Ended, Report};
-use crate::node::connector::Address;
+use crate::node::address::Address;
 
 /// All that is known, as indented JSON. Times are in UTC as RFC 3339 has them,
 /// durations in seconds.
