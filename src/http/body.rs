@@ -1,5 +1,5 @@
 use super::answer::Problem;
-use super::request::values;
+use super::fields::values;
 
 /// The most that is read of a body before the answer. No balancer sends one;
 /// reading it keeps the answer from being lost in a reset.

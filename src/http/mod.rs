@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod fields;
 mod request;
 
 pub use answer::{Answer, Form, Problem};

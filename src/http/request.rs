@@ -2,6 +2,7 @@ use std::fmt;
 
 use super::answer::{Form, Problem};
 use super::body::Body;
+use super::fields::values;
 use crate::health::Role;
 
 /// The longest request head. Balancers send under 300 bytes.
@@ -123,16 +124,6 @@ fn read(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
     let expects_continue = request.version == Some(1)
         && values(request, "expect").any(|value| value.eq_ignore_ascii_case("100-continue"));
     Parsed::Request(Request { asked, form, body, expects_continue }, length)
-}
-
-/// The values of a header, of every line and between commas, as far as they are
-/// text.
-pub(super) fn values<'a>(
-    request: &'a httparse::Request<'_, '_>,
-    name: &'a str,
-) -> impl Iterator<Item = &'a str> {
-    let lines = request.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
-    lines.flat_map(|line| str::from_utf8(line.value).unwrap_or("?").split(',')).map(str::trim_ascii)
 }
 
 /// A media range of Accept that asks for JSON by name.

@@ -2,10 +2,11 @@ use std::mem;
 
 use zeroize::Zeroizing;
 
+use super::Error;
 use super::auth::{LONG_NONCE, NONCE, Password};
+use super::channel::Channel;
 use super::error::escape;
 use super::reader::Reader;
-use super::{Channel, Error};
 
 /// The plugin that every login begins with; the server switches to the account's.
 pub(super) const FIRST_PLUGIN: &str = "mysql_native_password";

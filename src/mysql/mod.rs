@@ -78,17 +78,23 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod auth;
+mod channel;
+mod credentials;
 mod ed25519;
 mod error;
 mod framing;
 mod login;
 mod packet;
+mod progress;
 mod reader;
 mod reply;
 mod session;
 
 pub use auth::Password;
+pub use channel::Channel;
+pub use credentials::Credentials;
 pub use error::{Error, ServerError};
 pub use packet::Row;
+pub use progress::{Progress, Stage};
 pub use reply::Reply;
-pub use session::{Channel, Credentials, Progress, Session, Stage};
+pub use session::Session;

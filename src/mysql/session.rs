@@ -5,83 +5,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::Error;
-use super::auth::Password;
+use super::channel::Channel;
+use super::credentials::Credentials;
 use super::framing::{Deframer, frame};
 use super::login::Login;
 use super::packet::{self, Greeting, LoginReply};
+use super::progress::{Progress, Stage};
 use super::reply::{Part, Reply};
-
-/// The longest user name of any server: 80 characters of MariaDB, in UTF-8.
-const MAX_USER: usize = 320;
-
-/// Who logs in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    user: String,
-    password: Password,
-}
-
-impl Credentials {
-    /// # Errors
-    /// [`Error::Request`] for a user name that no login packet can carry: with
-    /// a NUL in it, or over 320 bytes.
-    pub fn new(user: impl Into<String>, password: Password) -> Result<Self, Error> {
-        let user = user.into();
-        if user.contains('\0') {
-            return Err(Error::Request { what: "user name contains NUL" });
-        }
-        if user.len() > MAX_USER {
-            return Err(Error::Request { what: "user name is over 320 bytes" });
-        }
-        Ok(Self { user, password })
-    }
-}
-
-/// What a session's bytes travel on, and so what a login may say there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Channel {
-    /// TCP as it is: whoever is on the way may read and write.
-    #[default]
-    Tcp,
-    /// A Unix socket, which does not leave the machine.
-    Socket,
-    /// TLS with a server that nobody vouches for: whoever is on the way may be it. It
-    /// is begun before anything of the account is said.
-    UnverifiedTls,
-    /// TLS with a server whose certificate is verified.
-    Tls,
-}
-
-impl Channel {
-    fn is_tls(self) -> bool {
-        matches!(self, Channel::UnverifiedTls | Channel::Tls)
-    }
-}
-
-/// What a session waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// The server's first packet, before anything of ours is sent.
-    Greeting,
-    /// The answer to the login or to one of its further turns.
-    Login,
-    /// The replies to the statements.
-    Query,
-}
-
-/// Where a session stands after it was fed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// More bytes of the server are needed.
-    Wait(Stage),
-    /// The output ends with SSLRequest. Once it is written, TLS begins on the same
-    /// stream; then [`Session::tls_started`] is due.
-    StartTls,
-    /// Every statement has its reply, in order, and COM_QUIT is in the output.
-    /// The connection can be closed once the output is written. A session that is
-    /// [kept](Session::kept) has sent no COM_QUIT, and [`Session::ask`] may follow.
-    Done(Vec<Reply>),
-}
 
 /// One connection's dialogue: greeting, login, the statements, COM_QUIT.
 ///
@@ -290,12 +220,12 @@ impl Session {
 
     fn log_in(&mut self, greeting: &Greeting, output: &mut BytesMut) -> Result<(), Error> {
         let credentials = Arc::clone(&self.credentials);
-        let scramble = credentials.password.scramble_native(&greeting.nonce);
-        self.send(output, |login| greeting.write_login(login, &credentials.user, scramble))
+        let scramble = credentials.password().scramble_native(&greeting.nonce);
+        self.send(output, |login| greeting.write_login(login, credentials.user(), scramble))
     }
 
     fn login(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
-        let password = &self.credentials.password;
+        let password = self.credentials.password();
         let answer = match LoginReply::parse(payload)? {
             LoginReply::Ok => {
                 output.unsplit(self.commands.split());
@@ -368,6 +298,7 @@ type Next = ControlFlow<Vec<Reply>, State>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysql::Password;
 
     const GREETING: &[u8] = include_bytes!("../../tests/captures/greeting-plain.bin");
     const SWITCH: &[u8] = include_bytes!("../../tests/captures/authswitch-native.bin");
