@@ -1,5 +1,5 @@
 //! What the server pays for a probe, by what it is asked: processor time of mariadbd for
-//! a dialogue, with no other connections and with 2,000 idle ones.
+//! a probe run, with no other connections and with 2,000 idle ones.
 //!
 //! `benches/statements` starts a real node and runs this before it.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
@@ -20,7 +20,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// Idle connections, as a busy node has them.
 const IDLE: usize = 2000;
 
-/// Dialogues in a batch: with 0.6 ms each, a tick of the server's clock (10 ms) is
+/// Probe runs in a batch: with 0.6 ms each, a tick of the server's clock (10 ms) is
 /// under 2 %.
 const BATCH: u32 = 1000;
 
@@ -38,7 +38,7 @@ const STATUS_TABLE: &str = "SELECT * FROM information_schema.SESSION_STATUS WHER
     'wsrep_ready')";
 const NO_STATUS: &str = "SHOW SESSION STATUS LIKE 'nothing'";
 const NO_VARIABLE: &str = "SHOW SESSION VARIABLES LIKE 'nothing'";
-/// As MariaDB is asked on a kept connection (`galera::statements_again`).
+/// As MariaDB is asked on a kept connection (`galera::repeated_statements`).
 const SELECT: &str = "SELECT 'read_only',@@read_only,'wsrep_desync',@@wsrep_desync,'wsrep_on',\
     @@wsrep_on,'wsrep_reject_queries',@@wsrep_reject_queries,'wsrep_sst_donor_rejects_queries',\
     @@wsrep_sst_donor_rejects_queries";
@@ -90,7 +90,7 @@ struct Server {
 }
 
 impl Server {
-    /// The median for each kind, in microseconds of processor time a dialogue.
+    /// The median for each kind, in microseconds of processor time a probe run.
     fn measure(&self) -> Outcome<Vec<f64>> {
         let mut taken = KINDS.map(|_| Vec::new());
         for _ in 0..ROUNDS {
@@ -98,7 +98,7 @@ impl Server {
                 let before = self.ticks()?;
                 match kept {
                     false => (0..BATCH).try_for_each(|_| self.ask(statements))?,
-                    true => self.ask_again(statements)?,
+                    true => self.repeat(statements)?,
                 }
                 let ticks = self.ticks()? - before;
                 taken.push(f64::from(ticks) * 10_000.0 / f64::from(BATCH));
@@ -116,7 +116,7 @@ impl Server {
         Ok(times.iter().sum())
     }
 
-    /// A whole dialogue.
+    /// A whole probe run.
     fn ask(&self, statements: &[&str]) -> Outcome<()> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
@@ -133,7 +133,7 @@ impl Server {
     }
 
     /// A batch on one connection.
-    fn ask_again(&self, statements: &[&str]) -> Outcome<()> {
+    fn repeat(&self, statements: &[&str]) -> Outcome<()> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
         let mut session = Session::new(self.credentials.clone(), &[])?.kept();
@@ -146,7 +146,7 @@ impl Server {
                 }
             }
             let mut output = BytesMut::new();
-            session.ask(statements, &mut output)?;
+            session.query(statements, &mut output)?;
             stream.write_all(&output)?;
         }
         Ok(())

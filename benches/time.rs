@@ -13,7 +13,7 @@ fn main() {
 }
 
 #[divan::bench]
-fn session_over_a_captured_dialogue(bencher: Bencher<'_, '_>) {
+fn session_over_a_captured_probe(bencher: Bencher<'_, '_>) {
     bencher.with_inputs(jobs::credentials).bench_values(jobs::session);
 }
 

@@ -17,7 +17,7 @@ use galera_probe::galera::Policy;
 use galera_probe::monitor::{Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::address::Address;
-use galera_probe::node::credentials::Login;
+use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::Deadlines;
 use galera_probe::node::security::Security;
 use galera_probe::server::{Listen, Listener};
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
         security: Security::default(),
         settings: Settings {
-            login: Login::fixed(Credentials::new(USER, Password::new(PASSWORD))?),
+            login: CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD))?),
             deadlines: Deadlines { step, whole: 2 * step },
             policy: Policy::default(),
             timing: Timing { max_age: Duration::ZERO, settle: 4 * step, ..Timing::default() },
@@ -66,12 +66,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("frozen: accepts a connection, says nothing", Script::frozen()),
         ("still frozen: nobody waits for it again", Script::frozen()),
     ] {
-        node.become_(script);
+        node.set_script(script);
         let began = Instant::now();
         let seen = ask(balancer).await?;
         println!("{state:<44}{seen:<24}{:.1} ms", began.elapsed().as_secs_f64() * 1e3);
     }
-    node.become_(Script::synced());
+    node.set_script(Script::synced());
     let woke = Instant::now();
     for (state, seen) in [
         ("awake, and says that it is synced", "503 settling"),

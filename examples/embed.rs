@@ -17,7 +17,7 @@ use galera_probe::galera::{Facts, Policy, STATEMENTS, UNKNOWN_VARIABLE, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 
-/// For the whole dialogue, but for the name's lookup.
+/// For the whole probe run, but for the name's lookup.
 const BUDGET: Duration = Duration::from_secs(2);
 
 #[allow(dead_code, reason = "a test has the other functions alone")]

@@ -33,7 +33,7 @@ pub const STATEMENTS: [&str; 3] = [
 /// A session has a wsrep_on of its own, which stays as the global one was when it logged
 /// in; so it is the global one that is asked for. Percona's servers, which alone have
 /// pxc_maint_mode, have no global one.
-pub fn statements_again(facts: &Facts) -> [String; 2] {
+pub fn repeated_statements(facts: &Facts) -> [String; 2] {
     let [_, status, variables] = STATEMENTS;
     let known = facts.iter().map(|(name, _)| name);
     let known = known.filter(|name| variables.contains(&format!("'{name}'")));
@@ -324,7 +324,7 @@ mod tests {
                  'pxc_maint_mode',@@pxc_maint_mode",
             ),
         ] {
-            let [status, variables] = statements_again(&facts);
+            let [status, variables] = repeated_statements(&facts);
             assert_eq!((status.as_str(), variables.as_str()), (STATEMENTS[1], expected));
         }
     }

@@ -31,7 +31,7 @@ impl Verdict {
     }
 }
 
-/// What an asker wants the node for.
+/// What a caller wants the node for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Reads and writes.
@@ -57,7 +57,7 @@ impl Role {
     }
 }
 
-/// A verdict as an asker is told it, with the time that belongs to it.
+/// A verdict as a caller is told it, with the time that belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// What the balancer is told.

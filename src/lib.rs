@@ -3,7 +3,7 @@
 //! The data flows one way, and each arrow is a function that can be tested alone:
 //!
 //! ```text
-//! HTTP bytes -> Parsed -> (Target) -> Dialogue -> packets -> rows -> Facts -> Verdict -> Answer -> HTTP bytes
+//! HTTP bytes -> Parsed -> (Monitor) -> Probe -> packets -> rows -> Facts -> Verdict -> Answer -> HTTP bytes
 //!       http         server    target     probe      mysql            galera      verdict    http
 //! ```
 //!
@@ -15,7 +15,7 @@
 //! | [`http`] | bytes to a request, a verdict to an answer | sockets, the database |
 //! | [`option_file`] | an option file's bytes to who logs in where | files |
 //! | `dns`, `connect`, `tls` | the way to the node | what is said on it |
-//! | `probe` | one dialogue under its deadlines | who asks |
+//! | `probe` | one probe run under its deadlines | who asks |
 //! | `target` | owns a node: sharing, holding, settling; keeps the report | HTTP |
 //! | `admin` | the report to `/metrics` and `/status` | sockets |
 //! | `server` | the listeners, one exchange a connection | the database |

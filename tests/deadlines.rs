@@ -1,5 +1,5 @@
-//! Every step has a deadline, and the whole dialogue has one, wherever the node
-//! stops: at every byte of the dialogue, on a clock that only the test moves.
+//! Every step has a deadline, and the whole probe run has one, wherever the node
+//! stops: at every byte of the probe run, on a clock that only the test moves.
 
 mod support;
 #[cfg(feature = "tls")]
@@ -14,10 +14,10 @@ use galera_probe::galera::{Facts, Policy, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
-use galera_probe::node::credentials::Login;
-use galera_probe::node::probe::{Deadlines, Dialogue, Failure, Stalled, Step};
+use galera_probe::node::credentials::CredentialSource;
+use galera_probe::node::probe::{Deadlines, Failure, Probe, Stalled, Step};
 use galera_probe::node::security::Security;
-use galera_probe::node::transport::{Opening, Stream};
+use galera_probe::node::transport::{Transport, TransportFuture};
 use tokio::io::duplex;
 use tokio::time::Instant;
 
@@ -27,9 +27,13 @@ const STEP: Duration = Duration::from_secs(1);
 const WHOLE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(900);
 
-fn begin(node: &dyn Connect) -> Dialogue {
+fn begin(node: &dyn Connect) -> Probe {
     let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
-    Dialogue::begin(node, &Login::fixed(credentials), Deadlines { step: STEP, whole: WHOLE })
+    Probe::begin(
+        node,
+        &CredentialSource::fixed(credentials),
+        Deadlines { step: STEP, whole: WHOLE },
+    )
 }
 
 type Outcome = Result<Result<Facts, Failure>, Stalled>;
@@ -72,7 +76,7 @@ impl Way {
         (outcome, began.elapsed())
     }
 
-    /// Bytes of the whole dialogue.
+    /// Bytes of the whole probe run.
     fn bytes(&self) -> usize {
         self.ends[3]
     }
@@ -169,7 +173,7 @@ async fn steps_that_each_keep_their_deadline_are_ended_at_the_deadline_of_the_wh
     /// Takes 900 ms to connect; then the node needs 900 ms for every byte.
     struct Slow(Node);
     impl Connect for Slow {
-        fn connect(&self, budget: Duration) -> Opening {
+        fn connect(&self, budget: Duration) -> TransportFuture {
             let opening = self.0.connect(budget);
             Box::pin(async move {
                 tokio::time::sleep(PAUSE).await;
@@ -189,7 +193,7 @@ async fn steps_that_each_keep_their_deadline_are_ended_at_the_deadline_of_the_wh
 async fn a_connection_that_never_comes_about_is_refused_at_the_deadline() {
     struct BlackHole;
     impl Connect for BlackHole {
-        fn connect(&self, _budget: Duration) -> Opening {
+        fn connect(&self, _budget: Duration) -> TransportFuture {
             Box::pin(pending())
         }
     }
@@ -204,7 +208,7 @@ async fn a_node_that_takes_no_bytes_is_refused_at_the_deadline() {
     /// Sends its greeting and reads nothing; its window is 16 bytes.
     struct Full;
     impl Connect for Full {
-        fn connect(&self, _budget: Duration) -> Opening {
+        fn connect(&self, _budget: Duration) -> TransportFuture {
             Box::pin(async {
                 let (client, mut server) = duplex(16);
                 tokio::spawn(async move {
@@ -212,7 +216,7 @@ async fn a_node_that_takes_no_bytes_is_refused_at_the_deadline() {
                     tokio::io::AsyncWriteExt::write_all(&mut server, &greeting).await.unwrap();
                     pending::<()>().await;
                 });
-                Ok(Box::new(client) as Box<dyn Stream>)
+                Ok(Box::new(client) as Box<dyn Transport>)
             })
         }
     }
@@ -221,24 +225,24 @@ async fn a_node_that_takes_no_bytes_is_refused_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dialogue_that_stalled_runs_on_to_its_facts_when_the_node_wakes() {
+async fn a_probe_that_stalled_runs_on_to_its_facts_when_the_node_wakes() {
     let node = Node::new(Script::frozen());
-    let mut dialogue = begin(&node);
-    assert_eq!(dialogue.run().await.unwrap_err().step, Step::Greeting);
-    node.become_(Script::synced());
-    let facts = dialogue.finish().await.unwrap();
+    let mut probe = begin(&node);
+    assert_eq!(probe.run().await.unwrap_err().step, Step::Greeting);
+    node.set_script(Script::synced());
+    let facts = probe.finish().await.unwrap();
     assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dialogue_dropped_at_any_byte_closes_its_connection() {
+async fn a_probe_dropped_at_any_byte_closes_its_connection() {
     for way in ways().await {
         for byte in 0..way.bytes() {
             let node = way.node(Fault::StallAfter(byte));
-            let mut dialogue = begin(&node);
-            dialogue.run().await.unwrap_err();
+            let mut probe = begin(&node);
+            probe.run().await.unwrap_err();
             assert_eq!(node.seen.open.load(std::sync::atomic::Ordering::SeqCst), 1);
-            drop(dialogue);
+            drop(probe);
             while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
                 tokio::task::yield_now().await;
             }

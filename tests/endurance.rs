@@ -1,4 +1,4 @@
-//! After a hundred thousand askers before a node that misbehaves at random,
+//! After a hundred thousand callers before a node that misbehaves at random,
 //! nothing is left behind: no file descriptor, no thread, no task.
 
 mod support;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use galera_probe::galera::Policy;
 use galera_probe::health::{Role, Verdict};
-use galera_probe::monitor::{Asking, Settings, Target, Timing};
+use galera_probe::monitor::{Handle, Monitor, Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::address::Address;
 use galera_probe::node::connector::Connector;
-use galera_probe::node::credentials::Login;
+use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::Deadlines;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -69,22 +69,22 @@ fn misbehave(random: &mut Rng) -> Script {
 
 fn settings() -> Settings {
     Settings {
-        login: Login::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
+        login: CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
         deadlines: Deadlines { step: Duration::from_millis(2), whole: Duration::from_millis(4) },
         policy: Policy::default(),
         timing: Timing::default(),
     }
 }
 
-/// A hundred askers at once, of whom some go away before they are answered.
-async fn ask(asking: &Asking, random: &mut Rng) -> usize {
-    let mut askers = JoinSet::new();
+/// A hundred callers at once, of whom some go away before they are answered.
+async fn ask(handle: &Handle, random: &mut Rng) -> usize {
+    let mut callers = JoinSet::new();
     for _ in 0..ASKERS {
-        let asking = asking.clone();
-        let patience = Duration::from_micros(random.u64(1..20_000));
-        askers.spawn(async move { timeout(patience, asking.ask(Role::ReadWrite)).await.is_ok() });
+        let handle = handle.clone();
+        let budget = Duration::from_micros(random.u64(1..20_000));
+        callers.spawn(async move { timeout(budget, handle.health(Role::ReadWrite)).await.is_ok() });
     }
-    askers.join_all().await.into_iter().filter(|answered| *answered).count()
+    callers.join_all().await.into_iter().filter(|answered| *answered).count()
 }
 
 #[tokio::test]
@@ -100,20 +100,20 @@ async fn a_hundred_thousand_askers_leave_nothing_behind() {
     let mut answered = 0;
     // A target that backs off asks no more for a while, so each round has a new one.
     for round in 0..ROUNDS {
-        node.become_(misbehave(&mut random));
+        node.set_script(misbehave(&mut random));
         let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
-        let (target, asking) = Target::new(Connector::new(&address), settings());
-        let target = tokio::spawn(target.run());
-        answered += ask(&asking, &mut random).await;
+        let (monitor, handle) = Monitor::new(Connector::new(&address), settings());
+        let target = tokio::spawn(monitor.run());
+        answered += ask(&handle, &mut random).await;
         if round % 2 == 0 {
             // A target ends when nobody can ask it any more, or as it is stopped.
-            drop(asking);
+            drop(handle);
             target.await.unwrap();
         } else {
             target.abort();
         }
     }
-    node.become_(Script::synced());
+    node.set_script(Script::synced());
     let left = timeout(Duration::from_secs(20), async {
         while held() != before {
             sleep(Duration::from_millis(10)).await;
@@ -121,15 +121,15 @@ async fn a_hundred_thousand_askers_leave_nothing_behind() {
     });
     let ended = left.await;
     let connections = node.seen.connections.load(SeqCst);
-    println!("{answered} of {} askers answered by {connections} dialogues", ROUNDS * ASKERS);
+    println!("{answered} of {} callers answered by {connections} probes", ROUNDS * ASKERS);
     ended.unwrap_or_else(|_| panic!("{:?} is left of {before:?}", held()));
     assert_eq!(node.seen.open.load(SeqCst), 0);
     assert!(answered > ROUNDS * ASKERS / 4);
 
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
-    let (target, asking) = Target::new(Connector::new(&address), settings());
-    let target = tokio::spawn(target.run());
-    while asking.ask(Role::ReadWrite).await.verdict != Verdict::Serve {}
+    let (monitor, handle) = Monitor::new(Connector::new(&address), settings());
+    let target = tokio::spawn(monitor.run());
+    while handle.health(Role::ReadWrite).await.verdict != Verdict::Serve {}
     target.abort();
     listening.abort();
 }

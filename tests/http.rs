@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use galera_probe::health::{Reason, Verdict};
-use galera_probe::http::{Answer, Asked, Form};
+use galera_probe::http::{Format, Response, Route};
 use galera_probe::server::{Listen, Listener, MAX_CONNECTIONS, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
@@ -81,10 +81,10 @@ const BALANCERS: &[(&str, &str)] = &[
     ("a pipeline", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
 ];
 
-async fn answer(verdict: Verdict, asked: Asked, form: Form) -> Answer {
+async fn answer(verdict: Verdict, route: Route, format: Format) -> Response {
     match asked {
-        Asked::Other(problem) => Answer::problem(problem, form),
-        _ => Answer::health(verdict.into(), form),
+        Route::Problem(problem) => Response::problem(problem, format),
+        _ => Response::health(verdict.into(), format),
     }
 }
 
@@ -92,8 +92,8 @@ async fn answer(verdict: Verdict, asked: Asked, form: Form) -> Answer {
 async fn server() -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let &Listen::Tcp(address) = listener.address() else { panic!() };
-    let server = Server::new(vec![listener], MAX_CONNECTIONS, |asked, form| {
-        answer(Verdict::Refuse(Reason::Donor), asked, form)
+    let server = Server::new(vec![listener], MAX_CONNECTIONS, |route, form| {
+        answer(Verdict::Refuse(Reason::Donor), route, format)
     });
     (address, tokio::spawn(async move { server.run().await }))
 }
@@ -237,8 +237,9 @@ async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
-    let server =
-        Server::new(listeners, MAX_CONNECTIONS, |asked, form| answer(Verdict::Serve, asked, form));
+    let server = Server::new(listeners, MAX_CONNECTIONS, |route, form| {
+        answer(Verdict::Serve, route, format)
+    });
     let server = tokio::spawn(async move { server.run().await });
     for _ in 0..3 {
         for address in &addresses {
@@ -276,8 +277,8 @@ async fn a_socket_that_another_has_put_in_the_place_of_its_own_is_not_removed() 
 async fn who_stands_in_the_queue_when_the_server_stops_is_answered() {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let &Listen::Tcp(address) = listener.address() else { panic!() };
-    let server = Server::new(vec![listener], MAX_CONNECTIONS, |asked, form| {
-        answer(Verdict::Serve, asked, form)
+    let server = Server::new(vec![listener], MAX_CONNECTIONS, |route, form| {
+        answer(Verdict::Serve, route, format)
     });
     let mut queued = Vec::new();
     for _ in 0..20 {
@@ -309,12 +310,12 @@ async fn a_crowd_of_askers_does_not_keep_the_node_from_being_heard() {
     let answered = Arc::new(AtomicUsize::new(0));
     let server = Server::new(vec![listener], MAX_CONNECTIONS, {
         let (node, answered) = (Arc::new(node), Arc::clone(&answered));
-        move |asked, form| {
+        move |route, form| {
             // The node speaks while the first of the crowd is answered.
             if answered.fetch_add(1, SeqCst) == 0 {
                 (&*node).write_all(b"x").unwrap();
             }
-            answer(Verdict::Serve, asked, form)
+            answer(Verdict::Serve, route, format)
         }
     });
     let mut crowd = Vec::new();

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use galera_probe::galera::Policy;
 use galera_probe::health::{Health, Reason, Role, Time};
-use galera_probe::monitor::{Asking, Settings, Target, Timing};
+use galera_probe::monitor::{Handle, Monitor, Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
-use galera_probe::node::credentials::Login;
+use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::Deadlines;
-use galera_probe::node::transport::{Opening, Stream};
+use galera_probe::node::transport::{Transport, TransportFuture};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -31,24 +31,24 @@ const AT_ONCE: Duration = Duration::ZERO;
 const WHOLE: Duration = Duration::from_secs(2);
 const KEEP: Duration = Duration::from_secs(60);
 
-/// A probe that keeps its connections and asks for each asker, before a synced node.
+/// A probe that keeps its connections and asks for each caller, before a synced node.
 struct Probe {
     node: Node,
-    asking: Asking,
+    handle: Handle,
     paths: Paths,
     target: JoinHandle<()>,
 }
 
 impl Probe {
     fn start() -> Self {
-        Self::start_as(Login::fixed(credentials(PASSWORD)))
+        Self::start_as(CredentialSource::fixed(credentials(PASSWORD)))
     }
 
-    fn start_as(login: Login) -> Self {
+    fn start_as(login: CredentialSource) -> Self {
         Self::start_with(login, Deadlines { step: SECOND, whole: WHOLE })
     }
 
-    fn start_with(login: Login, deadlines: Deadlines) -> Self {
+    fn start_with(login: CredentialSource, deadlines: Deadlines) -> Self {
         let node = Node::new(Script::synced());
         let paths = Paths { node: node.clone(), last: Arc::default() };
         let settings = Settings {
@@ -57,8 +57,8 @@ impl Probe {
             policy: Policy::default(),
             timing: Timing { keep_connection: KEEP, settle: 10 * SECOND, ..Timing::default() },
         };
-        let (target, asking) = Target::new(paths.clone(), settings);
-        Self { node, asking, paths, target: tokio::spawn(target.run()) }
+        let (monitor, handle) = Monitor::new(paths.clone(), settings);
+        Self { node, handle, paths, target: tokio::spawn(monitor.run()) }
     }
 
     /// The word and how long the answer took.
@@ -69,7 +69,7 @@ impl Probe {
 
     async fn ask_health(&self) -> (Health, Duration) {
         let began = Instant::now();
-        let health = self.asking.ask(Role::ReadWrite).await;
+        let health = self.handle.health(Role::ReadWrite).await;
         let took = began.elapsed();
         // Lets the other tasks come to rest.
         sleep(MILLISECOND).await;
@@ -86,7 +86,7 @@ impl Probe {
     }
 
     async fn replaced(&self) -> Option<u64> {
-        self.asking.report().await.tally.dialogues.get("replaced").copied()
+        self.handle.report().await.counters.probes.get("replaced").copied()
     }
 }
 
@@ -119,7 +119,7 @@ async fn what_the_node_says_is_never_older_than_the_question() {
         (Script::synced().with(&[("read_only", "1")]), "read-only"),
         (Script::synced(), "serve"),
     ] {
-        probe.node.become_(script);
+        probe.node.set_script(script);
         assert_eq!(probe.ask().await, (word, AT_ONCE));
     }
     assert_eq!(probe.connections(), 1);
@@ -136,7 +136,7 @@ async fn a_server_that_has_every_variable_is_asked_again_for_all_of_them() {
         ("offline_mode", "1", "offline"),
         ("pxc_maint_mode", "MAINTENANCE", "maintenance"),
     ] {
-        probe.node.become_(Script::synced().with(&percona).with(&[(name, value)]));
+        probe.node.set_script(Script::synced().with(&percona).with(&[(name, value)]));
         assert_eq!(probe.ask().await, (word, AT_ONCE));
     }
     assert_eq!(probe.connections(), 1);
@@ -148,7 +148,7 @@ async fn a_variable_that_is_gone_is_asked_for_no_more_on_a_new_connection() {
     probe.ask().await;
     let mut script = Script::synced().with(&[("super_read_only", "OFF")]);
     script.variables.remove("wsrep_desync");
-    probe.node.become_(script);
+    probe.node.set_script(script);
     for _ in 0..3 {
         assert_eq!(probe.ask().await, ("serve", AT_ONCE));
         assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
@@ -167,7 +167,7 @@ async fn a_connection_that_ended_while_nobody_asked_costs_no_answer() {
     ] {
         let probe = Probe::start();
         probe.ask().await;
-        probe.paths.become_(became.clone());
+        probe.paths.set_script(became.clone());
         sleep(SECOND).await;
         assert_eq!(probe.ask().await, ("serve", AT_ONCE), "{became:?}");
         assert_eq!((probe.connections(), probe.node.seen.open.load(SeqCst)), (2, 1), "{became:?}");
@@ -181,8 +181,8 @@ async fn replies_that_nobody_asked_for_are_never_taken_for_the_next_ones() {
     let variables = |script: Script| wire::rows(&script.variables.into_iter().collect::<Vec<_>>());
     let healthy = variables(Script::synced());
     let replies = [wire::ok(1), healthy.clone(), healthy].concat();
-    probe.paths.become_(Became::Said(replies));
-    probe.node.become_(Script::donor());
+    probe.paths.set_script(Became::Said(replies));
+    probe.node.set_script(Script::donor());
     assert_eq!(probe.ask().await, ("donor", AT_ONCE));
     assert_eq!(probe.connections(), 2);
 }
@@ -191,10 +191,10 @@ async fn replies_that_nobody_asked_for_are_never_taken_for_the_next_ones() {
 async fn a_dead_path_is_replaced_within_the_same_askers_time() {
     // The kept connection has its step's time, and at most half of the whole.
     for (step, took) in [(WHOLE / 4, WHOLE / 4), (WHOLE / 2, WHOLE / 2), (WHOLE, WHOLE / 2)] {
-        let login = Login::fixed(credentials(PASSWORD));
+        let login = CredentialSource::fixed(credentials(PASSWORD));
         let probe = Probe::start_with(login, Deadlines { step, whole: WHOLE });
         probe.ask().await;
-        probe.paths.become_(Became::Silent);
+        probe.paths.set_script(Became::Silent);
         assert_eq!(probe.ask().await, ("serve", took));
         assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
         // It was the path that was silent, and not the node: nothing settles.
@@ -207,7 +207,7 @@ async fn a_dead_path_is_replaced_within_the_same_askers_time() {
 async fn a_node_that_freezes_is_found_by_the_new_connection_which_is_held() {
     let probe = Probe::start();
     probe.ask().await;
-    probe.node.become_(Script::frozen());
+    probe.node.set_script(Script::frozen());
     // The stall began with the question on the connection before.
     let (health, took) = probe.ask_health().await;
     assert_eq!((health.verdict.as_str(), took), ("stalled-greeting", WHOLE));
@@ -216,7 +216,7 @@ async fn a_node_that_freezes_is_found_by_the_new_connection_which_is_held() {
     assert_eq!(probe.ask().await, ("stalled-greeting", AT_ONCE));
     assert_eq!(probe.connections(), 2);
     // It wakes, and the connection that was held is kept no longer than it may be.
-    probe.node.become_(Script::synced());
+    probe.node.set_script(Script::synced());
     sleep(MILLISECOND).await;
     assert_eq!((probe.node.seen.unfinished(), probe.open_and_quit()), (0, (0, 1)));
     assert_eq!(probe.ask().await.0, "settling");
@@ -230,7 +230,7 @@ async fn an_error_on_a_kept_connection_is_believed_on_a_new_one_alone() {
     let probe = Probe::start();
     probe.ask().await;
     let error = Some((1820, "expired".to_owned()));
-    probe.node.become_(Script { statement_error: error, ..Script::synced() });
+    probe.node.set_script(Script { statement_error: error, ..Script::synced() });
     for connections in 2..=4 {
         assert_eq!(probe.ask().await, ("password-expired", AT_ONCE));
         assert_eq!(probe.connections(), connections);
@@ -242,9 +242,9 @@ async fn an_error_on_a_kept_connection_is_believed_on_a_new_one_alone() {
 async fn a_node_that_is_gone_is_said_to_be_gone() {
     let probe = Probe::start();
     probe.ask().await;
-    probe.paths.become_(Became::Closed);
+    probe.paths.set_script(Became::Closed);
     let closes = Script { instead_of_greeting: Some(Vec::new()), ..Script::synced() };
-    probe.node.become_(closes);
+    probe.node.set_script(closes);
     assert_eq!(probe.ask().await, ("disconnected", AT_ONCE));
 }
 
@@ -252,15 +252,15 @@ async fn a_node_that_is_gone_is_said_to_be_gone() {
 async fn maintenance_lets_the_connection_go() {
     let probe = Probe::start();
     probe.ask().await;
-    probe.asking.withhold(Reason::Maintenance).await;
+    probe.handle.refuse(Reason::Maintenance).await;
     sleep(MILLISECOND).await;
     assert_eq!((probe.connections(), probe.open_and_quit()), (1, (0, 1)));
     // Also the one that is under way.
-    probe.node.become_(Script::frozen());
+    probe.node.set_script(Script::frozen());
     let (asked, ()) = tokio::join!(probe.ask(), async {
         sleep(10 * MILLISECOND).await;
-        probe.asking.withhold(Reason::Maintenance).await;
-        probe.node.become_(Script::synced());
+        probe.handle.refuse(Reason::Maintenance).await;
+        probe.node.set_script(Script::synced());
     });
     assert_eq!(asked.0, "serve");
     assert_eq!((probe.connections(), probe.open_and_quit()), (2, (0, 2)));
@@ -280,12 +280,13 @@ async fn a_target_that_is_dropped_takes_leave() {
 async fn new_credentials_let_the_connection_go() {
     let password = Arc::new(Mutex::new(PASSWORD));
     let read = Arc::clone(&password);
-    let login =
-        Login::followed(credentials(PASSWORD), move || Ok(credentials(*read.lock().unwrap())));
+    let login = CredentialSource::reloaded(credentials(PASSWORD), move || {
+        Ok(credentials(*read.lock().unwrap()))
+    });
     let probe = Probe::start_as(login.clone());
     probe.ask().await;
     *password.lock().unwrap() = "other";
-    login.poke();
+    login.schedule_reread();
     while probe.open_and_quit() != (0, 1) {
         sleep(MILLISECOND).await;
     }
@@ -317,28 +318,28 @@ enum Became {
 }
 
 impl Paths {
-    fn become_(&self, became: Became) {
+    fn set_script(&self, became: Became) {
         *self.last.lock().unwrap().lock().unwrap() = became;
     }
 }
 
 impl Connect for Paths {
-    fn connect(&self, budget: Duration) -> Opening {
+    fn connect(&self, budget: Duration) -> TransportFuture {
         let opening = self.node.connect(budget);
         let became: Arc<Mutex<Became>> = Arc::default();
         *self.last.lock().unwrap() = Arc::clone(&became);
-        Box::pin(
-            async move { Ok(Box::new(Path { stream: opening.await?, became }) as Box<dyn Stream>) },
-        )
+        Box::pin(async move {
+            Ok(Box::new(Path { stream: opening.await?, became }) as Box<dyn Transport>)
+        })
     }
 }
 
 struct Path {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn Transport>,
     became: Arc<Mutex<Became>>,
 }
 
-impl Stream for Path {}
+impl Transport for Path {}
 
 impl AsyncRead for Path {
     fn poll_read(

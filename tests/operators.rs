@@ -21,7 +21,7 @@ use program::{Response, Serve, command, node, output, request, run, text};
 use support::node::{Node, PASSWORD, Script, USER};
 
 /// More than any deadline of the program's.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn connections(node: &Node) -> usize {
     node.seen.connections.load(SeqCst)
@@ -37,7 +37,7 @@ async fn with_admin(arguments: &[&str]) -> (Serve, std::net::SocketAddr) {
 
 async fn next_line(probe: &mut Serve) -> String {
     let mut line = String::new();
-    timeout(PATIENCE, probe.log.read_line(&mut line)).await.expect("a log line").unwrap();
+    timeout(TIMEOUT, probe.log.read_line(&mut line)).await.expect("a log line").unwrap();
     line
 }
 
@@ -46,7 +46,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> Response {
 }
 
 #[tokio::test]
-async fn one_dialogue_answers_every_role() {
+async fn one_probe_answers_every_role() {
     let script = Script::synced().with(&[("read_only", "ON"), ("wsrep_local_index", "1")]);
     let (node, address) = node(script).await;
     let probe = Serve::start(&["--target", &address, "--max-age", "1h"]).await;
@@ -67,7 +67,7 @@ async fn the_writer_is_the_node_with_the_lowest_index() {
     let (node, address) = node(Script::synced()).await;
     let probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;
     for (index, status, word) in [("0", 200, "serve"), ("1", 503, "not-writer")] {
-        node.become_(Script::synced().with(&[("wsrep_local_index", index)]));
+        node.set_script(Script::synced().with(&[("wsrep_local_index", index)]));
         let response = probe.get("/writer").await;
         assert_eq!((response.status, response.word()), (status, word));
         assert_eq!(probe.get("/").await.status, 200);
@@ -263,14 +263,14 @@ async fn a_drain_refuses_while_the_probe_lives_and_then_ends() {
     probe.assert(503, "draining").await;
     assert_eq!(probe.get("/reader").await.word(), "draining");
     assert_eq!(probe.get("/livez").await.status, 200);
-    let ended = timeout(PATIENCE, probe.child.wait()).await.unwrap().unwrap();
+    let ended = timeout(TIMEOUT, probe.child.wait()).await.unwrap().unwrap();
     assert_eq!(ended.code(), Some(0));
 }
 
 #[tokio::test]
 async fn an_interrupt_does_not_drain_and_a_second_signal_ends_a_drain() {
     let (_node, address) = node(Script::synced()).await;
-    // A drain of an hour would outlast the test's patience.
+    // A drain of an hour would outlast the test's budget.
     let arguments = ["--target", &address, "--drain", "1h"];
     let mut probe = Serve::start(&arguments).await;
     assert_eq!(probe.end("INT").await.0, Some(0));
@@ -345,7 +345,7 @@ async fn systemd_is_told_of_readiness_life_and_the_stop() {
     let mut probe = Serve::start_command(supervised(&socket, &address)).await;
     let next = async || {
         let mut notice = [0; 256];
-        let length = timeout(PATIENCE, manager.recv(&mut notice)).await.expect("a notice").unwrap();
+        let length = timeout(TIMEOUT, manager.recv(&mut notice)).await.expect("a notice").unwrap();
         text(&notice[..length]).trim().to_owned()
     };
     assert_eq!(next().await, "READY=1");
@@ -385,7 +385,7 @@ async fn the_log_has_each_change_with_its_facts_and_advice_and_nothing_for_a_req
     for _ in 0..50 {
         probe.assert(200, "serve").await;
     }
-    node.become_(Script { password: "other".to_owned(), ..Script::synced() });
+    node.set_script(Script { password: "other".to_owned(), ..Script::synced() });
     for _ in 0..50 {
         probe.assert(503, "access-denied").await;
     }

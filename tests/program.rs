@@ -25,10 +25,10 @@ async fn a_balancer_gets_200_and_503_as_the_node_goes_through_its_states() {
         (Script::non_primary(), 503, "non-primary"),
         (Script::frozen(), 503, "stalled-greeting"),
     ] {
-        node.become_(script);
+        node.set_script(script);
         probe.assert(status, word).await;
     }
-    node.become_(Script::synced());
+    node.set_script(Script::synced());
     assert_eq!(probe.eventually("serve").await.status, 200);
 }
 
@@ -67,7 +67,7 @@ async fn check_says_one_line_and_exits_0_for_serve_and_1_for_refuse() {
     assert_eq!(text(&check.stdout), "serve: the node is fit to serve\n");
     assert_eq!(text(&check.stderr), "");
 
-    node.become_(Script::non_primary());
+    node.set_script(Script::non_primary());
     let check = run(&["check", "--target", &address]).await;
     assert_eq!(check.status.code(), Some(1));
     assert_eq!(text(&check.stdout), "non-primary: the node is in a component without quorum\n");
@@ -122,13 +122,13 @@ async fn nothing_listening_a_black_hole_and_a_silent_listener_are_refused_within
 }
 
 #[tokio::test]
-async fn sigterm_and_sigint_end_it_with_0_while_a_dialogue_hangs() {
+async fn sigterm_and_sigint_end_it_with_0_while_a_probe_hangs() {
     for signal in ["TERM", "INT"] {
         let (node, address) = node(Script::frozen()).await;
         let mut probe =
             Serve::start(&["--target", &address, "--step-timeout", "5s", "--timeout", "5s"]).await;
-        let mut asker = TcpStream::connect(probe.http).await.unwrap();
-        asker.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut caller = TcpStream::connect(probe.http).await.unwrap();
+        caller.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
         while node.seen.open.load(SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
@@ -154,7 +154,7 @@ async fn a_log_that_nobody_reads_holds_up_no_answer() {
 async fn the_password_is_in_no_log_no_answer_and_no_error() {
     let (node, address) = node(Script::synced()).await;
     for script in [Script::synced(), Script { password: "other".to_owned(), ..Script::synced() }] {
-        node.become_(script);
+        node.set_script(script);
         let check = run(&["check", "--target", &address, "--log-level", "trace"]).await;
         let said = text(&check.stdout) + &text(&check.stderr);
         assert!(said.contains("dialogue"), "{said}");

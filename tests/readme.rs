@@ -7,10 +7,10 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use galera_probe::commands::serve::admin::{Exchanges, metrics};
+use galera_probe::commands::serve::admin::{ExchangeCounter, metrics};
 use galera_probe::galera::{Donor, Facts, Policy, judge};
 use galera_probe::health::{Reason, Role, Verdict};
-use galera_probe::http::{Answer, Form};
+use galera_probe::http::{Format, Response};
 use galera_probe::monitor::{Histogram, Report};
 
 use program::run;
@@ -111,18 +111,18 @@ fn the_table_of_roles_is_what_the_code_decides() {
 #[test]
 fn the_table_of_metrics_has_every_metric() {
     let mut report = Report {
-        told: Some([Verdict::Serve.into(); Role::ALL.len()]),
+        verdicts: Some([Verdict::Serve.into(); Role::ALL.len()]),
         facts: Some((Facts::default(), SystemTime::now())),
         ..Report::default()
     };
     for counters in
-        [&mut report.tally.askers, &mut report.tally.dialogues, &mut report.tally.timeouts]
+        [&mut report.counters.callers, &mut report.counters.probes, &mut report.counters.timeouts]
     {
         counters.insert("x", 1);
     }
-    report.tally.steps.insert("x", Histogram::default());
-    let exchanges = Exchanges::default();
-    exchanges.count(&Answer::live(Form::default()));
+    report.counters.steps.insert("x", Histogram::default());
+    let exchanges = ExchangeCounter::default();
+    exchanges.count(&Response::live(Format::default()));
     let metrics = metrics(&report, &exchanges);
     let names: Vec<_> = metrics
         .lines()

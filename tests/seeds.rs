@@ -20,13 +20,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use galera_probe::galera::Policy;
 use galera_probe::health::Reason;
-use galera_probe::http::{self, Asked, Problem};
-use galera_probe::monitor::{Settings, Target, Timing};
+use galera_probe::http::{self, Problem, Route};
+use galera_probe::monitor::{Monitor, Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
-use galera_probe::node::credentials::Login;
+use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::Deadlines;
-use galera_probe::node::transport::{Opening, Stream};
+use galera_probe::node::transport::{Transport, TransportFuture};
 use galera_probe::server::{MAX_CONNECTIONS, Server};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
@@ -60,11 +60,12 @@ fn the_laws_hold_whatever_happens() {
         Err(_) => SEEDS,
     };
     for seed in seeds.clone() {
-        let told = catch_unwind(AssertUnwindSafe(|| simulate(seed)));
-        let told = told.unwrap_or_else(|_| panic!("a law is broken: GALERA_PROBE_SEEDS={seed}"));
-        seen.serve += told.serve;
-        seen.refuse += told.refuse;
-        seen.stalled += told.stalled;
+        let verdicts = catch_unwind(AssertUnwindSafe(|| simulate(seed)));
+        let verdicts =
+            verdicts.unwrap_or_else(|_| panic!("a law is broken: GALERA_PROBE_SEEDS={seed}"));
+        seen.serve += verdicts.serve;
+        seen.refuse += verdicts.refuse;
+        seen.stalled += verdicts.stalled;
     }
     println!("{} seeds: {seen:?}", seeds.end - seeds.start);
     // Seeds in which nothing happens prove nothing.
@@ -94,15 +95,17 @@ fn simulate(seed: u64) -> Told {
     runtime.block_on(async {
         let tasks = || Handle::current().metrics().num_alive_tasks();
         let world = World::new(&mut random);
-        let (target, asking) = Target::new(world.clone(), world.settings());
-        let target = tokio::spawn(target.run());
-        let server = Server::new(Vec::new(), MAX_CONNECTIONS, move |asked, form| {
-            let asking = asking.clone();
+        let (monitor, handle) = Monitor::new(world.clone(), world.settings());
+        let target = tokio::spawn(monitor.run());
+        let server = Server::new(Vec::new(), MAX_CONNECTIONS, move |route, form| {
+            let handle = handle.clone();
             async move {
                 match asked {
-                    Asked::Health(role) => http::Answer::health(asking.ask(role).await, form),
-                    Asked::Other(problem) => http::Answer::problem(problem, form),
-                    _ => http::Answer::problem(Problem::NotFound, form),
+                    Route::Health(role) => {
+                        http::Response::health(handle.health(role).await, format)
+                    }
+                    Route::Problem(problem) => http::Response::problem(problem, format),
+                    _ => http::Response::problem(Problem::NotFound, format),
                 }
             }
         });
@@ -127,7 +130,7 @@ fn simulate(seed: u64) -> Told {
         let _ = faults.await;
 
         // A node that is well again is served again, however it was before.
-        world.become_(Script::synced(), Way::Free);
+        world.set_script(Script::synced(), Way::Free);
         let well = Instant::now();
         while request(connect(&mut random).await, REQUESTS[0], None).await.word != "serve" {
             assert!(well.elapsed() < LONGEST, "it does not come back");
@@ -135,7 +138,7 @@ fn simulate(seed: u64) -> Told {
         }
 
         // Some still wait when it ends.
-        world.become_(script(&mut random), Way::Free);
+        world.set_script(script(&mut random), Way::Free);
         sleep(world.timing.max_age).await;
         for _ in 0..4 {
             clients.spawn(ask(connect(&mut random).await, random.fork()));
@@ -145,10 +148,10 @@ fn simulate(seed: u64) -> Told {
         assert!(target.await.unwrap_err().is_cancelled());
         let answers: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
 
-        let told = world.hold_to_the_laws(&answers);
+        let verdicts = world.hold_to_the_laws(&answers);
         // Law 5: nothing is left, but for the node's own connections.
         assert_eq!(world.open.load(SeqCst), 0, "a connection is left");
-        world.node.become_(Script::synced());
+        world.node.set_script(Script::synced());
         server.stop(Duration::ZERO).await;
         sleep(2 * SECOND).await;
         assert_eq!(tasks(), 0, "a task is left");
@@ -215,20 +218,22 @@ impl World {
             was: Arc::default(),
             open: Arc::default(),
         };
-        world.become_(Script::synced(), Way::Free);
+        world.set_script(Script::synced(), Way::Free);
         world
     }
 
     fn settings(&self) -> Settings {
         Settings {
-            login: Login::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
+            login: CredentialSource::fixed(
+                Credentials::new(USER, Password::new(PASSWORD)).unwrap(),
+            ),
             deadlines: self.deadlines,
             policy: Policy::default(),
             timing: self.timing,
         }
     }
 
-    fn become_(&self, script: Script, way: Way) {
+    fn set_script(&self, script: Script, way: Way) {
         let says = |name: &str, value: &str| script.variables[name] == value;
         let answers = script.statement_error.is_none();
         let stalls = matches!(script.fault, Fault::StallAfter(_) | Fault::FreezeAfter(_));
@@ -239,7 +244,7 @@ impl World {
         };
         self.was.lock().unwrap().push((Instant::now(), was));
         *self.way.lock().unwrap() = way;
-        self.node.become_(script);
+        self.node.set_script(script);
     }
 
     async fn change_for_ever(self, mut random: Rng) {
@@ -251,7 +256,7 @@ impl World {
                 3 => Way::Unreachable,
                 _ => Way::Free,
             };
-            self.become_(script(&mut random), way);
+            self.set_script(script(&mut random), way);
             sleep(random_time(&mut random, 60 * SECOND)).await;
         }
     }
@@ -271,40 +276,40 @@ impl World {
         status.contains(&true) && variables.contains(&true)
     }
 
-    fn hold_to_the_laws(&self, answers: &[Answer]) -> Told {
-        let mut told = Told::default();
+    fn hold_to_the_laws(&self, answers: &[Response]) -> Told {
+        let mut verdicts = Told::default();
         let mut answers = answers.to_vec();
-        answers.sort_by_key(|answer| answer.told);
+        answers.sort_by_key(|answer| answer.verdicts);
         for (at, answer) in answers.iter().enumerate() {
             // Law 1: within the deadline of the whole, by the timer's grain.
-            let took = answer.told - answer.asked;
+            let took = answer.told - answer.route;
             assert!(took <= self.deadlines.whole + MILLISECOND, "{answer:?} took {took:?}");
             match answer.word {
-                "serve" => told.serve += 1,
-                word if word.starts_with("stalled-") => told.stalled += 1,
-                _ => told.refuse += 1,
+                "serve" => verdicts.serve += 1,
+                word if word.starts_with("stalled-") => verdicts.stalled += 1,
+                _ => verdicts.refuse += 1,
             }
             if answer.word == "serve" {
                 let known = self.timing.max_age.max(self.timing.grace) + self.deadlines.whole;
-                let from = answer.asked.checked_sub(known).unwrap_or(answer.asked);
-                assert!(self.was_fit(from, answer.told), "{answer:?} on old facts");
+                let from = answer.route.checked_sub(known).unwrap_or(answer.route);
+                assert!(self.was_fit(from, answer.verdicts), "{answer:?} on old facts");
             }
-            for earlier in answers[..at].iter().filter(|earlier| earlier.told < answer.told) {
+            for earlier in answers[..at].iter().filter(|earlier| earlier.told < answer.verdicts) {
                 self.stays_refused(earlier, answer);
             }
         }
         told
     }
 
-    fn stays_refused(&self, earlier: &Answer, answer: &Answer) {
+    fn stays_refused(&self, earlier: &Response, answer: &Response) {
         let Some(stalled) = earlier.stalled else { return };
         // Law 3: while the node is as it was when the step began that stalled, nobody
         // waits for it.
-        let (since, was) = self.was(answer.told);
+        let (since, was) = self.was(answer.verdicts);
         let is_silent = was.silent && earlier.word.starts_with("stalled-");
         let since = since + 2 * ROUNDED;
         if is_silent && earlier.word != "stalled-connect" && since <= earlier.told - stalled {
-            assert_eq!(answer.told, answer.asked, "{answer:?} waited after {earlier:?}");
+            assert_eq!(answer.verdicts, answer.route, "{answer:?} waited after {earlier:?}");
         }
         // Law 4: who wakes has to stay fit, for twice as long as it was stalled.
         if self.timing.grace.is_zero() && answer.word == "serve" {
@@ -357,7 +362,7 @@ impl Drop for Open {
 }
 
 impl Connect for World {
-    fn connect(&self, budget: Duration) -> Opening {
+    fn connect(&self, budget: Duration) -> TransportFuture {
         // Law 2.
         assert_eq!(self.open.fetch_add(1, SeqCst), 0, "a second connection");
         let open = Open(Arc::clone(&self.open));
@@ -372,17 +377,17 @@ impl Connect for World {
                 Way::Unreachable => return Err(io::ErrorKind::HostUnreachable.into()),
             }
             let counted = Counted { stream: opening.await?, _open: open };
-            Ok(Box::new(counted) as Box<dyn Stream>)
+            Ok(Box::new(counted) as Box<dyn Transport>)
         })
     }
 }
 
 struct Counted {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn Transport>,
     _open: Open,
 }
 
-impl Stream for Counted {}
+impl Transport for Counted {}
 
 impl AsyncRead for Counted {
     fn poll_read(
@@ -414,17 +419,17 @@ impl AsyncWrite for Counted {
 
 /// What a balancer was told.
 #[derive(Clone, Debug)]
-struct Answer {
+struct Response {
     /// When its request was complete.
-    asked: Instant,
-    told: Instant,
+    route: Instant,
+    verdicts: Instant,
     word: &'static str,
     /// For how long the node had been stalled, at the least.
     stalled: Option<Duration>,
 }
 
 /// A client of any kind. What is asked as it should be is answered.
-async fn ask(mut client: DuplexStream, mut random: Rng) -> Option<Answer> {
+async fn ask(mut client: DuplexStream, mut random: Rng) -> Option<Response> {
     let complete: &[u8] = random.choice(REQUESTS).unwrap();
     let part = random.usize(0..complete.len());
     match random.u8(0..12) {
@@ -453,7 +458,7 @@ async fn ask(mut client: DuplexStream, mut random: Rng) -> Option<Answer> {
 }
 
 /// Asks as a balancer does, at once or in pieces with pauses between them.
-async fn request(mut client: DuplexStream, bytes: &[u8], pieces: Option<&mut Rng>) -> Answer {
+async fn request(mut client: DuplexStream, bytes: &[u8], pieces: Option<&mut Rng>) -> Response {
     match pieces {
         None => client.write_all(bytes).await.unwrap(),
         Some(random) => {
@@ -463,10 +468,10 @@ async fn request(mut client: DuplexStream, bytes: &[u8], pieces: Option<&mut Rng
             }
         }
     }
-    let asked = Instant::now();
+    let route = Instant::now();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    read_answer(&answer, asked)
+    read_answer(&answer, route)
 }
 
 const REQUESTS: &[&[u8]] = &[
@@ -478,8 +483,8 @@ const REQUESTS: &[&[u8]] = &[
 ];
 
 /// 200 and serve, or 503 and a reason that is known: nothing else.
-fn read_answer(answer: &str, asked: Instant) -> Answer {
-    let told = Instant::now();
+fn read_answer(answer: &str, route: Instant) -> Response {
+    let verdicts = Instant::now();
     let word = answer.split("\r\nGalera-Probe: ").nth(1).and_then(|rest| rest.lines().next());
     let (status, word) = if word == Some("serve") {
         ("200 OK", "serve")
@@ -493,5 +498,5 @@ fn read_answer(answer: &str, asked: Instant) -> Answer {
         let seconds: f64 = rest.trim_end_matches(" s\n").parse().unwrap();
         Duration::from_secs_f64(seconds).saturating_sub(ROUNDED)
     });
-    Answer { asked, told, word, stalled }
+    Response { route, verdicts, word, stalled }
 }

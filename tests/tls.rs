@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use galera_probe::galera::{Policy, judge};
 use galera_probe::health::Role;
-use galera_probe::monitor::{Asking, Settings, Target, Timing};
+use galera_probe::monitor::{Handle, Monitor, Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
-use galera_probe::node::credentials::Login;
-use galera_probe::node::probe::{Deadlines, Dialogue};
+use galera_probe::node::credentials::CredentialSource;
+use galera_probe::node::probe::{Deadlines, Probe};
 use galera_probe::node::security::Security;
 use galera_probe::node::tls::{Check, Files, Identity, Tls};
-use galera_probe::node::transport::{Opening, Stream};
+use galera_probe::node::transport::{Transport, TransportFuture};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::sleep;
 
@@ -30,10 +30,10 @@ use tls::{Authority, Client, Issued, server, server_of};
 
 /// The word, and what the log says beside it.
 async fn ask(node: &dyn Connect) -> (&'static str, String) {
-    let login = Login::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
+    let login = CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    match Dialogue::begin(node, &login, deadlines).run().await {
+    match Probe::begin(node, &login, deadlines).run().await {
         Ok(Ok(facts)) => {
             (judge(&facts, Policy::default(), Role::ReadWrite).as_str(), String::new())
         }
@@ -188,14 +188,14 @@ enum Meddling {
 }
 
 impl Connect for Between {
-    fn connect(&self, budget: Duration) -> Opening {
+    fn connect(&self, budget: Duration) -> TransportFuture {
         let (what, heard) = (self.what, Arc::clone(&self.heard));
         let opening = self.node.connect(budget);
         Box::pin(async move {
             let node = opening.await?;
             let (client, probe) = duplex(4096);
             tokio::spawn(meddle(what, node, probe, heard));
-            Ok(Box::new(client) as Box<dyn Stream>)
+            Ok(Box::new(client) as Box<dyn Transport>)
         })
     }
 
@@ -206,7 +206,7 @@ impl Connect for Between {
 
 async fn meddle(
     what: Meddling,
-    mut node: Box<dyn Stream>,
+    mut node: Box<dyn Transport>,
     mut probe: DuplexStream,
     heard: Arc<Mutex<Vec<u8>>>,
 ) -> io::Result<()> {
@@ -280,21 +280,21 @@ async fn who_shows_a_certificate_of_his_own_learns_neither_user_nor_password() {
 fn settings() -> Settings {
     let second = Duration::from_secs(1);
     Settings {
-        login: Login::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
+        login: CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
         deadlines: Deadlines { step: second, whole: 2 * second },
         policy: Policy::default(),
         timing: Timing { max_age: second, ..Timing::default() },
     }
 }
 
-fn start(node: &Node) -> Asking {
+fn start(node: &Node) -> Handle {
     start_with(node, settings())
 }
 
-fn start_with(node: &Node, settings: Settings) -> Asking {
-    let (target, asking) = Target::new(node.clone(), settings);
-    tokio::spawn(target.run());
-    asking
+fn start_with(node: &Node, settings: Settings) -> Handle {
+    let (monitor, handle) = Monitor::new(node.clone(), settings);
+    tokio::spawn(monitor.run());
+    handle
 }
 
 /// Each is an unfinished handshake for the server: 5 s after the first, then ever
@@ -313,9 +313,9 @@ async fn an_hour_of_askers_a_second_before_a_node_with_each_fault_costs_ten_conn
     ] {
         let security = Client::new(Some(&ours), None).security(Check::Identity, "node");
         let node = Node::new(Script { tls, ..Script::synced() }).over(security);
-        let asking = start(&node);
+        let handle = start(&node);
         for _ in 0..3600 {
-            assert_eq!(asking.ask(Role::ReadWrite).await.verdict.as_str(), expected);
+            assert_eq!(handle.health(Role::ReadWrite).await.verdict.as_str(), expected);
             sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(node.seen.connections.load(SeqCst), 10, "{expected}");
@@ -332,12 +332,12 @@ async fn a_node_that_freezes_at_any_byte_of_tls_is_held_and_its_login_completed_
     for byte in greeting..greeting + 300 {
         let frozen = Script { fault: Fault::FreezeAfter(byte), ..healthy.clone() };
         let node = Node::new(frozen).over(security.clone());
-        let asking = start(&node);
-        assert_eq!(asking.ask(Role::ReadWrite).await.verdict.as_str(), "stalled-tls", "{byte}");
+        let handle = start(&node);
+        assert_eq!(handle.health(Role::ReadWrite).await.verdict.as_str(), "stalled-tls", "{byte}");
         sleep(Duration::from_secs(60)).await;
-        assert_eq!(asking.ask(Role::ReadWrite).await.verdict.as_str(), "stalled-tls", "{byte}");
-        node.become_(healthy.clone());
-        while asking.ask(Role::ReadWrite).await.verdict.as_str() != "serve" {
+        assert_eq!(handle.health(Role::ReadWrite).await.verdict.as_str(), "stalled-tls", "{byte}");
+        node.set_script(healthy.clone());
+        while handle.health(Role::ReadWrite).await.verdict.as_str() != "serve" {
             sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(node.seen.unfinished(), 0);
@@ -353,9 +353,9 @@ async fn a_connection_that_is_kept_over_tls_is_asked_again_until_the_certificate
     let node = Node::new(Script { tls, ..Script::synced() }).over(security);
     let second = Duration::from_secs(1);
     let timing = Timing { keep_connection: u32::MAX * second, ..Timing::default() };
-    let asking = start_with(&node, Settings { timing, ..settings() });
+    let handle = start_with(&node, Settings { timing, ..settings() });
     for _ in 0..100 {
-        assert_eq!(asking.ask(Role::ReadWrite).await.verdict.as_str(), "serve");
+        assert_eq!(handle.health(Role::ReadWrite).await.verdict.as_str(), "serve");
         sleep(second).await;
         let seen = [&node.seen.connections, &node.seen.quits].map(|seen| seen.load(SeqCst));
         assert_eq!(seen, [1, 0]);
@@ -364,7 +364,7 @@ async fn a_connection_that_is_kept_over_tls_is_asked_again_until_the_certificate
     std::fs::write(client.path().join("ca.pem"), other).unwrap();
     // The clock moves on while a thread reads the file.
     let began = std::time::Instant::now();
-    while asking.ask(Role::ReadWrite).await.verdict.as_str() == "serve" {
+    while handle.health(Role::ReadWrite).await.verdict.as_str() == "serve" {
         assert!(began.elapsed() < 10 * second, "the old certificates serve on");
         sleep(second).await;
     }
@@ -381,15 +381,15 @@ async fn certificates_that_were_mended_end_the_back_off() {
     let client = Client::new(Some(&other), None);
     let node = Node::new(Script { tls, ..Script::synced() })
         .over(client.security(Check::Identity, "node"));
-    let asking = start(&node);
-    let ask = async || asking.ask(Role::ReadWrite).await.verdict.as_str();
+    let handle = start(&node);
+    let ask = async || handle.health(Role::ReadWrite).await.verdict.as_str();
     assert_eq!(ask().await, "tls-untrusted");
     std::fs::write(client.path().join("ca.pem"), &ours.certificate).unwrap();
     // The files are looked at every five seconds, beside a handshake that may have the
     // old ones yet.
     sleep(Duration::from_secs(5)).await;
     ask().await;
-    while asking.report().await.backing_off.is_some() {
+    while handle.report().await.back_off.is_some() {
         tokio::task::yield_now().await;
     }
     assert_eq!(ask().await, "serve");

@@ -1,4 +1,4 @@
-//! What a node says, whole dialogues of it, and the verdict that it comes to.
+//! What a node says, whole probe runs of it, and the verdict that it comes to.
 
 mod support;
 
@@ -10,18 +10,18 @@ use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::address::Address;
 use galera_probe::node::connector::{Connect, Connector};
-use galera_probe::node::credentials::Login;
-use galera_probe::node::probe::{Deadlines, Dialogue};
-use galera_probe::node::transport::Opening;
+use galera_probe::node::credentials::CredentialSource;
+use galera_probe::node::probe::{Deadlines, Probe};
+use galera_probe::node::transport::TransportFuture;
 
 use support::node::{Node, PASSWORD, Script, USER};
 use support::wire;
 
 async fn verdict_of(node: &dyn Connect, password: &str) -> &'static str {
-    let login = Login::fixed(Credentials::new(USER, Password::new(password)).unwrap());
+    let login = CredentialSource::fixed(Credentials::new(USER, Password::new(password)).unwrap());
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    match Dialogue::begin(node, &login, deadlines).run().await {
+    match Probe::begin(node, &login, deadlines).run().await {
         Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
         Ok(Err(failure)) => failure.reason().as_str(),
         Err(stalled) => stalled.reason().as_str(),
@@ -142,7 +142,7 @@ async fn statements_answered_without_rows_are_a_protocol_error_and_never_serve()
 async fn a_connection_that_fails_is_a_reason_of_its_own() {
     struct Fails(io::ErrorKind);
     impl Connect for Fails {
-        fn connect(&self, _budget: Duration) -> Opening {
+        fn connect(&self, _budget: Duration) -> TransportFuture {
             let error = self.0.into();
             Box::pin(async { Err(error) })
         }

@@ -1,4 +1,4 @@
-//! What the program does for each dialogue and each exchange, without the sockets;
+//! What the program does for each probe run and each exchange, without the sockets;
 //! and beside each the floor, which only touches the same bytes.
 
 #[path = "../../tests/support/mod.rs"]
@@ -12,11 +12,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use galera_probe::galera::{self, Facts, Policy, judge};
 use galera_probe::health::{Role, Verdict};
-use galera_probe::http::{Answer, Form, Parsed, parse};
+use galera_probe::http::{Format, Parsed, Response, parse};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 use galera_probe::node::connector::Connect;
-use galera_probe::node::credentials::Login;
-use galera_probe::node::probe::{Deadlines, Dialogue};
+use galera_probe::node::credentials::CredentialSource;
+use galera_probe::node::probe::{Deadlines, Probe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
@@ -39,7 +39,7 @@ pub fn credentials() -> Arc<Credentials> {
     Arc::new(Credentials::new(USER, Password::new(PASSWORD)).unwrap())
 }
 
-/// A dialogue as the server's kernel delivers it, to its replies.
+/// A probe run as the server's kernel delivers it, to its replies.
 pub fn session(credentials: Arc<Credentials>) -> Vec<Reply> {
     let mut session = Session::new(credentials, &STATEMENTS).unwrap();
     let mut output = BytesMut::with_capacity(4096);
@@ -65,7 +65,9 @@ pub fn session_floor() -> usize {
 /// A request's bytes to an answer's.
 pub fn answer(request: &[u8]) -> Vec<u8> {
     match parse(request) {
-        Parsed::Request(request, _) => Answer::health(Verdict::Serve.into(), request.form).encode(),
+        Parsed::Request(request, _) => {
+            Response::health(Verdict::Serve.into(), request.format).encode()
+        }
         parsed => panic!("{parsed:?}"),
     }
 }
@@ -76,7 +78,7 @@ pub fn answer_floor(request: &[u8], constant: &[u8]) -> Option<Vec<u8>> {
 }
 
 pub fn constant() -> Vec<u8> {
-    Answer::health(Verdict::Serve.into(), Form::default()).encode()
+    Response::health(Verdict::Serve.into(), Format::default()).encode()
 }
 
 pub fn verdicts(facts: &Facts) -> [Verdict; 3] {
@@ -87,8 +89,8 @@ pub fn verdicts(facts: &Facts) -> [Verdict; 3] {
 pub struct Probe {
     runtime: Runtime,
     node: Node,
-    login: Login,
-    /// What a dialogue says, each time after so many bytes of the node's.
+    login: CredentialSource,
+    /// What a probe run says, each time after so many bytes of the node's.
     said: Vec<(usize, Vec<u8>)>,
 }
 
@@ -98,7 +100,7 @@ impl Probe {
     pub fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let node = Node::new(Script::synced());
-        let login = Login::fixed(Credentials::clone(&credentials()));
+        let login = CredentialSource::fixed(Credentials::clone(&credentials()));
         let said = runtime.block_on(said(&node));
         Self { runtime, node, login, said }
     }
@@ -107,8 +109,8 @@ impl Probe {
     pub fn ask(&self) -> Facts {
         let deadlines = Deadlines { step: SECOND, whole: SECOND };
         self.runtime.block_on(async {
-            let mut dialogue = Dialogue::begin(&self.node, &self.login, deadlines);
-            dialogue.run().await.unwrap().unwrap()
+            let mut probe = Probe::begin(&self.node, &self.login, deadlines);
+            probe.run().await.unwrap().unwrap()
         })
     }
 

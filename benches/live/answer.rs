@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::probe::constant;
-use crate::process::{Process, Target, free_address};
+use crate::process::{NodeAccess, Process, free_address};
 use crate::{Outcome, micros};
 
 const ROUNDS: usize = 15;
@@ -18,7 +18,7 @@ const ROUNDS: usize = 15;
 const CONNECTIONS: [u32; 2] = [1, 16];
 
 pub fn compare() -> Outcome {
-    let target = Target::stand_in()?;
+    let target = NodeAccess::stand_in()?;
     let (probe, _) = Process::probe(&target, &["--max-age", "1h"])?;
     let folder = env::temp_dir().join(format!("galera-probe-bench-{}", std::process::id()));
     fs::create_dir_all(&folder)?;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::Outcome;
-use crate::process::{Process, Target, exchange};
+use crate::process::{NodeAccess, Process, exchange};
 
 /// The counts are for a hundred, so that a share of one can be seen.
 const EXCHANGES: usize = 100;
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const BEGIN: Duration = Duration::from_secs(1);
 
 pub fn count() -> Outcome {
-    let target = Target::stand_in()?;
+    let target = NodeAccess::stand_in()?;
     for (what, age) in [("answers from what is known", "1h"), ("probes, each with a login", "0s")] {
         let (probe, _) = Process::probe(&target, &["--max-age", age])?;
         let mut strace = Command::new("strace");

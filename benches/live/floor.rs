@@ -10,11 +10,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use galera_probe::galera::{STATEMENTS, statements_again};
+use galera_probe::galera::{STATEMENTS, repeated_statements};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 use sha1::{Digest, Sha1};
 
-use crate::process::Target;
+use crate::process::NodeAccess;
 use facts::facts;
 
 const HEADER: usize = 4;
@@ -25,7 +25,7 @@ const NONCE_PARTS: [(usize, usize); 2] = [(4, 8), (4 + 8 + 1 + 2 + 1 + 2 + 2 + 1
 /// How many packets are read, and what is written then.
 type Turn = (usize, Vec<u8>);
 
-/// A dialogue that was once held by a session, to be held again in the same words.
+/// A probe run that was once held by a session, to be held again in the same words.
 pub struct Recording {
     address: String,
     password: Vec<u8>,
@@ -35,7 +35,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    pub fn of(target: &Target) -> Result<Self, Box<dyn Error>> {
+    pub fn of(target: &NodeAccess) -> Result<Self, Box<dyn Error>> {
         let mut stream = TcpStream::connect(&target.address)
             .map_err(|error| format!("BENCH_NODE {}: {error}", target.address))?;
         let (turns, _) = hold(&mut stream, &mut session(target)?, &mut BytesMut::new())?;
@@ -44,7 +44,7 @@ impl Recording {
         Ok(Self { address: target.address.clone(), password, turns, scramble })
     }
 
-    /// The dialogue again.
+    /// The probe run again.
     pub fn replay(&self) -> io::Result<()> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
@@ -77,15 +77,15 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn open(target: &Target) -> Result<Self, Box<dyn Error>> {
+    pub fn open(target: &NodeAccess) -> Result<Self, Box<dyn Error>> {
         let mut stream = TcpStream::connect(&target.address)
             .map_err(|error| format!("BENCH_NODE {}: {error}", target.address))?;
         stream.set_nodelay(true)?;
         let mut session = session(target)?.kept();
         let mut output = BytesMut::new();
         let (_, replies) = hold(&mut stream, &mut session, &mut output)?;
-        let [status, variables] = statements_again(&facts(&replies));
-        session.ask(&[&status, &variables], &mut output)?;
+        let [status, variables] = repeated_statements(&facts(&replies));
+        session.query(&[&status, &variables], &mut output)?;
         let question = output.to_vec();
         let (turns, _) = hold(&mut stream, &mut session, &mut output)?;
         let packets = turns.iter().map(|(packets, _)| packets).sum();
@@ -93,14 +93,14 @@ impl Kept {
     }
 
     /// One round trip.
-    pub fn ask(&mut self) -> io::Result<()> {
+    pub fn query(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.question)?;
         self.input.clear();
         read_packets(&mut self.stream, self.packets, &mut self.input)
     }
 }
 
-fn session(target: &Target) -> Result<Session, Box<dyn Error>> {
+fn session(target: &NodeAccess) -> Result<Session, Box<dyn Error>> {
     let credentials = Credentials::new(target.user.clone(), Password::new(&*target.password))?;
     Ok(Session::new(Arc::new(credentials), &STATEMENTS)?)
 }
@@ -115,7 +115,7 @@ fn hold(
     stream.write_all(&output.split())?;
     loop {
         if read_more(stream, &mut input)? == 0 {
-            return Err("the node ended the dialogue: see BENCH_USER and BENCH_PASSWORD".into());
+            return Err("the node ended the probe: see BENCH_USER and BENCH_PASSWORD".into());
         }
         // A part of a packet waits for the rest, so that packets can be counted.
         let (packets, length) = whole_packets(&input);

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::address::Address;
 use galera_probe::node::connector::Connector;
-use galera_probe::node::credentials::Login;
-use galera_probe::node::probe::{Deadlines, Dialogue};
+use galera_probe::node::credentials::CredentialSource;
+use galera_probe::node::probe::{Deadlines, Probe};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::floor::{Kept, Recording};
-use crate::process::{Process, Target, exchange, free_address};
+use crate::process::{NodeAccess, Process, exchange, free_address};
 use crate::{Outcome, median, micros};
 
 const ROUNDS: usize = 1000;
@@ -29,27 +29,27 @@ const FOR_ALL: Duration = Duration::from_secs(3600);
 type Took = Result<Duration, Box<dyn Error>>;
 
 pub fn compare() -> Outcome {
-    let target = Target::given()?;
+    let target = NodeAccess::given()?;
     let kind = if target.node.is_some() { "the stand-in" } else { "a real server" };
     println!("one probe of {kind}, {ROUNDS} rounds in turns");
-    dialogues(&target)?;
+    probes(&target)?;
     exchanges(&target)
 }
 
-/// Dialogues in this process, and the same by blocking sockets: with a login each, and
+/// Probe runs in this process, and the same by blocking sockets: with a login each, and
 /// on connections that are kept (`--keep-connection`).
-fn dialogues(target: &Target) -> Outcome {
+fn probes(target: &NodeAccess) -> Outcome {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let address = target.address.to_socket_addrs()?.next().ok_or("BENCH_NODE has no address")?;
     let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
     let credentials = Credentials::new(target.user.clone(), Password::new(&*target.password))?;
-    let login = Login::fixed(credentials);
+    let login = CredentialSource::fixed(credentials);
     let connector = Connector::new(&address);
-    let begin = move || Dialogue::begin(&connector, &login, DEADLINES);
+    let begin = move || Probe::begin(&connector, &login, DEADLINES);
     println!("{:<42}{:>10}{:>8}", "", "median µs", "ratio");
     let recording = Recording::of(target)?;
     in_turns(
-        ["blocking socket", "a dialogue of ours"],
+        ["blocking socket", "a probe of ours"],
         || timed(|| recording.replay()),
         || {
             let begin = begin.clone();
@@ -60,10 +60,10 @@ fn dialogues(target: &Target) -> Outcome {
     let (_, mut kept) = run(&runtime, move || Some(begin().kept(FOR_ALL)))?;
     in_turns(
         ["blocking socket, logged in already", "ours on a kept connection"],
-        || timed(|| bare.ask()),
+        || timed(|| bare.query()),
         || {
-            let dialogue = kept.take();
-            let (took, again) = run(&runtime, move || dialogue?.ask_again(DEADLINES))?;
+            let probe = kept.take();
+            let (took, again) = run(&runtime, move || probe?.repeat(DEADLINES))?;
             kept = again;
             Ok(took)
         },
@@ -95,24 +95,24 @@ fn timed(task: impl FnOnce() -> io::Result<()>) -> Took {
     Ok(began.elapsed())
 }
 
-/// A dialogue to its end, how long that took, and the dialogue where it is kept.
+/// A probe run to its end, how long that took, and the probe run where it is kept.
 fn run(
     runtime: &Runtime,
-    begin: impl FnOnce() -> Option<Dialogue> + Send + 'static,
-) -> Result<(Duration, Option<Dialogue>), Box<dyn Error>> {
+    begin: impl FnOnce() -> Option<Probe> + Send + 'static,
+) -> Result<(Duration, Option<Probe>), Box<dyn Error>> {
     // In a task, as in the program.
     let task = runtime.spawn(async move {
         let began = Instant::now();
-        let mut dialogue = begin()?;
-        let is_answered = matches!(dialogue.run().await, Ok(Ok(_)));
-        let kept = dialogue.is_kept().then_some(dialogue);
+        let mut probe = begin()?;
+        let is_answered = matches!(probe.run().await, Ok(Ok(_)));
+        let kept = probe.is_kept().then_some(probe);
         is_answered.then_some((began.elapsed(), kept))
     });
     Ok(runtime.block_on(task)?.ok_or("the node did not answer")?)
 }
 
 /// Whole probes over HTTP, each with a login of its own.
-fn exchanges(target: &Target) -> Outcome {
+fn exchanges(target: &NodeAccess) -> Outcome {
     let constant = constant()?;
     let (probe, _) = Process::probe(target, &["--max-age", "0s"])?;
     let mut all = vec![("a constant, without a node", constant), ("ours", probe)];
@@ -149,9 +149,9 @@ pub fn constant() -> Result<Process, Box<dyn Error>> {
     Ok(Process::start(command.args(["constant", &http.to_string()]), http)?.0)
 }
 
-fn prototype(path: &str, target: &Target) -> Result<Process, Box<dyn Error>> {
+fn prototype(path: &str, target: &NodeAccess) -> Result<Process, Box<dyn Error>> {
     let http = free_address()?;
-    let Target { address, user, password, .. } = target;
+    let NodeAccess { address, user, password, .. } = target;
     let mut command = Command::new(path);
     command.env("PROTOTYPE_DSN", format!("{user}:{password}@tcp({address})/"));
     command.env("PROTOTYPE_LISTEN", http.to_string());

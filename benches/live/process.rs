@@ -14,10 +14,10 @@ use crate::support::node::{Node, PASSWORD, Script, USER};
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: node\r\nUser-Agent: balancer\r\n\r\n";
 
 /// How long a process may take to answer for the first time.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The node to ask: a real one, if the environment names it, or the stand-in.
-pub struct Target {
+pub struct NodeAccess {
     pub address: String,
     pub user: String,
     pub password: String,
@@ -25,7 +25,7 @@ pub struct Target {
     pub node: Option<Node>,
 }
 
-impl Target {
+impl NodeAccess {
     pub fn given() -> Result<Self, Box<dyn Error>> {
         let variable = |name| env::var(name).ok();
         let Some(address) = variable("BENCH_NODE") else { return Self::stand_in() };
@@ -68,7 +68,7 @@ impl Process {
         });
         let process = Self { child: child?, http };
         while exchange(http).is_err() {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 let command = command.get_program().display();
                 return Err(io::Error::other(format!("{command} does not answer 200 on {http}")));
             }
@@ -78,7 +78,7 @@ impl Process {
     }
 
     /// The program, from the path in PROBE.
-    pub fn probe(target: &Target, flags: &[&str]) -> io::Result<(Self, Duration)> {
+    pub fn probe(target: &NodeAccess, flags: &[&str]) -> io::Result<(Self, Duration)> {
         let http = free_address()?;
         let path = env::var("PROBE").unwrap_or(env!("CARGO_BIN_EXE_galera-probe").to_owned());
         let mut command = Command::new(path);

@@ -1,4 +1,4 @@
-//! What more askers and more connections cost, and what nobody costs.
+//! What more callers and more connections cost, and what nobody costs.
 
 use std::io;
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::process::{Process, Target, exchange};
+use crate::process::{NodeAccess, Process, exchange};
 use crate::{Outcome, median, micros};
 
 const ASKERS: [u64; 5] = [1, 10, 100, 1_000, 10_000];
@@ -23,7 +23,7 @@ const THREADS: u32 = 4;
 
 pub fn tables() -> Outcome {
     raise_the_limit()?;
-    askers()?;
+    callers()?;
     connections()
 }
 
@@ -33,10 +33,10 @@ fn raise_the_limit() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-fn askers() -> Outcome {
-    let target = Target::stand_in()?;
+fn callers() -> Outcome {
+    let target = NodeAccess::stand_in()?;
     let (probe, _) = Process::probe(&target, &[])?;
-    println!("askers, each with a connection of its own; --max-age 1s, before the stand-in");
+    println!("callers, each with a connection of its own; --max-age 1s, before the stand-in");
     println!(
         "{:>10}{:>12}{:>16}{:>14}{:>14}{:>16}",
         "asked/s", "answered/s", "processor %", "µs an answer", "resident KiB", "node's logins/s"
@@ -85,8 +85,8 @@ fn ask(probe: &Process, rate: u64) -> u64 {
 }
 
 fn connections() -> Outcome {
-    let target = Target::stand_in()?;
-    println!("connections that ask nothing, and an asker among them");
+    let target = NodeAccess::stand_in()?;
+    println!("connections that ask nothing, and a caller among them");
     println!(
         "{:>10}{:>12}{:>14}{:>18}{:>16}",
         "opened", "kept open", "resident KiB", "KiB a connection", "µs an answer"
@@ -117,7 +117,7 @@ fn connections() -> Outcome {
 
 /// Nobody asks: what the program does, and what it holds.
 pub fn idle() -> Outcome {
-    let target = Target::stand_in()?;
+    let target = NodeAccess::stand_in()?;
     let mut starts = Vec::new();
     for _ in 0..50 {
         starts.push(Process::probe(&target, &[])?.1);

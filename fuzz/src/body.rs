@@ -1,7 +1,7 @@
 //! Whatever a client sends as a body is read to the same end in pieces of any
 //! size, and never beyond the cap.
 
-use galera_probe::http::{Body, Drain, Drained, Problem};
+use galera_probe::http::{Body, BodyProgress, BodyReader, Problem};
 
 /// All of a body that is ever read.
 const MAX_BODY: usize = 64 * 1024;
@@ -18,13 +18,15 @@ pub fn check(bytes: &[u8]) {
         kind => Body::Length(u64::from(kind - 202) * 1300),
     };
     let (expected, length) = match body {
-        Body::None => (Drained::All, 0),
+        Body::None => (BodyProgress::All, 0),
         Body::Chunked => chunked(&bytes),
         Body::Length(length) if length > MAX_BODY as u64 => {
-            (Drained::Bad(Problem::BodyTooLarge), 0)
+            (BodyProgress::Bad(Problem::BodyTooLarge), 0)
         }
-        Body::Length(length) if length <= bytes.len() as u64 => (Drained::All, length as usize),
-        Body::Length(_) => (Drained::More, bytes.len()),
+        Body::Length(length) if length <= bytes.len() as u64 => {
+            (BodyProgress::All, length as usize)
+        }
+        Body::Length(_) => (BodyProgress::More, bytes.len()),
     };
     for piece in [1, 7, 1024, bytes.len().max(1)] {
         let (drained, taken) = drain(body, &bytes, piece);
@@ -34,12 +36,12 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-fn drain(body: Body, bytes: &[u8], piece: usize) -> (Drained, usize) {
-    let mut drain = Drain::new(body);
+fn drain(body: Body, bytes: &[u8], piece: usize) -> (BodyProgress, usize) {
+    let mut drain = BodyReader::new(body);
     let mut drained = drain.take(&[]);
     let mut taken = 0;
     for piece in bytes.chunks(piece) {
-        if drained != Drained::More {
+        if drained != BodyProgress::More {
             break;
         }
         drained = drain.take(piece);
@@ -49,20 +51,20 @@ fn drain(body: Body, bytes: &[u8], piece: usize) -> (Drained, usize) {
 }
 
 /// RFC 9112, section 7.1, read with everything at hand: the end, and at which byte.
-fn chunked(bytes: &[u8]) -> (Drained, usize) {
+fn chunked(bytes: &[u8]) -> (BodyProgress, usize) {
     let within = &bytes[..bytes.len().min(MAX_BODY)];
     let mut at = 0;
     let end = loop {
         match chunk(&within[at..]) {
-            Ok(Some((0, length))) => break (Drained::All, at + length),
+            Ok(Some((0, length))) => break (BodyProgress::All, at + length),
             Ok(Some((_, length))) => at += length,
-            Ok(None) => break (Drained::More, bytes.len()),
-            Err((problem, byte)) => break (Drained::Bad(problem), at + byte),
+            Ok(None) => break (BodyProgress::More, bytes.len()),
+            Err((problem, byte)) => break (BodyProgress::Bad(problem), at + byte),
         }
     };
     match end.0 {
-        Drained::More if bytes.len() > MAX_BODY => {
-            (Drained::Bad(Problem::BodyTooLarge), MAX_BODY + 1)
+        BodyProgress::More if bytes.len() > MAX_BODY => {
+            (BodyProgress::Bad(Problem::BodyTooLarge), MAX_BODY + 1)
         }
         _ => end,
     }

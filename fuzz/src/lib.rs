@@ -9,9 +9,9 @@
 //! `fuzz/corpus`.
 
 pub mod body;
-pub mod dialogue;
 pub mod option_file;
 pub mod packet;
+pub mod probe;
 pub mod request;
 pub mod session;
 pub mod verdict;
@@ -24,7 +24,7 @@ pub type Check = fn(&[u8]);
 /// Every target, by its name.
 pub const TARGETS: [(&str, Check); 7] = [
     ("session", session::check),
-    ("dialogue", dialogue::check),
+    ("probe", probe::check),
     ("packet", packet::check),
     ("request", request::check),
     ("body", body::check),

@@ -1,4 +1,4 @@
-//! One packet with any payload, at each place of a dialogue where another
+//! One packet with any payload, at each place of a probe run where another
 //! decoder reads it: greeting, login reply, the reply's head, a row.
 
 use galera_probe::mysql::{Channel, Error, Progress, Reply};
@@ -26,7 +26,7 @@ pub fn check(bytes: &[u8]) {
         2 => result(&[&greeting, &ok, &wire::packet(1, payload)]),
         3 => result(&[&greeting, &ok, &columns, &wire::packet(5, payload)]),
         _ => {
-            // The row, and what brings the dialogue to its end.
+            // The row, and what brings the probe run to its end.
             let end = [wire::packet(6, wire::EOF), wire::packet(1, wire::OK)].concat();
             let end = [end, wire::packet(1, wire::OK)].concat();
             let result = result(&[&greeting, &ok, &columns, &wire::packet(5, payload), &end]);

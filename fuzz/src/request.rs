@@ -1,7 +1,7 @@
 //! Whatever a client sends first: a head is read alike however it came in pieces,
 //! and never where two readers could disagree on where it ends.
 
-use galera_probe::http::{Asked, Body, Parsed, Problem, parse};
+use galera_probe::http::{Body, Parsed, Problem, Route, parse};
 
 /// All of a head that is ever read.
 const MAX_HEAD: usize = 8 * 1024;
@@ -23,13 +23,13 @@ pub fn check(bytes: &[u8]) {
             assert!(head.ends_with(b"\n"));
             assert!(!head.contains(&0), "a NUL in a head");
             ends_where_everybody_says(head, request.body);
-            answers_what_was_asked(head, request.asked);
+            answers_what_was_asked(head, request.route);
         }
         Parsed::Bad(problem) => {
             let never = [Problem::NotFound, Problem::MethodNotAllowed, Problem::BodyTooLarge];
             assert!(!never.contains(&problem), "{problem:?} of a head that cannot be read");
         }
-        Parsed::Foreign(_) | Parsed::Incomplete => {}
+        Parsed::WrongProtocol(_) | Parsed::Incomplete => {}
     }
 }
 
@@ -69,9 +69,9 @@ fn ends_where_everybody_says(head: &[u8], body: Body) {
     }
 }
 
-fn answers_what_was_asked(head: &[u8], asked: Asked) {
+fn answers_what_was_asked(head: &[u8], route: Route) {
     let head = head.trim_ascii_start();
     let method = head.split(|byte| *byte == b' ').next().unwrap_or_default();
     let known = matches!(method, b"GET" | b"HEAD" | b"OPTIONS");
-    assert_eq!(known, asked != Asked::Other(Problem::MethodNotAllowed));
+    assert_eq!(known, route != Route::Problem(Problem::MethodNotAllowed));
 }

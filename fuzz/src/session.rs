@@ -106,12 +106,12 @@ pub fn asked_again(
         let mut output = BytesMut::new();
         feed(&mut session, first, channel, first.len(), &mut output).unwrap();
         output.clear();
-        session.ask(&STATEMENTS, &mut output).unwrap();
+        session.query(&STATEMENTS, &mut output).unwrap();
         output_is_the_statements(&output.split(), &[]);
         let result = feed(&mut session, second, Channel::Tcp, piece, &mut output);
         assert!(output.is_empty(), "output after the statements");
         if result.is_err() {
-            assert_eq!(session.ask(&STATEMENTS, &mut output), Err(Error::Ended));
+            assert_eq!(session.query(&STATEMENTS, &mut output), Err(Error::Ended));
         }
         result
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use galera_probe::galera::{Donor, Facts, Policy, judge};
 use galera_probe::health::{Health, Reason, Role, Time, Verdict};
-use galera_probe::http::{Answer, Form};
+use galera_probe::http::{Format, Response};
 
 const NAMES: [&str; 13] = [
     "wsrep_on",
@@ -183,7 +183,7 @@ fn is_writer(said: &Said) -> bool {
 
 fn answer_is_whole(health: Health) {
     for (head_only, json) in [(false, false), (false, true), (true, false), (true, true)] {
-        let bytes = Answer::health(health, Form { head_only, json }).encode();
+        let bytes = Response::health(health, Format { head_only, json }).encode();
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut headers);
         let length = response.parse(&bytes).unwrap().unwrap();

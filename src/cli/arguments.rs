@@ -216,7 +216,7 @@ pub(super) struct NodeArgs {
         value_parser = values::timeout
     )]
     pub(super) step_timeout: Duration,
-    /// Time for the whole dialogue with the node.
+    /// Time for the whole probe run with the node.
     #[arg(
         long,
         env = "GALERA_PROBE_TIMEOUT",

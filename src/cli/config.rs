@@ -38,7 +38,7 @@ pub enum Action {
         /// Where it answers.
         url: Url,
         /// How long it may take.
-        patience: Duration,
+        budget: Duration,
     },
     /// Take the node out of service, or put it back.
     Maintenance {

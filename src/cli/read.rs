@@ -86,8 +86,8 @@ impl Config {
                 (Action::Serve(Box::new(serve)), log.read())
             }
             Command::Check { via: Some(url), node, log, .. } => {
-                let patience = node.timeout.saturating_add(VIA_TIME);
-                (Action::Via { url, patience }, log.read())
+                let budget = node.timeout.saturating_add(VIA_TIME);
+                (Action::Via { url, budget }, log.read())
             }
             Command::Check { role, node, log, .. } => {
                 let node = Box::new(node.read(given, Timing::default())?);

@@ -17,7 +17,7 @@ use super::values::{self, invalid};
 use crate::cli::option_file::{self, OptionFile};
 use crate::mysql::{Credentials, Password};
 use crate::node::address::Address;
-use crate::node::credentials::Login;
+use crate::node::credentials::CredentialSource;
 use crate::os::background::within;
 
 /// The longest password; a file that holds more is not a password file.
@@ -27,7 +27,7 @@ const MAX_PASSWORD: usize = 4096;
 const MAX_OPTIONS: usize = 64 * 1024;
 
 /// How long a file may take at the start.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The mode bit that lets everybody read a file.
 const READABLE_BY_ALL: u32 = 0o004;
@@ -45,13 +45,13 @@ pub(super) struct Sources {
 }
 
 /// Who logs in, and where if a file says so.
-pub(super) fn read(sources: Sources) -> Result<(Login, Option<Address>), clap::Error> {
+pub(super) fn read(sources: Sources) -> Result<(CredentialSource, Option<Address>), clap::Error> {
     let variable = env::var_os(VARIABLE).filter(|value| !value.is_empty());
     let variable = variable.map(|value| Password::new(value.into_encoded_bytes()));
     let account = Account { sources, variable };
     let files = account.files();
     // A dead mount, or a pipe that nobody writes to, must not hold up the start.
-    let (account, read) = within(PATIENCE, move || {
+    let (account, read) = within(TIMEOUT, move || {
         let read = account.read();
         Ok((account, read))
     })
@@ -62,8 +62,10 @@ pub(super) fn read(sources: Sources) -> Result<(Login, Option<Address>), clap::E
     })?;
     let (credentials, address) = read.map_err(invalid)?;
     let login = match files.is_empty() {
-        true => Login::fixed(credentials),
-        false => Login::followed(credentials, move || account.read().map(|(account, _)| account)),
+        true => CredentialSource::fixed(credentials),
+        false => CredentialSource::reloaded(credentials, move || {
+            account.read().map(|(account, _)| account)
+        }),
     };
     Ok((login, address))
 }

@@ -17,20 +17,20 @@ const MAX_LINE: usize = 300;
 
 /// What a probe answered.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answered {
+pub(super) struct ProbeResponse {
     /// The status code.
-    pub status: u16,
+    pub(super) status: u16,
     /// The word and its meaning, in one line of printable characters.
-    pub line: String,
+    pub(super) line: String,
 }
 
-/// Asks once, within `patience`.
+/// Asks once, within `budget`.
 ///
 /// # Errors
 /// That there was no answer, or none that is HTTP.
-pub async fn ask(url: &Url, patience: Duration) -> io::Result<Answered> {
+pub(super) async fn query(url: &Url, budget: Duration) -> io::Result<ProbeResponse> {
     let exchange = async {
-        let mut stream = Connector::new(&url.address).connect(patience).await?;
+        let mut stream = Connector::new(&url.address).connect(budget).await?;
         let Url { authority, path, .. } = url;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
@@ -38,10 +38,10 @@ pub async fn ask(url: &Url, patience: Duration) -> io::Result<Answered> {
         stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
         read(&answer)
     };
-    timeout(patience, exchange).await.map_err(io::Error::from)?
+    timeout(budget, exchange).await.map_err(io::Error::from)?
 }
 
-fn read(answer: &[u8]) -> io::Result<Answered> {
+fn read(answer: &[u8]) -> io::Result<ProbeResponse> {
     let no_http = || io::Error::new(io::ErrorKind::InvalidData, "the answer is no HTTP");
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
@@ -52,7 +52,7 @@ fn read(answer: &[u8]) -> io::Result<Answered> {
     let body = String::from_utf8_lossy(answer.get(head..).unwrap_or_default());
     let lines: Vec<_> = body.lines().take(2).collect();
     let line = lines.join(": ").chars().filter(|char| !char.is_control()).take(MAX_LINE).collect();
-    Ok(Answered { status, line })
+    Ok(ProbeResponse { status, line })
 }
 
 #[cfg(test)]
@@ -63,7 +63,7 @@ mod tests {
     fn an_answer_is_its_status_and_one_printable_line() {
         let answer =
             b"HTTP/1.1 503 Service Unavailable\r\nA: b\r\n\r\ndonor\nit \x1b[1mgives\nmore";
-        let expected = Answered { status: 503, line: "donor: it [1mgives".to_owned() };
+        let expected = ProbeResponse { status: 503, line: "donor: it [1mgives".to_owned() };
         assert_eq!(read(answer).unwrap(), expected);
         let long = [b"HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 1000][..]].concat();
         assert_eq!(read(&long).unwrap().line.len(), MAX_LINE);

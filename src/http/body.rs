@@ -1,5 +1,5 @@
-use super::answer::Problem;
 use super::fields::values;
+use super::response::Problem;
 
 /// The most that is read of a body before the answer. No balancer sends one;
 /// reading it keeps the answer from being lost in a reset.
@@ -40,7 +40,7 @@ impl Body {
 
 /// Where a body stands after some of it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
+pub enum BodyProgress {
     /// There is more to come.
     More,
     /// All of it was there.
@@ -51,15 +51,15 @@ pub enum Drained {
 
 /// Reads a body and drops it.
 #[derive(Clone, Copy, Debug)]
-pub struct Drain {
-    rest: Rest,
+pub struct BodyReader {
+    remaining: Remaining,
     /// Bytes that may still be read, whatever they are.
     left: u64,
 }
 
 /// What is still to come.
 #[derive(Clone, Copy, Debug)]
-enum Rest {
+enum Remaining {
     Length(u64),
     Chunks(Chunk),
 }
@@ -69,7 +69,7 @@ enum Rest {
 enum Chunk {
     /// In the digits of its size.
     Size { size: u64, digits: bool },
-    /// In the rest of that line.
+    /// In the remaining of that line.
     Extension { size: u64 },
     /// In its bytes, of which so many are left.
     Data(u64),
@@ -77,46 +77,48 @@ enum Chunk {
     DataEnd,
 }
 
-impl Drain {
+impl BodyReader {
     /// Before the body's first byte.
     pub fn new(body: Body) -> Self {
-        let rest = match body {
-            Body::None => Rest::Length(0),
-            Body::Length(length) => Rest::Length(length),
-            Body::Chunked => Rest::Chunks(Chunk::Size { size: 0, digits: false }),
+        let remaining = match body {
+            Body::None => Remaining::Length(0),
+            Body::Length(length) => Remaining::Length(length),
+            Body::Chunked => Remaining::Chunks(Chunk::Size { size: 0, digits: false }),
         };
-        Self { rest, left: MAX_BODY }
+        Self { remaining, left: MAX_BODY }
     }
 
     /// Takes the next bytes, in pieces of any size; at first an empty piece, as
     /// there may be no body. What comes behind the body is not looked at.
-    pub fn take(&mut self, bytes: &[u8]) -> Drained {
-        match self.rest {
-            Rest::Length(length) if length > self.left => Drained::Bad(Problem::BodyTooLarge),
-            Rest::Length(length) => {
+    pub fn take(&mut self, bytes: &[u8]) -> BodyProgress {
+        match self.remaining {
+            Remaining::Length(length) if length > self.left => {
+                BodyProgress::Bad(Problem::BodyTooLarge)
+            }
+            Remaining::Length(length) => {
                 let taken = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 let length = length.saturating_sub(taken);
-                self.rest = Rest::Length(length);
-                if length == 0 { Drained::All } else { Drained::More }
+                self.remaining = Remaining::Length(length);
+                if length == 0 { BodyProgress::All } else { BodyProgress::More }
             }
-            Rest::Chunks(chunk) => self.take_chunks(chunk, bytes),
+            Remaining::Chunks(chunk) => self.take_chunks(chunk, bytes),
         }
     }
 
-    fn take_chunks(&mut self, mut chunk: Chunk, bytes: &[u8]) -> Drained {
+    fn take_chunks(&mut self, mut chunk: Chunk, bytes: &[u8]) -> BodyProgress {
         for &byte in bytes {
             let Some(left) = self.left.checked_sub(1) else {
-                return Drained::Bad(Problem::BodyTooLarge);
+                return BodyProgress::Bad(Problem::BodyTooLarge);
             };
             self.left = left;
             chunk = match chunk.next(byte) {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) => return Drained::All,
-                Err(problem) => return Drained::Bad(problem),
+                Ok(None) => return BodyProgress::All,
+                Err(problem) => return BodyProgress::Bad(problem),
             };
         }
-        self.rest = Rest::Chunks(chunk);
-        Drained::More
+        self.remaining = Remaining::Chunks(chunk);
+        BodyProgress::More
     }
 }
 
@@ -192,12 +194,12 @@ mod tests {
     }
 
     /// Drains in pieces of one size; the end, and how many bytes it took.
-    fn drain(body: Body, bytes: &[u8], piece: usize) -> (Drained, usize) {
-        let mut drain = Drain::new(body);
+    fn drain(body: Body, bytes: &[u8], piece: usize) -> (BodyProgress, usize) {
+        let mut drain = BodyReader::new(body);
         let mut drained = drain.take(&[]);
         let mut taken = 0;
         for piece in bytes.chunks(piece) {
-            if drained != Drained::More {
+            if drained != BodyProgress::More {
                 break;
             }
             drained = drain.take(piece);
@@ -209,23 +211,23 @@ mod tests {
     #[test]
     fn bodies_are_read_to_their_end_in_pieces_of_any_size() {
         for (body, bytes, end) in [
-            (Body::None, &b""[..], Drained::All),
-            (Body::Length(0), b"", Drained::All),
-            (Body::Length(5), b"12345", Drained::All),
-            (Body::Length(5), b"1234", Drained::More),
-            (Body::Chunked, b"", Drained::More),
-            (Body::Chunked, b"0\r\n", Drained::All),
-            (Body::Chunked, b"0\n", Drained::All),
-            (Body::Chunked, b"5\r\nabcde\r\n0\r\n", Drained::All),
-            (Body::Chunked, b"5;name=\"a;b\"\r\nabcde\r\n000\r\n", Drained::All),
-            (Body::Chunked, b"1 \r\na\r\n1\na\n0\n", Drained::All),
-            (Body::Chunked, b"1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n", Drained::All),
-            (Body::Chunked, b"5\r\nabcde\r\n", Drained::More),
-            (Body::Chunked, b"\r\n", Drained::Bad(Problem::BadRequest)),
-            (Body::Chunked, b";a\r\n", Drained::Bad(Problem::BadRequest)),
-            (Body::Chunked, b"x\r\n", Drained::Bad(Problem::BadRequest)),
-            (Body::Chunked, b"-1\r\n", Drained::Bad(Problem::BadRequest)),
-            (Body::Chunked, b"1\r\nabc", Drained::Bad(Problem::BadRequest)),
+            (Body::None, &b""[..], BodyProgress::All),
+            (Body::Length(0), b"", BodyProgress::All),
+            (Body::Length(5), b"12345", BodyProgress::All),
+            (Body::Length(5), b"1234", BodyProgress::More),
+            (Body::Chunked, b"", BodyProgress::More),
+            (Body::Chunked, b"0\r\n", BodyProgress::All),
+            (Body::Chunked, b"0\n", BodyProgress::All),
+            (Body::Chunked, b"5\r\nabcde\r\n0\r\n", BodyProgress::All),
+            (Body::Chunked, b"5;name=\"a;b\"\r\nabcde\r\n000\r\n", BodyProgress::All),
+            (Body::Chunked, b"1 \r\na\r\n1\na\n0\n", BodyProgress::All),
+            (Body::Chunked, b"1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n", BodyProgress::All),
+            (Body::Chunked, b"5\r\nabcde\r\n", BodyProgress::More),
+            (Body::Chunked, b"\r\n", BodyProgress::Bad(Problem::BadRequest)),
+            (Body::Chunked, b";a\r\n", BodyProgress::Bad(Problem::BadRequest)),
+            (Body::Chunked, b"x\r\n", BodyProgress::Bad(Problem::BadRequest)),
+            (Body::Chunked, b"-1\r\n", BodyProgress::Bad(Problem::BadRequest)),
+            (Body::Chunked, b"1\r\nabc", BodyProgress::Bad(Problem::BadRequest)),
         ] {
             for piece in 1..=bytes.len().max(1) {
                 assert_eq!(drain(body, bytes, piece).0, end, "{body:?} {bytes:?}");
@@ -235,12 +237,12 @@ mod tests {
 
     #[test]
     fn bodies_over_the_cap_are_refused_as_soon_as_that_is_known() {
-        let too_large = Drained::Bad(Problem::BodyTooLarge);
+        let too_large = BodyProgress::Bad(Problem::BodyTooLarge);
         for length in [MAX_BODY + 1, u64::MAX] {
             assert_eq!(drain(Body::Length(length), b"", 1), (too_large, 0));
         }
-        assert_eq!(drain(Body::Length(MAX_BODY), b"", 1).0, Drained::More);
-        assert_eq!(drain(Body::Chunked, b"10000", 1).0, Drained::More);
+        assert_eq!(drain(Body::Length(MAX_BODY), b"", 1).0, BodyProgress::More);
+        assert_eq!(drain(Body::Chunked, b"10000", 1).0, BodyProgress::More);
         assert_eq!(drain(Body::Chunked, b"10001", 1), (too_large, 5));
         assert_eq!(drain(Body::Chunked, b"ffffffffffffffffffff", 1).0, too_large);
         let endless = b"1\r\na\r\n".repeat(100_000);

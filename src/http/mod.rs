@@ -3,11 +3,11 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-mod answer;
 mod body;
 mod fields;
 mod request;
+mod response;
 
-pub use answer::{Answer, Form, Problem};
-pub use body::{Body, Drain, Drained};
-pub use request::{Asked, Foreign, Parsed, Request, parse};
+pub use body::{Body, BodyProgress, BodyReader};
+pub use request::{Parsed, Request, Route, WrongProtocol, parse};
+pub use response::{Format, Problem, Response};

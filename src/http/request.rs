@@ -1,17 +1,17 @@
 use std::fmt;
 
-use super::answer::{Form, Problem};
 use super::body::Body;
 use super::fields::values;
+use super::response::{Format, Problem};
 use crate::health::Role;
 
-/// The longest request head. Balancers send under 300 bytes.
+/// The longest request head. HealthService send under 300 bytes.
 const MAX_HEAD: usize = 8 * 1024;
 
 /// The longest request target. A balancer's path is under 100 bytes.
 const MAX_TARGET: usize = 2 * 1024;
 
-/// The most header lines. Balancers send under ten.
+/// The most header lines. HealthService send under ten.
 const MAX_HEADERS: usize = 64;
 
 /// What the bytes of a request come to.
@@ -24,16 +24,16 @@ pub enum Parsed {
     /// No request that can be answered as it was meant.
     Bad(Problem),
     /// Another protocol: there is nobody to read an answer.
-    Foreign(Foreign),
+    WrongProtocol(WrongProtocol),
 }
 
 /// A request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// What is asked for.
-    pub asked: Asked,
+    pub route: Route,
     /// How the answer is to be written.
-    pub form: Form,
+    pub format: Format,
     /// What follows the head.
     pub body: Body,
     /// The client waits for 100 Continue before it sends the body.
@@ -43,7 +43,7 @@ pub struct Request {
 /// What is asked for. A listener may answer some of it with
 /// [`Problem::NotFound`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum Route {
     /// The node's health: `/` and `/read-write`, `/reader`, `/writer`.
     Health(Role),
     /// Whether the probe itself runs: `/livez`.
@@ -53,12 +53,12 @@ pub enum Asked {
     /// All that is known, for people and scripts: `/status`.
     Status,
     /// What nobody answers.
-    Other(Problem),
+    Problem(Problem),
 }
 
 /// A protocol that is not HTTP/1, known by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Foreign {
+pub enum WrongProtocol {
     /// A TLS ClientHello: the balancer is set to HTTPS.
     Tls,
     /// HTTP/2 with prior knowledge.
@@ -67,17 +67,18 @@ pub enum Foreign {
     Proxy,
 }
 
-impl Foreign {
+impl WrongProtocol {
     /// Every kind.
-    pub const ALL: [Foreign; 3] = [Foreign::Tls, Foreign::Http2, Foreign::Proxy];
+    pub const ALL: [WrongProtocol; 3] =
+        [WrongProtocol::Tls, WrongProtocol::Http2, WrongProtocol::Proxy];
 }
 
-impl fmt::Display for Foreign {
+impl fmt::Display for WrongProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Foreign::Tls => "TLS: set the balancer's check to plain HTTP",
-            Foreign::Http2 => "HTTP/2: set the balancer's check to HTTP/1.1",
-            Foreign::Proxy => "the PROXY protocol: turn it off for the balancer's check",
+            WrongProtocol::Tls => "TLS: set the balancer's check to plain HTTP",
+            WrongProtocol::Http2 => "HTTP/2: set the balancer's check to HTTP/1.1",
+            WrongProtocol::Proxy => "the PROXY protocol: turn it off for the balancer's check",
         })
     }
 }
@@ -109,21 +110,21 @@ fn read(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
         Some("GET" | "OPTIONS") => (true, false),
         _ => (false, false),
     };
-    let asked = match path(target) {
-        _ if !method => Asked::Other(Problem::MethodNotAllowed),
-        "/" | "*" | "/read-write" => Asked::Health(Role::ReadWrite),
-        "/reader" => Asked::Health(Role::Reader),
-        "/writer" => Asked::Health(Role::Writer),
-        "/livez" => Asked::Live,
-        "/metrics" => Asked::Metrics,
-        "/status" => Asked::Status,
-        _ => Asked::Other(Problem::NotFound),
+    let route = match path(target) {
+        _ if !method => Route::Problem(Problem::MethodNotAllowed),
+        "/" | "*" | "/read-write" => Route::Health(Role::ReadWrite),
+        "/reader" => Route::Health(Role::Reader),
+        "/writer" => Route::Health(Role::Writer),
+        "/livez" => Route::Live,
+        "/metrics" => Route::Metrics,
+        "/status" => Route::Status,
+        _ => Route::Problem(Problem::NotFound),
     };
-    let form = Form { head_only, json: values(request, "accept").any(wants_json) };
+    let format = Format { head_only, json: values(request, "accept").any(wants_json) };
     // RFC 9110, 10.1.1: to be ignored in HTTP/1.0.
     let expects_continue = request.version == Some(1)
         && values(request, "expect").any(|value| value.eq_ignore_ascii_case("100-continue"));
-    Parsed::Request(Request { asked, form, body, expects_continue }, length)
+    Parsed::Request(Request { route, format, body, expects_continue }, length)
 }
 
 /// A media range of Accept that asks for JSON by name.
@@ -158,11 +159,11 @@ fn too_long(bytes: &[u8]) -> Problem {
 fn foreign(bytes: &[u8]) -> Parsed {
     const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
     if bytes.starts_with(b"\x16") {
-        Parsed::Foreign(Foreign::Tls)
+        Parsed::WrongProtocol(WrongProtocol::Tls)
     } else if bytes.starts_with(b"PRI * HTTP/2") {
-        Parsed::Foreign(Foreign::Http2)
+        Parsed::WrongProtocol(WrongProtocol::Http2)
     } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(PROXY_2) {
-        Parsed::Foreign(Foreign::Proxy)
+        Parsed::WrongProtocol(WrongProtocol::Proxy)
     } else if PROXY_2.starts_with(bytes) {
         Parsed::Incomplete
     } else {
@@ -198,28 +199,28 @@ mod tests {
             "\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         ] {
             let expected = Request {
-                asked: Asked::Health(Role::ReadWrite),
-                form: Form::default(),
+                route: Route::Health(Role::ReadWrite),
+                format: Format::default(),
                 body: Body::None,
                 expects_continue: false,
             };
             assert_eq!(health(request), expected, "{request}");
         }
-        assert!(health("HEAD / HTTP/1.1\r\n\r\n").form.head_only);
+        assert!(health("HEAD / HTTP/1.1\r\n\r\n").format.head_only);
     }
 
     #[test]
     fn what_is_asked_for_is_in_the_path() {
-        for (path, asked) in [
-            ("/read-write", Asked::Health(Role::ReadWrite)),
-            ("/reader", Asked::Health(Role::Reader)),
-            ("/reader?pool=a", Asked::Health(Role::Reader)),
-            ("http://10.0.0.1:9200/writer", Asked::Health(Role::Writer)),
-            ("/livez", Asked::Live),
-            ("/metrics", Asked::Metrics),
-            ("/status", Asked::Status),
+        for (path, route) in [
+            ("/read-write", Route::Health(Role::ReadWrite)),
+            ("/reader", Route::Health(Role::Reader)),
+            ("/reader?pool=a", Route::Health(Role::Reader)),
+            ("http://10.0.0.1:9200/writer", Route::Health(Role::Writer)),
+            ("/livez", Route::Live),
+            ("/metrics", Route::Metrics),
+            ("/status", Route::Status),
         ] {
-            assert_eq!(health(&format!("GET {path} HTTP/1.1\r\n\r\n")).asked, asked);
+            assert_eq!(health(&format!("GET {path} HTTP/1.1\r\n\r\n")).route, route);
         }
     }
 
@@ -234,7 +235,7 @@ mod tests {
             ("application/json-seq", false),
         ] {
             let request = format!("GET / HTTP/1.1\r\nAccept: {accept}\r\n\r\n");
-            assert_eq!(health(&request).form.json, json, "{accept}");
+            assert_eq!(health(&request).format.json, json, "{accept}");
         }
     }
 
@@ -253,7 +254,7 @@ mod tests {
         let first = "GET / HTTP/1.1\r\n\r\n";
         let both = format!("{first}GET /other HTTP/1.1\r\n\r\n");
         let Parsed::Request(request, length) = parse(both.as_bytes()) else { panic!() };
-        assert_eq!((request.asked, length), (Asked::Health(Role::ReadWrite), first.len()));
+        assert_eq!((request.route, length), (Route::Health(Role::ReadWrite), first.len()));
     }
 
     #[test]
@@ -274,7 +275,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", Problem::BadRequest),
         ] {
             let found = match parse(request.as_bytes()) {
-                Parsed::Request(Request { asked: Asked::Other(problem), .. }, _) => problem,
+                Parsed::Request(Request { route: Route::Problem(problem), .. }, _) => problem,
                 Parsed::Bad(problem) => problem,
                 parsed => panic!("{request}: {parsed:?}"),
             };
@@ -285,19 +286,19 @@ mod tests {
     #[test]
     fn heads_and_targets_over_their_caps_are_refused() {
         let lines = |n| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(n));
-        assert_eq!(health(&lines(64)).asked, Asked::Health(Role::ReadWrite));
+        assert_eq!(health(&lines(64)).route, Route::Health(Role::ReadWrite));
         assert_eq!(parse(lines(65).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
 
         let with_line = |n| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(n));
         let fits = MAX_HEAD - with_line(0).len();
-        assert_eq!(health(&with_line(fits)).asked, Asked::Health(Role::ReadWrite));
+        assert_eq!(health(&with_line(fits)).route, Route::Health(Role::ReadWrite));
         for long in [fits + 1, MAX_HEAD * 2] {
             assert_eq!(parse(with_line(long).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
         }
 
         assert_eq!((MAX_HEAD, MAX_TARGET, MAX_HEADERS), (8192, 2048, 64), "as the README says");
         let with_target = |n: usize| format!("GET /?{} HTTP/1.1\r\n\r\n", "x".repeat(n - 2));
-        assert_eq!(health(&with_target(MAX_TARGET)).asked, Asked::Health(Role::ReadWrite));
+        assert_eq!(health(&with_target(MAX_TARGET)).route, Route::Health(Role::ReadWrite));
         for long in [MAX_TARGET + 1, MAX_HEAD * 2] {
             assert_eq!(parse(with_target(long).as_bytes()), Parsed::Bad(Problem::TargetTooLong));
         }
@@ -308,12 +309,12 @@ mod tests {
     #[test]
     fn other_protocols_are_known_by_their_first_bytes() {
         for (bytes, kind) in [
-            (&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], Foreign::Tls),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Foreign::Http2),
-            (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\n\r\n", Foreign::Proxy),
-            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", Foreign::Proxy),
+            (&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], WrongProtocol::Tls),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", WrongProtocol::Http2),
+            (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\n\r\n", WrongProtocol::Proxy),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", WrongProtocol::Proxy),
         ] {
-            assert_eq!(parse(bytes), Parsed::Foreign(kind));
+            assert_eq!(parse(bytes), Parsed::WrongProtocol(kind));
             assert!(!kind.to_string().is_empty());
         }
     }

@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{State, Target};
 use crate::galera::Facts;
 use crate::health::{Health, Reason, Role, Verdict};
-use crate::node::probe::{Dialogue, Stalled, Step};
+use crate::node::probe::{Probe, Stalled, Step};
 
 /// Changes of verdict that are kept: a night of a node that flaps. At the most
 /// 5 kB each.
@@ -36,49 +35,49 @@ pub const BUCKETS: [Duration; 8] = [
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// What was told last, for the roles in the order of [`Role::ALL`].
-    pub told: Option<[Health; Role::ALL.len()]>,
+    pub verdicts: Option<[Health; Role::ALL.len()]>,
     /// What the node last said of itself, and when.
     pub facts: Option<(Facts, SystemTime)>,
     /// What the target is doing.
-    pub doing: Doing,
+    pub activity: Activity,
     /// For how long the node is not asked because of a handshake that could not
     /// be finished.
-    pub backing_off: Option<Duration>,
-    /// The last dialogue that ended.
-    pub last: Option<Ended>,
+    pub back_off: Option<Duration>,
+    /// The last probe run that ended.
+    pub last: Option<LastProbe>,
     /// The last changes of verdict, the oldest first.
     pub changes: VecDeque<Change>,
     /// Everything counted.
-    pub tally: Tally,
+    pub counters: Counters,
 }
 
 /// What a target is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Doing {
+pub enum Activity {
     /// Waiting to be asked.
     #[default]
     Idle,
-    /// A dialogue is under way, in this step.
-    Asking {
+    /// A probe run is under way, in this step.
+    Probing {
         /// The step that it is in.
         step: Step,
-        /// For how long the dialogue has been under way.
+        /// For how long the probe run has been under way.
         so_far: Duration,
     },
-    /// A stalled dialogue is held.
+    /// A stalled probe run is held.
     Held {
         /// The step that it is in.
         step: Step,
-        /// For how long the dialogue has been under way.
+        /// For how long the probe run has been under way.
         so_far: Duration,
         /// How long it will be held yet.
         left: Duration,
     },
 }
 
-/// A dialogue that ended.
+/// A probe run that ended.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct LastProbe {
     /// When.
     pub at: SystemTime,
     /// `answered`, or the reason's word.
@@ -100,17 +99,17 @@ pub struct Change {
 
 /// Everything counted, since the program's start.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Askers by where their answer came from.
-    pub askers: BTreeMap<&'static str, u64>,
-    /// Dialogues by outcome: `answered`, the reason's word, or `replaced` where a kept
+pub struct Counters {
+    /// Callers by where their answer came from.
+    pub callers: BTreeMap<&'static str, u64>,
+    /// Probe runs by outcome: `answered`, the reason's word, or `replaced` where a kept
     /// connection did not answer.
-    pub dialogues: BTreeMap<&'static str, u64>,
-    /// How long the steps of dialogues took.
+    pub probes: BTreeMap<&'static str, u64>,
+    /// How long the steps of probe runs took.
     pub steps: BTreeMap<&'static str, Histogram>,
-    /// Dialogues that ran into a deadline, by step.
+    /// Probe runs that ran into a deadline, by step.
     pub timeouts: BTreeMap<&'static str, u64>,
-    /// Dialogues that were given up before their login was complete.
+    /// Probe runs that were given up before their login was complete.
     pub abandoned: u64,
     /// Changes of verdict.
     pub changes: u64,
@@ -127,39 +126,39 @@ pub struct Histogram {
     pub sum: Duration,
 }
 
-/// Where an asker's answer came from.
+/// Where a caller's answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A dialogue that it began.
-    Dialogue,
-    /// A dialogue that was under way.
+    /// A probe run that it began.
+    Probe,
+    /// A probe run that was under way.
     Shared,
     /// What was known of the node.
-    Known,
+    Cached,
     /// The operator: maintenance or a drain.
     Operator,
 }
 
-impl Tally {
-    pub(super) fn asked(&mut self, source: Source, times: u64) {
+impl Counters {
+    pub(super) fn count_callers(&mut self, source: Source, times: u64) {
         let source = match source {
-            Source::Dialogue => "dialogue",
+            Source::Probe => "dialogue",
             Source::Shared => "shared",
-            Source::Known => "known",
+            Source::Cached => "known",
             Source::Operator => "operator",
         };
         if times > 0 {
-            let counter = self.askers.entry(source).or_default();
+            let counter = self.callers.entry(source).or_default();
             *counter = counter.saturating_add(times);
         }
     }
 
     /// A kept connection did not answer, and another was opened in its place.
-    pub(super) fn replaced(&mut self) {
-        count(&mut self.dialogues, "replaced");
+    pub(super) fn count_replaced(&mut self) {
+        count(&mut self.probes, "replaced");
     }
 
-    pub(super) fn stalled(&mut self, stalled: Stalled) {
+    pub(super) fn count_timeout(&mut self, stalled: Stalled) {
         count(&mut self.timeouts, stalled.step.as_str());
     }
 }
@@ -170,7 +169,7 @@ fn count(counters: &mut BTreeMap<&'static str, u64>, label: &'static str) {
 }
 
 impl Histogram {
-    fn note(&mut self, took: Duration) {
+    fn record(&mut self, took: Duration) {
         for (count, bound) in self.counts.iter_mut().zip(BUCKETS) {
             *count = count.saturating_add(u64::from(took <= bound));
         }
@@ -179,39 +178,19 @@ impl Histogram {
     }
 }
 
-impl Target {
-    pub(super) fn report(&self, now: Instant) -> Report {
-        let doing = match &self.state {
-            State::Idle => Doing::Idle,
-            State::Under { dialogue, .. } => {
-                Doing::Asking { step: dialogue.step(), so_far: now - dialogue.began() }
-            }
-            State::Held { dialogue, until } => Doing::Held {
-                step: dialogue.step(),
-                so_far: now - dialogue.began(),
-                left: until.saturating_duration_since(now),
-            },
-        };
-        let backing_off = self.history.backing_off(now);
-        let mut report = Report { doing, backing_off, ..self.journal.report.clone() };
-        report.tally.asked(Source::Known, self.notice.readers());
-        report
-    }
-}
-
 /// Keeps a [`Report`].
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(super) struct Recorder {
     pub(super) report: Report,
     /// When the verdict was last logged, and how often it was told again since.
     logged: Option<(Instant, u64)>,
 }
 
-impl Journal {
-    /// Notes the end of a dialogue, with its facts or the reason why it has none.
-    pub(super) fn ended(&mut self, dialogue: &Dialogue, outcome: Result<&Facts, Reason>) {
+impl Recorder {
+    /// Notes the end of a probe run, with its facts or the reason why it has none.
+    pub(super) fn probe_ended(&mut self, probe: &Probe, outcome: Result<&Facts, Reason>) {
         let at = SystemTime::now();
-        let steps = dialogue.times();
+        let steps = probe.step_times();
         let outcome = match outcome {
             Ok(facts) => {
                 self.report.facts = Some((facts.clone(), at));
@@ -219,27 +198,27 @@ impl Journal {
             }
             Err(reason) => reason.as_str(),
         };
-        let tally = &mut self.report.tally;
-        count(&mut tally.dialogues, outcome);
+        let counters = &mut self.report.counters;
+        count(&mut counters.probes, outcome);
         for (step, took) in &steps {
-            tally.steps.entry(step.as_str()).or_default().note(*took);
+            counters.steps.entry(step.as_str()).or_default().record(*took);
         }
-        self.report.last = Some(Ended { at, outcome, steps });
+        self.report.last = Some(LastProbe { at, outcome, steps });
     }
 
     /// Notes what is told, and why. The log has each change, and once a minute a
     /// node that nobody may use.
-    pub(super) fn told(
+    pub(super) fn record(
         &mut self,
         healths: [Health; Role::ALL.len()],
         cause: &dyn fmt::Display,
         now: Instant,
     ) {
         let verdicts = healths.map(|health| health.verdict);
-        let before = self.report.told.replace(healths);
+        let before = self.report.verdicts.replace(healths);
         if before.map(|healths| healths.map(|health| health.verdict)) != Some(verdicts) {
             self.logged = Some((now, 0));
-            self.changed(healths, cause.to_string());
+            self.log_change(healths, cause.to_string());
         } else if let Some((at, times)) = &mut self.logged {
             *times = times.saturating_add(1);
             let nobody = verdicts.iter().all(|verdict| *verdict != Verdict::Serve);
@@ -255,7 +234,7 @@ impl Journal {
         }
     }
 
-    fn changed(&mut self, healths: [Health; Role::ALL.len()], cause: String) {
+    fn log_change(&mut self, healths: [Health; Role::ALL.len()], cause: String) {
         let [read_write, reader, writer] = healths;
         let [reader, writer] = [reader, writer].map(|health| health.verdict.as_str());
         let headline = headline(read_write);
@@ -265,8 +244,8 @@ impl Journal {
                 warn!(reader, writer, cause, advice = reason.advice(), "{headline}");
             }
         }
-        let Report { changes, tally, .. } = &mut self.report;
-        tally.changes = tally.changes.saturating_add(1);
+        let Report { changes, counters, .. } = &mut self.report;
+        counters.changes = counters.changes.saturating_add(1);
         if changes.len() >= MAX_CHANGES {
             changes.pop_front();
         }
@@ -294,50 +273,50 @@ mod tests {
 
     #[test]
     fn the_last_hundred_changes_are_kept_and_nothing_that_is_none() {
-        let mut journal = Journal::default();
+        let mut recorder = Recorder::default();
         for turn in 0..150 {
             for reason in [Reason::Donor, Reason::Joined] {
                 for _ in 0..3 {
-                    journal.told(refused(reason), &turn, Instant::now());
+                    recorder.record(refused(reason), &turn, Instant::now());
                 }
             }
         }
-        let Report { changes, tally, .. } = journal.report;
-        assert_eq!((changes.len(), tally.changes), (MAX_CHANGES, 300));
+        let Report { changes, counters, .. } = recorder.report;
+        assert_eq!((changes.len(), counters.changes), (MAX_CHANGES, 300));
         assert_eq!(changes[0].cause, "100");
         assert_eq!(changes[MAX_CHANGES - 1].verdicts, [Verdict::Refuse(Reason::Joined); ROLES]);
     }
 
     #[test]
     fn a_change_for_one_role_is_a_change() {
-        let mut journal = Journal::default();
+        let mut recorder = Recorder::default();
         let serve = Verdict::Serve.into();
         for last in [serve, Verdict::Refuse(Reason::NotWriter).into(), serve] {
-            journal.told([serve, serve, last], &"", Instant::now());
+            recorder.record([serve, serve, last], &"", Instant::now());
         }
-        assert_eq!(journal.report.changes.len(), 3);
+        assert_eq!(recorder.report.changes.len(), 3);
     }
 
     #[test]
     fn a_refusal_that_goes_on_is_due_in_the_log_once_a_minute() {
-        let mut journal = Journal::default();
+        let mut recorder = Recorder::default();
         let began = Instant::now();
         for (seconds, times) in [(0, 0), (1, 1), (59, 2), (60, 0), (61, 1), (120, 0)] {
             let now = began + Duration::from_secs(seconds);
-            journal.told(refused(Reason::StalledQuery), &"", now);
-            assert_eq!(journal.logged.unwrap().1, times, "after {seconds} s");
+            recorder.record(refused(Reason::StalledQuery), &"", now);
+            assert_eq!(recorder.logged.unwrap().1, times, "after {seconds} s");
         }
         // A node that somebody may use is no news.
-        journal.told([Verdict::Serve.into(); ROLES], &"", began);
-        journal.told([Verdict::Serve.into(); ROLES], &"", began + 2 * REPEAT);
-        assert_eq!(journal.logged, Some((began, 1)));
+        recorder.record([Verdict::Serve.into(); ROLES], &"", began);
+        recorder.record([Verdict::Serve.into(); ROLES], &"", began + 2 * REPEAT);
+        assert_eq!(recorder.logged, Some((began, 1)));
     }
 
     #[test]
     fn a_histogram_counts_what_took_at_most_each_bound() {
         let mut histogram = Histogram::default();
         for milliseconds in [0, 1, 2, 600, 60_000] {
-            histogram.note(Duration::from_millis(milliseconds));
+            histogram.record(Duration::from_millis(milliseconds));
         }
         assert_eq!(histogram.counts, [2, 3, 3, 3, 3, 4, 4, 4]);
         assert_eq!((histogram.count, histogram.sum), (5, Duration::from_millis(60_603)));

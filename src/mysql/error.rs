@@ -97,7 +97,7 @@ pub struct ServerError {
     pub code: u16,
     /// The server's text: printable ASCII (all else escaped), at most
     /// [`ServerError::MAX_TEXT`] bytes. It may name users and addresses: for
-    /// logs, never for an asker.
+    /// logs, never for a caller.
     pub text: String,
 }
 

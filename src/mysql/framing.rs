@@ -11,7 +11,7 @@ use super::reader::Reader;
 pub(super) const MAX_PAYLOAD: u16 = 16 * 1024;
 
 /// All that is taken from a server in one session, or each time that one is asked
-/// again, headers included. A whole dialogue with MariaDB 10.11 is 1.1 kB.
+/// again, headers included. A whole probe run with MariaDB 10.11 is 1.1 kB.
 pub(super) const MAX_TOTAL: usize = 64 * 1024;
 
 const HEADER: usize = 4;

@@ -44,7 +44,7 @@ enum Turn {
 }
 
 /// The payload to answer with.
-type Answer = Zeroizing<Vec<u8>>;
+type Payload = Zeroizing<Vec<u8>>;
 
 impl Login {
     /// `allow_cleartext`: whether mysql_clear_password may be spoken, and whether a
@@ -66,7 +66,7 @@ impl Login {
         plugin: &[u8],
         data: &[u8],
         password: &Password,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Payload, Error> {
         self.switches = self.switches.saturating_add(1);
         if self.switches > MAX_SWITCHES {
             return Err(Error::TooLarge { what: "authentication switches" });
@@ -108,7 +108,7 @@ impl Login {
         &mut self,
         data: &[u8],
         password: &Password,
-    ) -> Result<Option<Answer>, Error> {
+    ) -> Result<Option<Payload>, Error> {
         match (mem::replace(&mut self.turn, Turn::Last), data) {
             (Turn::CachingSha2, [3]) => {
                 self.cached = true;
@@ -129,7 +129,7 @@ impl Login {
         }
     }
 
-    fn cleartext(&self, plugin: &'static str, password: &Password) -> Result<Answer, Error> {
+    fn cleartext(&self, plugin: &'static str, password: &Password) -> Result<Payload, Error> {
         match self.may_give_password() {
             true => Ok(password.cleartext()),
             false => Err(Error::NeedsTls { plugin }),

@@ -21,6 +21,6 @@ pub enum Progress {
     StartTls,
     /// Every statement has its reply, in order, and COM_QUIT is in the output.
     /// The connection can be closed once the output is written. A session that is
-    /// [kept](Session::kept) has sent no COM_QUIT, and [`Session::ask`] may follow.
+    /// [kept](Session::kept) has sent no COM_QUIT, and [`Session::query`] may follow.
     Done(Vec<Reply>),
 }

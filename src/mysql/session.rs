@@ -13,7 +13,7 @@ use super::packet::{self, Greeting, LoginReply};
 use super::progress::{Progress, Stage};
 use super::reply::{Part, Reply};
 
-/// One connection's dialogue: greeting, login, the statements, COM_QUIT.
+/// One connection's probe run: greeting, login, the statements, COM_QUIT.
 ///
 /// Feed it what the server sends, in pieces of any size, with
 /// [`receive`](Session::receive); send what it appends to the output. It says
@@ -101,7 +101,7 @@ impl Session {
     /// # Errors
     /// [`Error::Ended`] unless the session is [kept](Session::kept) and done;
     /// [`Error::Request`] for a statement longer than a packet (16 KiB).
-    pub fn ask(&mut self, statements: &[&str], output: &mut BytesMut) -> Result<Progress, Error> {
+    pub fn query(&mut self, statements: &[&str], output: &mut BytesMut) -> Result<Progress, Error> {
         self.leave_idle()?;
         output.unsplit(commands(statements)?);
         self.statements = statements.len();
@@ -158,11 +158,11 @@ impl Session {
         self.deframer.feed(input);
         while let Some(payload) = self.deframer.next_payload()? {
             let next = match state {
-                State::Greeting => self.greeting(&payload, output)?,
+                State::Greeting => self.on_greeting(&payload, output)?,
                 // What comes now was put in before TLS could protect it.
                 State::Tls { .. } => return Err(Error::Unexpected { what: "packet before TLS" }),
-                State::Login => self.login(&payload, output)?,
-                State::Query { replies, part } => self.query(&payload, replies, part)?,
+                State::Login => self.on_login_packet(&payload, output)?,
+                State::Query { replies, part } => self.on_query_packet(&payload, replies, part)?,
             };
             match next {
                 Continue(next) => state = next,
@@ -205,7 +205,7 @@ impl Session {
         Ok(Progress::Wait(Stage::Login))
     }
 
-    fn greeting(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
+    fn on_greeting(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
         let mut greeting = Greeting::parse(payload)?;
         if !self.channel.is_tls() {
             self.log_in(&greeting, output)?;
@@ -224,7 +224,7 @@ impl Session {
         self.send(output, |login| greeting.write_login(login, credentials.user(), scramble))
     }
 
-    fn login(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
+    fn on_login_packet(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
         let password = self.credentials.password();
         let answer = match LoginReply::parse(payload)? {
             LoginReply::Ok => {
@@ -255,7 +255,7 @@ impl Session {
         Ok(())
     }
 
-    fn query(
+    fn on_query_packet(
         &mut self,
         payload: &Bytes,
         mut replies: Vec<Reply>,
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_dialogue_gives_the_rows_and_ends_with_com_quit() {
+    fn a_whole_probe_gives_the_rows_and_ends_with_com_quit() {
         let (result, output) =
             run(&["SHOW ONE", "SET TWO"], &[GREETING, OK, STATUS, &numbered(OK, 1)]);
         let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
@@ -344,7 +344,7 @@ mod tests {
     }
 
     /// Whatever was fed up to one byte, whatever is fed next ends in the state
-    /// that the bytes one at a time end in. So every way to cut the dialogue
+    /// that the bytes one at a time end in. So every way to cut the probe run
     /// gives the same output and the same rows.
     #[test]
     fn every_way_to_cut_the_bytes_gives_the_same() {
@@ -617,16 +617,16 @@ mod tests {
     fn a_session_that_is_kept_sends_no_com_quit_and_can_be_asked_more() {
         let mut session = session(&["SHOW ONE"]).kept();
         let mut output = BytesMut::new();
-        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended), "it has not begun");
+        assert_eq!(session.query(&["SHOW"], &mut output), Err(Error::Ended), "it has not begun");
         let mut session = self::session(&["SHOW ONE"]).kept();
         let result = session.receive(&[GREETING, OK, STATUS].concat(), &mut output);
         assert!(matches!(result, Ok(Progress::Done(_))) && session.is_idle());
         assert!(output.ends_with(b"\x09\0\0\0\x03SHOW ONE"), "{output:?}");
         output.clear();
-        let asked = session.ask(&["SHOW TWO", "SET"], &mut output);
+        let asked = session.query(&["SHOW TWO", "SET"], &mut output);
         assert_eq!(asked, Ok(Progress::Wait(Stage::Query)));
         assert_eq!(output, &b"\x09\0\0\0\x03SHOW TWO\x04\0\0\0\x03SET"[..]);
-        assert_eq!(session.ask(&[], &mut output), Err(Error::Ended), "it is not done");
+        assert_eq!(session.query(&[], &mut output), Err(Error::Ended), "it is not done");
     }
 
     #[test]
@@ -636,17 +636,17 @@ mod tests {
         let result = session.receive(&[GREETING, OK].concat(), &mut output);
         assert_eq!(result, Ok(Progress::Done(Vec::new())));
         for _ in 0..200 {
-            session.ask(&["SHOW", "SET"], &mut output).unwrap();
+            session.query(&["SHOW", "SET"], &mut output).unwrap();
             let result = session.receive(&[STATUS, &numbered(OK, 1)].concat(), &mut output);
             let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
             assert!(matches!(&replies[..], [Reply::Rows(rows), Reply::Ok] if rows.len() == 9));
         }
-        assert_eq!(session.ask(&[], &mut output), Ok(Progress::Done(Vec::new())));
+        assert_eq!(session.query(&[], &mut output), Ok(Progress::Done(Vec::new())));
         output.clear();
         session.quit(&mut output).unwrap();
         assert_eq!(output, &b"\x01\0\0\0\x01"[..]);
         assert_eq!(session.quit(&mut output), Err(Error::Ended));
-        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended));
+        assert_eq!(session.query(&["SHOW"], &mut output), Err(Error::Ended));
     }
 
     #[test]
@@ -664,7 +664,7 @@ mod tests {
         let mut output = BytesMut::new();
         session.receive(&[GREETING, OK, STATUS].concat(), &mut output).unwrap();
         assert_eq!(session.receive(killed, &mut output), Err(UNASKED));
-        assert_eq!(session.ask(&["SHOW"], &mut output), Err(Error::Ended));
+        assert_eq!(session.query(&["SHOW"], &mut output), Err(Error::Ended));
     }
 
     #[test]

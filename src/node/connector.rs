@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout};
 use super::address::Address;
 use super::resolver::Resolver;
 use super::security::Security;
-use super::transport::{Opening, Stream};
+use super::transport::{Transport, TransportFuture};
 
-/// Finds a peer that is gone while a dialogue waits for it: after so much silence,
+/// Finds a peer that is gone while a probe run waits for it: after so much silence,
 /// questions at such intervals, so that it is found within 30 s.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ const GONE: u32 = 30_000;
 pub trait Connect: Send + Sync {
     /// Begins to connect. The caller keeps the deadline; `budget` is what the
     /// node's addresses have to share among them.
-    fn connect(&self, budget: Duration) -> Opening;
+    fn connect(&self, budget: Duration) -> TransportFuture;
 
     /// How these ways are protected; not at all, unless said otherwise.
     fn security(&self) -> Security {
@@ -42,12 +42,12 @@ pub trait Connect: Send + Sync {
 /// Opens real ways to an [`Address`].
 #[derive(Clone)]
 pub struct Connector {
-    way: Way,
+    endpoint: Endpoint,
     security: Security,
 }
 
 #[derive(Clone)]
-enum Way {
+enum Endpoint {
     /// Over IPv4 or IPv6.
     Tcp(Resolver),
     Unix(PathBuf),
@@ -62,28 +62,28 @@ impl Connector {
 
     /// The connector to an address, protected like this.
     pub fn secured(address: &Address, security: Security) -> Self {
-        let way = match address {
-            Address::Tcp { host, port } => Way::Tcp(Resolver::new(host, *port)),
-            Address::Unix(path) => Way::Unix(path.clone()),
+        let endpoint = match address {
+            Address::Tcp { host, port } => Endpoint::Tcp(Resolver::new(host, *port)),
+            Address::Unix(path) => Endpoint::Unix(path.clone()),
         };
-        Self { way, security }
+        Self { endpoint, security }
     }
 }
 
 impl Connect for Connector {
-    fn connect(&self, budget: Duration) -> Opening {
-        match self.way.clone() {
-            Way::Unix(path) => Box::pin(async move {
-                let stream: Box<dyn Stream> = Box::new(UnixStream::connect(path).await?);
+    fn connect(&self, budget: Duration) -> TransportFuture {
+        match self.endpoint.clone() {
+            Endpoint::Unix(path) => Box::pin(async move {
+                let stream: Box<dyn Transport> = Box::new(UnixStream::connect(path).await?);
                 Ok(stream)
             }),
-            Way::Tcp(resolver) => Box::pin(async move {
+            Endpoint::Tcp(resolver) => Box::pin(async move {
                 let deadline = Instant::now() + budget;
                 // Half, so that the last good addresses get the other half.
                 let addresses = resolver.resolve(budget / 2).await?;
                 let stream = connect_in_turn(&addresses, deadline).await?;
                 prepare(&stream)?;
-                let stream: Box<dyn Stream> = Box::new(stream);
+                let stream: Box<dyn Transport> = Box::new(stream);
                 Ok(stream)
             }),
         }

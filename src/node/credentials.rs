@@ -7,40 +7,40 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::mysql::Credentials;
-use crate::os::log_throttle::Seldom;
-use crate::os::reloaded::Followed;
+use crate::os::log_throttle::LogThrottle;
+use crate::os::reloaded::Reloaded;
 
-/// How long a dialogue waits for the file. A disk that works takes well under a
+/// How long a probe run waits for the file. A disk that works takes well under a
 /// millisecond; with one that does not, the last credentials serve on.
-const PATIENCE: Duration = Duration::from_millis(50);
+const TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How often the file is read while nobody logs in.
-const POKE_PAUSE: Duration = Duration::from_secs(1);
+const REREAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Gives the credentials for each login. Clones share them.
 #[derive(Clone)]
-pub struct Login(Followed<Credentials>);
+pub struct CredentialSource(Reloaded<Credentials>);
 
-impl fmt::Debug for Login {
+impl fmt::Debug for CredentialSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.get().fmt(f)
     }
 }
 
-impl Login {
+impl CredentialSource {
     /// The same credentials always.
     pub fn fixed(credentials: Credentials) -> Self {
-        Self(Followed::fixed(credentials))
+        Self(Reloaded::fixed(credentials))
     }
 
     /// What `read` gives, which may block: `first`, until it is read again. Where
     /// it fails, the last credentials serve on, and the log says why.
-    pub fn followed(
+    pub fn reloaded(
         first: Credentials,
         read: impl Fn() -> Result<Credentials, String> + Send + Sync + 'static,
     ) -> Self {
-        let trouble = Seldom::default();
-        Self(Followed::new("credentials", first, move |old| match read() {
+        let trouble = LogThrottle::default();
+        Self(Reloaded::new("credentials", first, move |old| match read() {
             Ok(new) if new != *old => {
                 info!("the credentials have changed");
                 Some(new)
@@ -57,12 +57,12 @@ impl Login {
 
     /// The credentials for a login that is about to begin.
     pub async fn current(&self) -> Arc<Credentials> {
-        self.0.read(PATIENCE).await
+        self.0.read(TIMEOUT).await
     }
 
     /// Has the file read soon, for those who wait for [`changed`](Self::changed).
-    pub fn poke(&self) {
-        self.0.poke(POKE_PAUSE);
+    pub fn schedule_reread(&self) {
+        self.0.schedule_reread(REREAD_PAUSE);
     }
 
     /// Returns when the credentials have changed since the last time.
@@ -83,9 +83,9 @@ mod tests {
         Credentials::new("probe", Password::new(password)).unwrap()
     }
 
-    fn from_file(path: &std::path::Path) -> Login {
+    fn from_file(path: &std::path::Path) -> CredentialSource {
         let path = path.to_owned();
-        Login::followed(credentials("first"), move || {
+        CredentialSource::reloaded(credentials("first"), move || {
             std::fs::read_to_string(&path)
                 .map(|password| credentials(&password))
                 .map_err(|error| error.to_string())
@@ -106,12 +106,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_seen_without_a_login_by_a_poke() {
+    async fn a_change_is_seen_without_a_login_by_a_scheduled_reread() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
         std::fs::write(&path, "second").unwrap();
         let mut login = from_file(&path);
-        login.poke();
+        login.schedule_reread();
         login.changed().await;
         assert_eq!(*login.0.get(), credentials("second"));
     }
@@ -120,7 +120,7 @@ mod tests {
     async fn a_dead_mount_holds_up_no_login() {
         let (answers, reads) = channel::<()>();
         let reads = Mutex::new(reads);
-        let login = Login::followed(credentials("first"), move || {
+        let login = CredentialSource::reloaded(credentials("first"), move || {
             let _ = reads.lock().unwrap().recv();
             Ok(credentials("second"))
         });
@@ -135,6 +135,8 @@ mod tests {
 
     #[test]
     fn the_password_is_in_no_debug_output() {
-        assert!(!format!("{:?}", Login::fixed(credentials("secret"))).contains("secret"));
+        assert!(
+            !format!("{:?}", CredentialSource::fixed(credentials("secret"))).contains("secret")
+        );
     }
 }

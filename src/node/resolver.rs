@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use crate::os::background::Aside;
+use crate::os::background::BackgroundTask;
 
 /// For how long addresses serve on when the name does not resolve any more.
 /// Longer, and they might be somebody else's.
@@ -26,7 +26,7 @@ const MAX_ADDRESSES: usize = 8;
 pub struct Resolver {
     host: Arc<str>,
     port: u16,
-    lookup: Aside<Outcome>,
+    lookup: BackgroundTask<Outcome>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -55,7 +55,7 @@ impl Resolver {
         let host: Arc<str> = host.into();
         let known: Arc<Mutex<Known>> = Arc::default();
         let (name, found) = (Arc::clone(&host), Arc::clone(&known));
-        let lookup = Aside::new("resolver", move || {
+        let lookup = BackgroundTask::new("resolver", move || {
             let outcome = look_up(&name, port, &system);
             if let Ok(addresses) = &outcome {
                 let good = Some((addresses.clone(), Instant::now()));
@@ -67,12 +67,12 @@ impl Resolver {
     }
 
     /// The addresses: at most eight of them, at least one. When the name does not
-    /// resolve within `patience`, the last good ones, if they are under ten
+    /// resolve within `budget`, the last good ones, if they are under ten
     /// minutes old; without such, the lookup is waited for until the caller goes.
     ///
     /// # Errors
     /// What the operating system says.
-    pub async fn resolve(&self, patience: Duration) -> io::Result<Vec<SocketAddr>> {
+    pub async fn resolve(&self, budget: Duration) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
@@ -83,8 +83,8 @@ impl Resolver {
         };
         let outcome = match self.good() {
             None => lookup.outcome().await,
-            // One that has used up somebody's patience gets no more of it.
-            Some(good) => match timeout(lookup.left(patience), lookup.outcome()).await {
+            // One that has used up somebody's budget gets no more of it.
+            Some(good) => match timeout(lookup.left(budget), lookup.outcome()).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Ok(self.fall_back(good, "it takes too long")),
             },
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(500);
+    const TIMEOUT: Duration = Duration::from_millis(500);
 
     fn address(last: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, last], 3306))
@@ -169,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_resolves() {
-        let addresses = Resolver::new("localhost", 7).resolve(PATIENCE).await.unwrap();
+        let addresses = Resolver::new("localhost", 7).resolve(TIMEOUT).await.unwrap();
         assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
     }
 

@@ -5,9 +5,9 @@ use tokio::time::Instant;
 
 /// What happens as often as a client likes is logged once a minute.
 #[derive(Debug, Default)]
-pub(crate) struct Seldom(Mutex<Option<Instant>>);
+pub(crate) struct LogThrottle(Mutex<Option<Instant>>);
 
-impl Seldom {
+impl LogThrottle {
     const PAUSE: Duration = Duration::from_secs(60);
 
     /// Whether it is to be logged again; if so, not for a minute from now.

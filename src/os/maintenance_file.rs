@@ -10,26 +10,26 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::os::background::{Aside, within};
-use crate::os::log_throttle::Seldom;
+use crate::os::background::{BackgroundTask, within};
+use crate::os::log_throttle::LogThrottle;
 
 /// How long an answer waits for a look at the file. A disk that works takes well
 /// under a millisecond.
-const PATIENCE: Duration = Duration::from_millis(50);
+const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// How old a look may be that is used again, so that a crowd of askers costs no
+/// How old a look may be that is used again, so that a crowd of callers costs no
 /// crowd of looks.
 const FRESH: Duration = Duration::from_millis(200);
 
 /// How long the commands wait for the file.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Follows the file.
-pub struct Maintenance {
+pub struct MaintenanceFile {
     path: PathBuf,
-    look: Aside<Result<(), String>>,
+    look: BackgroundTask<Result<(), String>>,
     known: Arc<Mutex<Known>>,
-    trouble: Seldom,
+    trouble: LogThrottle,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -38,7 +38,7 @@ struct Known {
     looked: Option<Instant>,
 }
 
-impl Maintenance {
+impl MaintenanceFile {
     /// Follows the file at `path`. Until it was seen, it does not exist.
     pub fn new(path: PathBuf) -> Self {
         let file = path.clone();
@@ -48,12 +48,12 @@ impl Maintenance {
     fn with(path: PathBuf, exists: impl Fn() -> io::Result<bool> + Send + Sync + 'static) -> Self {
         let known: Arc<Mutex<Known>> = Arc::default();
         let seen = Arc::clone(&known);
-        let look = Aside::new("maintenance", move || {
+        let look = BackgroundTask::new("maintenance", move || {
             let on = exists().map_err(|error| error.to_string())?;
             *lock(&seen) = Known { on, looked: Some(Instant::now()) };
             Ok(())
         });
-        Self { path, look, known, trouble: Seldom::default() }
+        Self { path, look, known, trouble: LogThrottle::default() }
     }
 
     /// Whether the file exists. Where that cannot be seen in time, what was seen
@@ -74,7 +74,7 @@ impl Maintenance {
     }
 
     async fn look(&self) -> Result<(), String> {
-        self.look.within(PATIENCE).await.map_err(|error| error.to_string())?
+        self.look.within(TIMEOUT).await.map_err(|error| error.to_string())?
     }
 }
 
@@ -88,7 +88,7 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
 /// What the operating system says, and that it takes too long.
 pub fn on(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
-    within(COMMAND_PATIENCE, move || {
+    within(COMMAND_TIMEOUT, move || {
         OpenOptions::new().create(true).truncate(false).write(true).open(path).map(drop)
     })
 }
@@ -100,7 +100,7 @@ pub fn on(path: &Path) -> io::Result<()> {
 /// is somebody else's, and left.
 pub fn off(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
-    within(COMMAND_PATIENCE, move || match fs::metadata(&path) {
+    within(COMMAND_TIMEOUT, move || match fs::metadata(&path) {
         Ok(file) if !file.is_file() || file.len() > 0 => {
             Err(io::Error::other("it is no empty file: remove it by hand if it is the right one"))
         }
@@ -116,7 +116,7 @@ pub fn off(path: &Path) -> io::Result<()> {
 /// What the operating system says, and that it takes too long.
 pub fn status(path: &Path) -> io::Result<bool> {
     let path = path.to_owned();
-    within(COMMAND_PATIENCE, move || path.try_exists())
+    within(COMMAND_TIMEOUT, move || path.try_exists())
 }
 
 #[cfg(test)]
@@ -130,9 +130,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("maintenance");
         for _ in 0..2 {
-            assert!(!Maintenance::new(path.clone()).is_on().await);
+            assert!(!MaintenanceFile::new(path.clone()).is_on().await);
             on(&path).unwrap();
-            assert!(Maintenance::new(path.clone()).is_on().await && status(&path).unwrap());
+            assert!(MaintenanceFile::new(path.clone()).is_on().await && status(&path).unwrap());
             on(&path).unwrap();
             off(&path).unwrap();
             off(&path).unwrap();
@@ -163,7 +163,7 @@ mod tests {
         let (answers, looks) = channel();
         let looks = Mutex::new(looks);
         let maintenance =
-            Maintenance::with("x".into(), move || looks.lock().unwrap().recv().unwrap());
+            MaintenanceFile::with("x".into(), move || looks.lock().unwrap().recv().unwrap());
         // Nobody answers: waited for a little, then not at all.
         assert!(!maintenance.is_on().await);
         answers.send(Ok(true)).unwrap();

@@ -7,19 +7,19 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::os::background::Aside;
-use crate::os::log_throttle::Seldom;
+use crate::os::background::BackgroundTask;
+use crate::os::log_throttle::LogThrottle;
 
 /// The last good value of some files. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Followed<T> {
+pub(crate) struct Reloaded<T> {
     value: watch::Receiver<Arc<T>>,
-    look: Option<Aside<()>>,
+    look: Option<BackgroundTask<()>>,
     looked: Arc<Mutex<Option<Instant>>>,
-    trouble: Arc<Seldom>,
+    trouble: Arc<LogThrottle>,
 }
 
-impl<T: Send + Sync + 'static> Followed<T> {
+impl<T: Send + Sync + 'static> Reloaded<T> {
     /// The same value always.
     pub(crate) fn fixed(value: T) -> Self {
         let (_, value) = watch::channel(Arc::new(value));
@@ -34,7 +34,7 @@ impl<T: Send + Sync + 'static> Followed<T> {
         read: impl Fn(&T) -> Option<T> + Send + Sync + 'static,
     ) -> Self {
         let (sender, value) = watch::channel(Arc::new(first));
-        let look = Aside::new(name, move || {
+        let look = BackgroundTask::new(name, move || {
             let old = Arc::clone(&sender.borrow());
             if let Some(new) = read(&old) {
                 sender.send_replace(Arc::new(new));
@@ -48,10 +48,10 @@ impl<T: Send + Sync + 'static> Followed<T> {
         Arc::clone(&self.value.borrow())
     }
 
-    /// What the files hold now, as far as that can be seen within `patience`.
-    pub(crate) async fn read(&self, patience: Duration) -> Arc<T> {
+    /// What the files hold now, as far as that can be seen within `budget`.
+    pub(crate) async fn read(&self, budget: Duration) -> Arc<T> {
         if let Some(look) = &self.look
-            && let Err(error) = look.within(patience).await
+            && let Err(error) = look.within(budget).await
             && self.trouble.is_due()
         {
             let what = look.name();
@@ -62,12 +62,12 @@ impl<T: Send + Sync + 'static> Followed<T> {
 
     /// Has the files read soon, for those who wait for [`changed`](Self::changed),
     /// unless that was asked for less than `pause` ago.
-    pub(crate) fn poke(&self, pause: Duration) {
+    pub(crate) fn schedule_reread(&self, pause: Duration) {
         let Some(look) = &self.look else { return };
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if looked.is_none_or(|looked| looked.elapsed() >= pause) {
             *looked = Some(Instant::now());
-            // Where no thread can be had, the next poke may do better.
+            // Where no thread can be had, the next schedule_reread may do better.
             let is_stuck = look.run().is_ok_and(|run| run.left(pause).is_zero());
             if is_stuck && self.trouble.is_due() {
                 let what = look.name();

@@ -39,7 +39,7 @@ impl Notifier {
         Self { queue: thread.is_ok().then_some(queue) }
     }
 
-    /// Balancers are answered from now on.
+    /// HealthService are answered from now on.
     pub fn ready(&self) {
         self.tell(NotifyState::Ready);
     }

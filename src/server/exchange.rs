@@ -5,12 +5,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
-use super::places::Place;
-use super::rest::Rest;
-use crate::http::{Answer, Asked, Drain, Drained, Foreign, Form, Parsed, Problem, Request, parse};
-use crate::os::log_throttle::Seldom;
+use super::connection_limit::Slot;
+use super::lingering_close::LingeringClose;
+use crate::http::{
+    BodyProgress, BodyReader, Format, Parsed, Problem, Request, Response, Route, WrongProtocol,
+    parse,
+};
+use crate::os::log_throttle::LogThrottle;
 
-/// For the whole request, so that a byte a second does not hold a place.
+/// For the whole request, so that a byte a second does not hold a slot.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// For everything: request, verdict, answer.
@@ -28,36 +31,36 @@ pub trait Client: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     ///
     /// # Errors
     /// What the operating system says.
-    fn into_rest(self) -> io::Result<Rest>;
+    fn into_lingering(self) -> io::Result<LingeringClose>;
 }
 
 impl Client for DuplexStream {
-    fn into_rest(self) -> io::Result<Rest> {
-        Ok(Rest::other(self))
+    fn into_lingering(self) -> io::Result<LingeringClose> {
+        Ok(LingeringClose::other(self))
     }
 }
 
 /// One request and its answer. What comes back is to be closed after the client has.
 pub(super) async fn exchange<S, F>(
     stream: S,
-    answer: impl FnOnce(Asked, Form) -> F,
-    place: &Place,
-    strangers: &Strangers,
+    answer: impl FnOnce(Route, Format) -> F,
+    slot: &Slot,
+    wrong_protocols: &WrongProtocolLog,
 ) -> io::Result<Option<S>>
 where
     S: Client,
-    F: Future<Output = Answer>,
+    F: Future<Output = Response>,
 {
-    place.idle();
+    slot.idle();
     let until = Instant::now() + EXCHANGE_TIME;
-    let mut connection = Connection { stream, head: Vec::with_capacity(READ), place };
+    let mut connection = Connection { stream, head: Vec::with_capacity(READ), slot };
     let ending = connection.request().await?;
     let answered = timeout_at(until, async {
         match ending {
             Ending::Silence => return Ok(false),
-            Ending::Foreign(kind) => strangers.seen(kind),
-            Ending::Asked(asked, form) => {
-                connection.stream.write_all(&answer(asked, form).await.encode()).await?;
+            Ending::WrongProtocol(kind) => wrong_protocols.seen(kind),
+            Ending::Route(route, format) => {
+                connection.stream.write_all(&answer(route, format).await.encode()).await?;
             }
         }
         connection.stream.shutdown().await?;
@@ -71,25 +74,25 @@ struct Connection<'a, S> {
     /// The request's head, and behind it whatever was read last: every read goes
     /// there, so that an exchange has one buffer.
     head: Vec<u8>,
-    place: &'a Place,
+    slot: &'a Slot,
 }
 
 /// What a client's bytes came to.
 enum Ending {
     /// It closed without a byte, or let its time pass without one: a TCP check.
     Silence,
-    Foreign(Foreign),
-    Asked(Asked, Form),
+    WrongProtocol(WrongProtocol),
+    Route(Route, Format),
 }
 
 impl<S: Client> Connection<'_, S> {
-    /// The request, read to its end. From then on the place is kept.
+    /// The request, read to its end. From then on the slot is kept.
     async fn request(&mut self) -> io::Result<Ending> {
         let ending = timeout(REQUEST_TIME, async {
             match self.head().await? {
                 Some(Parsed::Request(request, length)) => self.body(request, length).await,
                 Some(Parsed::Bad(problem)) => Ok(refuse(problem)),
-                Some(Parsed::Foreign(kind)) => Ok(Ending::Foreign(kind)),
+                Some(Parsed::WrongProtocol(kind)) => Ok(Ending::WrongProtocol(kind)),
                 Some(Parsed::Incomplete) | None => Ok(Ending::Silence),
             }
         });
@@ -98,7 +101,7 @@ impl<S: Client> Connection<'_, S> {
             Err(_) if self.head.is_empty() => Ending::Silence,
             Err(_) => refuse(Problem::Timeout),
         };
-        self.place.busy();
+        self.slot.busy();
         Ok(ending)
     }
 
@@ -112,49 +115,49 @@ impl<S: Client> Connection<'_, S> {
                 };
             }
             match parse(&self.head) {
-                Parsed::Incomplete => self.place.idle(),
+                Parsed::Incomplete => self.slot.idle(),
                 parsed => return Ok(Some(parsed)),
             }
         }
     }
 
     async fn body(&mut self, request: Request, length: usize) -> io::Result<Ending> {
-        let Request { asked, form, body, expects_continue } = request;
+        let Request { route, format, body, expects_continue } = request;
         let begun = self.head.get(length..).unwrap_or_default();
-        let mut drain = Drain::new(body);
+        let mut drain = BodyReader::new(body);
         let mut drained = drain.take(begun);
-        if expects_continue && drained == Drained::More && begun.is_empty() {
+        if expects_continue && drained == BodyProgress::More && begun.is_empty() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             self.stream.push();
         }
         loop {
             match drained {
-                Drained::All => return Ok(Ending::Asked(asked, form)),
-                Drained::Bad(problem) => return Ok(refuse(problem)),
-                Drained::More => {}
+                BodyProgress::All => return Ok(Ending::Route(route, format)),
+                BodyProgress::Bad(problem) => return Ok(refuse(problem)),
+                BodyProgress::More => {}
             }
             self.head.truncate(length);
             if self.stream.read_buf(&mut self.head).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            self.place.idle();
+            self.slot.idle();
             drained = drain.take(self.head.get(length..).unwrap_or_default());
         }
     }
 }
 
 fn refuse(problem: Problem) -> Ending {
-    Ending::Asked(Asked::Other(problem), Form::default())
+    Ending::Route(Route::Problem(problem), Format::default())
 }
 
 /// Clients that speak another protocol: a balancer that is set up wrong comes
 /// every few seconds.
 #[derive(Default)]
-pub(super) struct Strangers([Seldom; Foreign::ALL.len()]);
+pub(super) struct WrongProtocolLog([LogThrottle; WrongProtocol::ALL.len()]);
 
-impl Strangers {
-    fn seen(&self, kind: Foreign) {
-        let mut kinds = Foreign::ALL.iter().zip(&self.0);
+impl WrongProtocolLog {
+    fn seen(&self, kind: WrongProtocol) {
+        let mut kinds = WrongProtocol::ALL.iter().zip(&self.0);
         if kinds.any(|(other, seldom)| *other == kind && seldom.is_due()) {
             warn!("a client of the HTTP port speaks {kind}");
         }
@@ -169,32 +172,32 @@ mod tests {
     use tokio::io::{DuplexStream, duplex};
     use tokio::time::{advance, sleep};
 
-    use super::super::places::Places;
+    use super::super::connection_limit::ConnectionLimit;
     use super::*;
     use crate::health::Verdict;
 
     const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
     const SECOND: Duration = Duration::from_secs(1);
 
-    async fn serve(asked: Asked, form: Form) -> Answer {
-        match asked {
-            Asked::Other(problem) => Answer::problem(problem, form),
-            _ => Answer::health(Verdict::Serve.into(), form),
+    async fn serve(route: Route, format: Format) -> Response {
+        match route {
+            Route::Problem(problem) => Response::problem(problem, format),
+            _ => Response::health(Verdict::Serve.into(), format),
         }
     }
 
     /// An exchange on a stream with a small window, and the client's end of it.
     fn begin<F>(
-        answer: impl FnOnce(Asked, Form) -> F + Send + 'static,
+        answer: impl FnOnce(Route, Format) -> F + Send + 'static,
     ) -> (DuplexStream, impl Future<Output = (io::Result<()>, Duration)>)
     where
-        F: Future<Output = Answer> + Send,
+        F: Future<Output = Response> + Send,
     {
         let (client, stream) = duplex(64);
         let exchange = tokio::spawn(async move {
             let began = Instant::now();
-            let place = Arc::new(Places::new(1)).take().await;
-            let ended = exchange(stream, answer, &place, &Strangers::default()).await;
+            let slot = Arc::new(ConnectionLimit::new(1)).take().await;
+            let ended = exchange(stream, answer, &slot, &WrongProtocolLog::default()).await;
             (ended.map(|_| ()), began.elapsed())
         });
         (client, async { exchange.await.unwrap() })
@@ -274,9 +277,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_kind_of_stranger_is_news_once_a_minute() {
-        let strangers = Strangers::default();
-        strangers.seen(Foreign::Http2);
-        let due = || strangers.0.each_ref().map(Seldom::is_due);
+        let wrong_protocols = WrongProtocolLog::default();
+        wrong_protocols.seen(WrongProtocol::Http2);
+        let due = || wrong_protocols.0.each_ref().map(LogThrottle::is_due);
         assert_eq!(due(), [true, false, true]);
         assert_eq!(due(), [false; 3]);
         advance(60 * SECOND).await;

@@ -1,8 +1,8 @@
 //! The listeners, their limits, and one exchange for each connection.
 
+mod connection_limit;
 mod exchange;
-mod places;
-mod rest;
+mod lingering_close;
 mod socket;
 
 use std::fmt;
@@ -22,27 +22,27 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::http::{Answer, Asked, Form};
+use crate::http::{Format, Response, Route};
 
-use crate::os::log_throttle::Seldom;
-use exchange::{Strangers, exchange};
-use places::Places;
+use crate::os::log_throttle::LogThrottle;
+use connection_limit::ConnectionLimit;
+use exchange::{WrongProtocolLog, exchange};
 use socket::{Listening, Socket};
 
 pub use exchange::Client;
-pub use rest::Rest;
+pub use lingering_close::LingeringClose;
 
 /// Connections that are served at once. The memory of one that is silent is under
 /// 3 kB, and of any other under 10 kB.
 pub const MAX_CONNECTIONS: usize = 2048;
 
 /// File descriptors that connections leave to everything else but the listeners:
-/// standard streams, the runtime, the dialogue with the node, a name's lookup, some that
+/// standard streams, the runtime, the probe run with the node, a name's lookup, some that
 /// were inherited, and 16 connections of operators.
 const OTHER_DESCRIPTORS: usize = 36;
 
 /// Connections that are begun before everybody else has a turn, and the runtime sees
-/// what has come: a crowd of askers does not keep the node from being heard.
+/// what has come: a crowd of callers does not keep the node from being heard.
 const IN_A_ROW: usize = 16;
 
 /// Accepting fails while file descriptors are used up; trying again at once
@@ -108,7 +108,7 @@ impl Listener {
 }
 
 /// A socket's file, removed when this is dropped, unless another has taken its
-/// place meanwhile.
+/// slot meanwhile.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -148,21 +148,27 @@ async fn is_dead_socket(path: &Path) -> bool {
 pub struct Server<A> {
     listeners: Vec<Listener>,
     answer: A,
-    places: Arc<Places>,
-    strangers: Arc<Strangers>,
-    trouble: Seldom,
+    limit: Arc<ConnectionLimit>,
+    wrong_protocols: Arc<WrongProtocolLog>,
+    trouble: LogThrottle,
 }
 
 impl<A, F> Server<A>
 where
-    A: Fn(Asked, Form) -> F + Clone + Send + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    A: Fn(Route, Format) -> F + Clone + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
     /// A server on `listeners`, for at most `most` connections at once, and fewer
     /// where file descriptors are. `answer` gives each answer, in bounded time.
     pub fn new(listeners: Vec<Listener>, most: usize, answer: A) -> Self {
-        let places = Arc::new(Places::new(most_connections(listeners.len()).min(most)));
-        Self { listeners, answer, places, strangers: Arc::default(), trouble: Seldom::default() }
+        let limit = Arc::new(ConnectionLimit::new(most_connections(listeners.len()).min(most)));
+        Self {
+            listeners,
+            answer,
+            limit,
+            wrong_protocols: Arc::default(),
+            trouble: LogThrottle::default(),
+        }
     }
 
     /// Answers for ever. Dropped, it accepts no more; exchanges under way go on.
@@ -176,7 +182,7 @@ where
                         if self.trouble.is_due() {
                             warn!(%error, "cannot accept HTTP connections");
                         }
-                        if !self.places.make_room() {
+                        if !self.limit.evict_longest_idle() {
                             sleep(ACCEPT_PAUSE).await;
                         }
                         // Who was told to go does so before the next is accepted.
@@ -190,16 +196,16 @@ where
 
     /// Begins no exchange but with those who stand in the listeners' queues
     /// already, and waits for all that are under way; who has not asked anything
-    /// after `patience` has to go.
-    pub async fn stop(self, patience: Duration) {
+    /// after `budget` has to go.
+    pub async fn stop(self, budget: Duration) {
         while let Ok(Ok(socket)) = timeout(Duration::ZERO, self.accept(&mut 0)).await {
             self.begin(socket).await;
         }
-        let Self { listeners, places, .. } = self;
+        let Self { listeners, limit, .. } = self;
         drop(listeners);
-        if timeout(patience, places.empty()).await.is_err() {
-            while places.make_room() {}
-            places.empty().await;
+        if timeout(budget, limit.empty()).await.is_err() {
+            while limit.evict_longest_idle() {}
+            limit.empty().await;
         }
     }
 
@@ -218,21 +224,21 @@ where
         .await
     }
 
-    /// Begins an exchange on a connection of any kind, as soon as there is a place
+    /// Begins an exchange on a connection of any kind, as soon as there is a slot
     /// for it.
     pub async fn begin(&self, stream: impl Client) {
-        let place = self.places.take().await;
+        let slot = self.limit.take().await;
         let answer = self.answer.clone();
-        let strangers = Arc::clone(&self.strangers);
+        let wrong_protocols = Arc::clone(&self.wrong_protocols);
         let mut served = Box::pin(async move {
             let answered = tokio::select! {
                 // A request that has come is read before anybody is made to go.
                 biased;
-                answered = exchange(stream, answer, &place, &strangers) => answered,
-                () = place.told_to_go() => Ok(None),
+                answered = exchange(stream, answer, &slot, &wrong_protocols) => answered,
+                () = slot.evicted() => Ok(None),
             };
-            match answered.and_then(|stream| stream.map(Client::into_rest).transpose()) {
-                Ok(Some(rest)) => place.close(rest),
+            match answered.and_then(|stream| stream.map(Client::into_lingering).transpose()) {
+                Ok(Some(rest)) => slot.close(rest),
                 Ok(None) => {}
                 Err(error) => debug!(%error, "HTTP exchange ended early"),
             }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::exchange::Client;
-use super::rest::Rest;
+use super::lingering_close::LingeringClose;
 
 /// Connections that may wait to be accepted, as far as net.core.somaxconn allows:
 /// where the queue is full, a client tries again only after a second.
@@ -202,10 +202,10 @@ impl Client for Socket {
         let _ = self.fd().map(|socket| set_tcp_nodelay(socket, true));
     }
 
-    fn into_rest(self) -> io::Result<Rest> {
+    fn into_lingering(self) -> io::Result<LingeringClose> {
         match self {
-            Self::Accepted(socket) => Ok(Rest::socket(socket)),
-            Self::Watched(Watched(socket)) => Ok(Rest::socket(socket.into_std()?.into())),
+            Self::Accepted(socket) => Ok(LingeringClose::socket(socket)),
+            Self::Watched(Watched(socket)) => Ok(LingeringClose::socket(socket.into_std()?.into())),
             Self::Broken => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -234,7 +234,7 @@ mod tests {
         socket.shutdown().await.unwrap();
         assert!(matches!(socket, Socket::Accepted(_)));
         assert_eq!(io::read_to_string(&client).unwrap(), "200");
-        let mut rest = socket.into_rest().unwrap();
+        let mut rest = socket.into_lingering().unwrap();
         assert!(!rest.is_over());
         drop(client);
         assert!(rest.is_over());
@@ -260,7 +260,7 @@ mod tests {
         };
         let (written, read) = tokio::join!(write, client.read_to_end(&mut answer));
         assert!(written.is_ok() && read.is_ok() && answer == megabyte);
-        let mut rest = socket.into_rest().unwrap();
+        let mut rest = socket.into_lingering().unwrap();
         assert!(!rest.is_over());
         drop(client);
         assert!(rest.is_over());

@@ -19,7 +19,7 @@ use crate::program::{Serve, request, run};
 const NODES: [&str; 3] = ["1", "2", "3"];
 
 /// The longest that a state of the cluster may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn get(address: SocketAddr, path: &str) -> crate::program::Response {
     request(address, format!("GET {path} HTTP/1.0\r\n\r\n")).await
@@ -75,7 +75,7 @@ impl Writers {
                 change.await.unwrap();
                 return spent;
             }
-            assert!(began.elapsed() < 2 * PATIENCE, "{count} say that they are the writer");
+            assert!(began.elapsed() < 2 * TIMEOUT, "{count} say that they are the writer");
         }
     }
 }
@@ -218,7 +218,7 @@ async fn a_probe_that_is_told_to_end_drains_first_and_refuses_nobody_until_then(
     probe.assert(200, "serve").await;
     let address = probe.http;
     let began = Instant::now();
-    let asking = async {
+    let callers = async {
         let mut words: Vec<String> = Vec::new();
         let mut ticks = interval(Duration::from_millis(20));
         loop {
@@ -230,7 +230,7 @@ async fn a_probe_that_is_told_to_end_drains_first_and_refuses_nobody_until_then(
             }
         }
     };
-    let ((code, took), (words, refused)) = tokio::join!(probe.end("TERM"), asking);
+    let ((code, took), (words, refused)) = tokio::join!(probe.end("TERM"), callers);
     println!("drained: {words:?}, the first refused after {refused:?}, exit after {took:?}");
     // The first may have come before the signal.
     assert_eq!(words.last().unwrap(), "draining");
@@ -256,7 +256,7 @@ async fn until_told(probe: &Serve, word: &str) -> Duration {
         if answer.word() == word {
             return began.elapsed();
         }
-        assert!(began.elapsed() < PATIENCE, "not {word} but {}", answer.body);
+        assert!(began.elapsed() < TIMEOUT, "not {word} but {}", answer.body);
     }
 }
 
@@ -333,7 +333,7 @@ impl Prometheus {
         let process = command.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let began = Instant::now();
         while TcpStream::connect(api).await.is_err() {
-            assert!(began.elapsed() < PATIENCE, "Prometheus does not listen");
+            assert!(began.elapsed() < TIMEOUT, "Prometheus does not listen");
             sleep(Duration::from_millis(50)).await;
         }
         Self { api, _directory: directory, _process: process }
@@ -364,7 +364,7 @@ impl Prometheus {
             if verdicts == expected {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "{verdicts:?}, not {expected:?}");
+            assert!(began.elapsed() < TIMEOUT, "{verdicts:?}, not {expected:?}");
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -469,7 +469,7 @@ async fn in_the_morning_the_log_and_the_status_page_tell_the_night_in_order() {
 
     probe.end("TERM").await;
     let mut log = String::new();
-    timeout(PATIENCE, probe.log.read_to_string(&mut log)).await.unwrap().unwrap();
+    timeout(TIMEOUT, probe.log.read_to_string(&mut log)).await.unwrap().unwrap();
     let lines: Vec<_> = log.lines().filter_map(logged).collect();
     assert_eq!(lines, told, "{log}");
 }

@@ -24,7 +24,7 @@ const WRITER: &str = "3308";
 const NODES: [&str; 3] = ["1", "2", "3"];
 
 /// The longest that a state of the cluster may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The probes at the nodes' own addresses, as the recipe has them, and HAProxy in a
 /// namespace of its own, with the nodes in this order, and its log. Dropped, they end.
@@ -85,7 +85,7 @@ async fn until_arrive(pool: &str, nodes: &[&str]) {
         if arrived == expected {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "pool {pool}: {arrived:?}, not {expected:?}");
+        assert!(began.elapsed() < TIMEOUT, "pool {pool}: {arrived:?}, not {expected:?}");
     }
 }
 
@@ -137,7 +137,7 @@ async fn clients_of_each_pool_of_the_haproxy_recipe_arrive_at_the_nodes_that_are
     cluster(["desync", other, "on"]);
     until_arrive(READ_WRITE, &[third, writes]).await;
     until_arrive(READER, &[third, writes]).await;
-    let cut_off = timeout(PATIENCE, session.wait()).await.expect("its session is cut off");
+    let cut_off = timeout(TIMEOUT, session.wait()).await.expect("its session is cut off");
     assert!(!cut_off.unwrap().success());
     cluster(["desync", other, "off"]);
     all().await;

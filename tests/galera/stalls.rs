@@ -20,7 +20,7 @@ use crate::support::node::PASSWORD;
 /// Under the default, so that what a prober leaves behind shows soon.
 const MAX_CONNECT_ERRORS: u64 = 10;
 
-/// Twenty askers a second for so long: the words they were told, without
+/// Twenty callers a second for so long: the words they were told, without
 /// repetitions. No answer takes longer than the whole deadline of 2 s.
 async fn ask_for(probe: &Serve, time: Duration, words: &mut Vec<String>) {
     ask_until(probe, words, |began, _| began.elapsed() >= time).await;
@@ -218,14 +218,14 @@ async fn a_resolver_that_says_nothing_holds_up_no_answer_and_no_exit() {
     let pid = probe.child.id().unwrap();
     let threads_at_start = threads(pid);
     let mut most = 0;
-    let mut askers = JoinSet::new();
+    let mut callers = JoinSet::new();
     let mut ticks = interval(Duration::from_millis(300));
     for _ in 0..100 {
         ticks.tick().await;
-        askers.spawn(request(probe.http, "GET / HTTP/1.0\r\n\r\n"));
+        callers.spawn(request(probe.http, "GET / HTTP/1.0\r\n\r\n"));
         most = most.max(threads(pid));
     }
-    for response in askers.join_all().await {
+    for response in callers.join_all().await {
         // The system's resolver gives up itself in the end, after 10 s.
         assert_eq!(response.status, 503);
         assert!(["stalled-connect", "unreachable"].contains(&response.word()), "{response:?}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use galera_probe::health::Verdict;
-use galera_probe::http::{Answer, Asked};
+use galera_probe::http::{Response, Route};
 use galera_probe::server::{MAX_CONNECTIONS, Server};
 use tokio::io::{AsyncReadExt, duplex, split};
 use tokio::runtime::Handle;
@@ -141,10 +141,10 @@ pub(crate) fn clients() -> Vec<Hostile> {
 
 #[tokio::test(start_paused = true)]
 async fn every_hostile_client_gets_its_answer_and_is_gone_in_its_time() {
-    let server = Server::new(Vec::new(), MAX_CONNECTIONS, |asked, form| async move {
+    let server = Server::new(Vec::new(), MAX_CONNECTIONS, |route, form| async move {
         match asked {
-            Asked::Other(problem) => Answer::problem(problem, form),
-            _ => Answer::health(Verdict::Serve.into(), form),
+            Route::Problem(problem) => Response::problem(problem, format),
+            _ => Response::health(Verdict::Serve.into(), format),
         }
     });
     let tasks = || Handle::current().metrics().num_alive_tasks();

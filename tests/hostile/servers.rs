@@ -6,9 +6,9 @@ use galera_probe::galera::{Policy, judge};
 use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
-use galera_probe::node::credentials::Login;
-use galera_probe::node::probe::{Deadlines, Dialogue};
-use galera_probe::node::transport::{Opening, Stream};
+use galera_probe::node::credentials::CredentialSource;
+use galera_probe::node::probe::{Deadlines, Probe};
+use galera_probe::node::transport::{Transport, TransportFuture};
 use tokio::io::{copy, duplex, sink, split};
 use tokio::time::Instant;
 
@@ -211,25 +211,25 @@ fn healthy_replies(said: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
 }
 
 impl Connect for Hostile {
-    fn connect(&self, _budget: Duration) -> Opening {
+    fn connect(&self, _budget: Duration) -> TransportFuture {
         let moves = self.moves.clone();
         Box::pin(async move {
             let (client, server) = duplex(4096);
             let (mut reading, writing) = split(server);
             tokio::spawn(play(writing, moves));
             tokio::spawn(async move { copy(&mut reading, &mut sink()).await });
-            Ok(Box::new(client) as Box<dyn Stream>)
+            Ok(Box::new(client) as Box<dyn Transport>)
         })
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_hostile_server_has_its_verdict_in_its_time() {
-    let login = Login::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
+    let login = CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
     for server in servers() {
         let began = Instant::now();
         let deadlines = Deadlines { step: SECOND, whole: 2 * SECOND };
-        let outcome = Dialogue::begin(&server, &login, deadlines).run().await;
+        let outcome = Probe::begin(&server, &login, deadlines).run().await;
         let shown = format!("{outcome:?}");
         let word = match outcome {
             Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),

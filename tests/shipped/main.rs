@@ -145,8 +145,8 @@ async fn it_serves_and_is_asked_by_another_of_its_kind() {
         [("/livez", "live: the probe is running\n"), ("/", "serve: the node is fit to serve\n")]
     {
         let url = format!("http://{}{path}", probe.http);
-        let asker = inside(&root, true, &["check", "--via", &url]);
-        let (code, out, _) = said(output(asker).await);
+        let caller = inside(&root, true, &["check", "--via", &url]);
+        let (code, out, _) = said(output(caller).await);
         assert_eq!((code, out.as_str()), (Some(0), line));
     }
 }

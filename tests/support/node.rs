@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use galera_probe::node::connector::Connect;
 use galera_probe::node::security::Security;
-use galera_probe::node::transport::{Opening, Stream};
+use galera_probe::node::transport::{Transport, TransportFuture};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -183,7 +183,7 @@ impl Node {
     }
 
     /// From now on the node behaves like this.
-    pub fn become_(&self, script: Script) {
+    pub fn set_script(&self, script: Script) {
         self.script.send_replace(script);
     }
 
@@ -206,7 +206,7 @@ impl Node {
     }
 
     /// One connection, to its end.
-    async fn play(self, stream: Box<dyn Stream>) {
+    async fn play(self, stream: Box<dyn Transport>) {
         let seen = &self.seen;
         seen.connections.fetch_add(1, SeqCst);
         let open = seen.open.fetch_add(1, SeqCst) + 1;
@@ -249,7 +249,7 @@ impl Node {
         }
     }
 
-    /// What TLS makes of the dialogue goes through the faults of the wire.
+    /// What TLS makes of the probe run goes through the faults of the wire.
     async fn talk_tls(
         &self,
         tls: Tls,
@@ -377,12 +377,12 @@ async fn take_turns(
 
 /// In memory, so that the clock can be paused.
 impl Connect for Node {
-    fn connect(&self, _budget: Duration) -> Opening {
+    fn connect(&self, _budget: Duration) -> TransportFuture {
         let node = self.clone();
         Box::pin(async move {
             let (client, server) = duplex(4096);
             tokio::spawn(node.play(Box::new(server)));
-            Ok(Box::new(client) as Box<dyn Stream>)
+            Ok(Box::new(client) as Box<dyn Transport>)
         })
     }
 
@@ -418,7 +418,7 @@ fn reply(script: &Script, statement: &str) -> Vec<u8> {
     wire::rows(&rows)
 }
 
-/// How a scripted stall leaves the dialogue.
+/// How a scripted stall leaves the probe run.
 const STALLED: io::ErrorKind = io::ErrorKind::TimedOut;
 
 /// Sends through the script's fault.

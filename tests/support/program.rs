@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::support::node::{Node, PASSWORD, Script};
 
 /// More than any deadline of the program's; a test that needs it has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a state may take to come about; a real node that joins takes longest.
-const STATE_PATIENCE: Duration = Duration::from_secs(60);
+const STATE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A stand-in on a port of its own, and that address.
 pub async fn node(script: Script) -> (Node, String) {
@@ -45,7 +45,7 @@ pub async fn run(arguments: &[&str]) -> Output {
 }
 
 pub async fn output(mut command: Command) -> Output {
-    timeout(PATIENCE, command.output()).await.expect("the program ends").unwrap()
+    timeout(TIMEOUT, command.output()).await.expect("the program ends").unwrap()
 }
 
 /// A running `serve`.
@@ -66,7 +66,7 @@ impl Serve {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        timeout(PATIENCE, log.read_line(&mut line)).await.expect("the program starts").unwrap();
+        timeout(TIMEOUT, log.read_line(&mut line)).await.expect("the program starts").unwrap();
         let address = line.split("listening address=").nth(1);
         let http = address.unwrap_or_else(|| panic!("no address: {line}")).trim().parse().unwrap();
         Self { child, http, log }
@@ -90,7 +90,7 @@ impl Serve {
             if response.word() == word {
                 return response;
             }
-            assert!(began.elapsed() < STATE_PATIENCE, "not {word} but {}", response.body);
+            assert!(began.elapsed() < STATE_TIMEOUT, "not {word} but {}", response.body);
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -101,7 +101,7 @@ impl Serve {
         let began = Instant::now();
         let kill = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await;
         assert!(kill.unwrap().success());
-        let status = timeout(PATIENCE, self.child.wait()).await.expect("the program ends").unwrap();
+        let status = timeout(TIMEOUT, self.child.wait()).await.expect("the program ends").unwrap();
         (status.code(), began.elapsed())
     }
 }
@@ -132,7 +132,7 @@ pub async fn request(address: SocketAddr, request: impl AsRef<str>) -> Response 
         stream.read_to_string(&mut response).await.unwrap();
         response
     };
-    let response = timeout(PATIENCE, exchange).await.expect("an answer");
+    let response = timeout(TIMEOUT, exchange).await.expect("an answer");
     let (head, body) = response.split_once("\r\n\r\n").expect("a whole answer");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Response { status, head: head.to_owned(), body: body.to_owned(), took: began.elapsed() }

@@ -1,49 +1,73 @@
-//! The program's jobs, wired together: [`serve`], [`check`] and [`check_via`].
+//! `serve`: answers load balancers over HTTP until a signal ends it.
 
 pub mod admin;
+mod admin_service;
+mod health_service;
+mod listeners;
+mod signals;
 
 use std::io;
-use std::pin::pin;
+use std::path;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::info;
 
-use crate::cli::{Node, Serve, Url};
-use crate::commands::via::{self, Answered};
-use crate::galera;
-use crate::health::{Health, Reason, Role, Verdict};
-use crate::http::{Answer, Asked, Form, Problem};
-use crate::monitor::{Asking, RELIES_ON_CACHE, Target};
-use crate::node::address::Address;
+use crate::cli::{Node, Serve};
+use crate::monitor::Monitor;
 use crate::node::connector::Connector;
-use crate::node::probe::Dialogue;
-use crate::os::maintenance_file::Maintenance;
 use crate::os::systemd::Notifier;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};
-use admin::Exchanges;
 
-/// What an exchange under way may still take when the program is told to stop,
-/// and then what its answer may take. The process ends within both.
+use admin_service::AdminService;
+use health_service::HealthService;
+use signals::Signals;
+
+pub use signals::Stop;
+
+/// How long exchanges under way may take once the program was told to stop; then how
+/// long the answers of the remaining callers may take. The process ends within both.
 const STOP_TIME: Duration = Duration::from_millis(30);
 
-/// Connections to the admin listener at once: Prometheus, and a few people.
-const MAX_ADMIN: usize = 16;
+/// The most connections to the admin listener at once: Prometheus, and a few people.
+const MAX_ADMIN_CONNECTIONS: usize = 16;
 
-/// How the program was told to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The balancer is to take the node out first.
-    Drain,
-    /// At once.
-    Now,
+/// Opens the listeners and serves until SIGTERM or SIGINT. A second signal ends the
+/// program at once.
+///
+/// # Errors
+/// An address that cannot be listened on, with the flag and the fix.
+pub async fn run(config: Serve) -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    let mut listeners = Vec::new();
+    for listen in &config.listen {
+        listeners.push(listeners::bind("--listen", listen, "listening").await?);
+    }
+    let admin = match &config.admin_listen {
+        Some(listen) => Some(listeners::bind("--admin-listen", listen, "admin pages").await?),
+        None => None,
+    };
+    if let Some(file) = &config.maintenance_file {
+        // Absolute, since `maintenance on` may be run in another folder.
+        info!(path = %path::absolute(file)?.display(), "maintenance file");
+    }
+    let (stop, stopped) = oneshot::channel();
+    let serving = serve(listeners, admin, config, async { stopped.await.unwrap_or(Stop::Now) });
+    tokio::select! {
+        () = serving => {}
+        () = async { let _ = stop.send(signals.next().await); signals.next().await; } => {}
+    }
+    Ok(())
 }
 
-/// Answers balancers until `stop`, drains, then finishes the exchanges under way, but
-/// waits for nobody outside: whoever waits for the node is told `stopping`.
-/// Dropped, it closes the listeners and the dialogue with the node.
+/// Answers balancers until `stop` resolves; then drains, finishes the exchanges under
+/// way, and answers callers that still wait for the node with `stopping`. It waits for
+/// no peer longer than twice [`STOP_TIME`].
+///
+/// Dropped, it closes the listeners and the connection to the node.
 pub async fn serve(
     listeners: Vec<Listener>,
     admin: Option<Listener>,
@@ -52,157 +76,67 @@ pub async fn serve(
 ) {
     let Serve { maintenance_file, drain, node, .. } = config;
     let Node { address, security, settings } = node;
-    let connector = Connector::secured(&address, security);
-    let (target, asking) = Target::new(connector, settings);
-    let balancers = Balancers {
-        asking: asking.clone(),
-        draining: AtomicBool::new(false),
-        maintenance: maintenance_file.map(Maintenance::new),
-        exchanges: Exchanges::default(),
-    };
-    if balancers.in_maintenance().await {
+    let (monitor, handle) = Monitor::new(Connector::secured(&address, security), settings);
+    let health = Arc::new(HealthService::new(handle.clone(), maintenance_file));
+    if health.in_maintenance().await {
         info!("in maintenance");
     }
-    info!(target = %address, version = admin::VERSION, "ready to ask");
-    let balancers = Arc::new(balancers);
-    let operators = Arc::new(Operators { asking, balancers: Arc::clone(&balancers), address });
+    info!(target = %address, version = admin::VERSION, "ready to probe");
+    let pages = Arc::new(AdminService::new(handle, Arc::clone(&health), address));
     let server = Server::new(listeners, MAX_CONNECTIONS, {
-        let balancers = Arc::clone(&balancers);
-        move |asked, form| Arc::clone(&balancers).answer(asked, form)
+        let health = Arc::clone(&health);
+        move |route, format| Arc::clone(&health).answer(route, format)
     });
-    let admin = Server::new(admin.into_iter().collect(), MAX_ADMIN, move |asked, form| {
-        Arc::clone(&operators).answer(asked, form)
+    let admin = admin.into_iter().collect();
+    let admin = Server::new(admin, MAX_ADMIN_CONNECTIONS, move |route, format| {
+        Arc::clone(&pages).answer(route, format)
     });
 
     let notifier = Notifier::start();
     notifier.ready();
-    let mut target = Box::pin(target.run());
-    let drained = async {
-        if stop.await == Stop::Drain && !drain.is_zero() {
-            notifier.stopping();
-            info!("draining for {drain:?}: every health path answers 503");
-            balancers.draining.store(true, Ordering::Relaxed);
-            sleep(drain).await;
-        }
-    };
+    let mut monitor = Box::pin(monitor.run());
     tokio::select! {
-        () = &mut target => {}
+        () = &mut monitor => {}
         () = server.run() => {}
         () = admin.run() => {}
         () = notifier.feed() => {}
-        () = drained => {}
+        () = drained(stop, drain, &notifier, &health) => {}
     }
     notifier.stopping();
-    let mut stopping = pin!(async {
+    let exchanges = async {
         tokio::join!(server.stop(STOP_TIME), admin.stop(STOP_TIME));
-    });
+    };
+    finish(monitor, exchanges).await;
+}
+
+/// Returns once the program was told to stop and the drain is over.
+async fn drained(
+    stop: impl Future<Output = Stop>,
+    drain: Duration,
+    notifier: &Notifier,
+    health: &HealthService,
+) {
+    if stop.await == Stop::Drain && !drain.is_zero() {
+        notifier.stopping();
+        info!("draining for {drain:?}: every health path answers 503");
+        health.drain();
+        sleep(drain).await;
+    }
+}
+
+/// Lets the exchanges under way finish. Dropping the monitor answers the callers that
+/// still wait for the node.
+async fn finish(
+    mut monitor: Pin<Box<impl Future<Output = ()>>>,
+    exchanges: impl Future<Output = ()>,
+) {
+    let mut exchanges = pin!(exchanges);
     tokio::select! {
-        () = &mut target => {}
-        () = &mut stopping => return,
+        () = &mut monitor => {}
+        () = &mut exchanges => return,
         () = sleep(STOP_TIME) => {}
     }
-    drop(target);
-    // Who does not take its answer in time goes without.
-    let _ = timeout(STOP_TIME, stopping).await;
-}
-
-/// What balancers are answered from.
-struct Balancers {
-    asking: Asking,
-    draining: AtomicBool,
-    maintenance: Option<Maintenance>,
-    exchanges: Exchanges,
-}
-
-impl Balancers {
-    async fn answer(self: Arc<Self>, asked: Asked, form: Form) -> Answer {
-        let answer = match asked {
-            Asked::Health(role) => Answer::health(self.health(role).await, form),
-            Asked::Live => Answer::live(form),
-            Asked::Metrics | Asked::Status => Answer::problem(Problem::NotFound, form),
-            Asked::Other(problem) => Answer::problem(problem, form),
-        };
-        self.exchanges.count(&answer);
-        answer
-    }
-
-    async fn health(&self, role: Role) -> Health {
-        if self.draining.load(Ordering::Relaxed) {
-            self.asking.withhold(Reason::Draining).await
-        } else if self.in_maintenance().await {
-            self.asking.withhold(Reason::Maintenance).await
-        } else {
-            self.asking.ask(role).await
-        }
-    }
-
-    async fn in_maintenance(&self) -> bool {
-        match &self.maintenance {
-            Some(maintenance) => maintenance.is_on().await,
-            None => false,
-        }
-    }
-}
-
-/// What the admin pages are made from.
-struct Operators {
-    asking: Asking,
-    balancers: Arc<Balancers>,
-    address: Address,
-}
-
-impl Operators {
-    async fn answer(self: Arc<Self>, asked: Asked, form: Form) -> Answer {
-        match asked {
-            Asked::Metrics => {
-                let report = self.asking.report().await;
-                let page = admin::metrics(&report, &self.balancers.exchanges);
-                Answer::page(admin::METRICS_TYPE, page, form)
-            }
-            Asked::Status => {
-                let page = admin::status(&self.asking.report().await, &self.address);
-                Answer::page("application/json", page, form)
-            }
-            Asked::Live => Answer::live(form),
-            Asked::Health(_) => Answer::problem(Problem::NotFound, form),
-            Asked::Other(problem) => Answer::problem(problem, form),
-        }
-    }
-}
-
-/// Asks the node once, within its deadlines.
-pub async fn check(node: &Node, role: Role) -> Verdict {
-    let Node { address, security, settings } = node;
-    let connector = Connector::secured(address, security.clone());
-    let mut dialogue = Dialogue::begin(&connector, &settings.login, settings.deadlines);
-    let outcome = dialogue.run().await;
-    if dialogue.relies_on_cache() {
-        warn!("{RELIES_ON_CACHE}");
-    }
-    debug!(?outcome, step = %dialogue.step(), took = ?dialogue.began().elapsed(), "dialogue ended");
-    let (verdict, cause) = match outcome {
-        Ok(Ok(facts)) => (galera::judge(&facts, settings.policy, role), facts.to_string()),
-        Ok(Err(failure)) => (Verdict::Refuse(failure.reason()), failure.to_string()),
-        Err(stalled) => (Verdict::Refuse(stalled.reason()), stalled.to_string()),
-    };
-    if let Verdict::Refuse(reason) = verdict {
-        warn!(target = %address, cause, advice = reason.advice(), "refuse, {reason}");
-    }
-    verdict
-}
-
-/// Asks a probe that is running, within `patience`: whether it answered 200, and what
-/// it said.
-///
-/// # Errors
-/// That it answered with what no probe answers: the URL is wrong.
-pub async fn check_via(url: &Url, patience: Duration) -> io::Result<(bool, String)> {
-    match via::ask(url, patience).await {
-        Ok(Answered { status: 200, line }) => Ok((true, line)),
-        Ok(Answered { status: 503, line }) => Ok((false, line)),
-        Ok(Answered { status, .. }) => Err(io::Error::other(format!(
-            "--via: the answer's status is {status}: give the URL of one of a probe's paths"
-        ))),
-        Err(error) => Ok((false, format!("unreachable: the probe did not answer: {error}"))),
-    }
+    drop(monitor);
+    // A client that does not take its answer in time gets none.
+    let _ = timeout(STOP_TIME, exchanges).await;
 }

@@ -7,7 +7,7 @@ use crate::health::Reason;
 use crate::mysql::{self, ServerError};
 use crate::node::tls::TlsError;
 
-/// Why a dialogue ended without facts.
+/// Why a probe run ended without facts.
 #[derive(Debug)]
 pub enum Failure {
     /// No connection came about.
@@ -31,7 +31,7 @@ pub enum Failure {
     /// The server answered a statement with an error.
     Statement(ServerError),
     /// The server answered a statement with what that statement never gives.
-    Answer,
+    UnexpectedReply,
 }
 
 impl Failure {
@@ -58,7 +58,7 @@ impl Failure {
                 mysql::Error::UnknownPlugin { .. } | mysql::Error::CleartextForbidden,
             ) => Reason::UnsupportedPlugin,
             Failure::Session(mysql::Error::Incompatible { .. }) => Reason::UnsupportedServer,
-            Failure::Session(_) | Failure::Answer => Reason::ProtocolError,
+            Failure::Session(_) | Failure::UnexpectedReply => Reason::ProtocolError,
         }
     }
 
@@ -95,7 +95,9 @@ impl fmt::Display for Failure {
             Failure::Tls { step, fault } => write!(f, "TLS failed in step {step}: {fault}"),
             Failure::Session(error) => write!(f, "{error}{}", advice(error)),
             Failure::Statement(error) => write!(f, "statement refused: {error}"),
-            Failure::Answer => f.write_str("statement answered with the wrong kind of reply"),
+            Failure::UnexpectedReply => {
+                f.write_str("statement answered with the wrong kind of reply")
+            }
         }
     }
 }

@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use super::{Deadlines, Dialogue, Step, Way};
+use super::{Connection, Deadlines, Probe, Step};
 use crate::mysql::Session;
 use crate::node::connector::Connect;
-use crate::node::credentials::Login;
-use crate::node::transport::Stream;
+use crate::node::credentials::CredentialSource;
+use crate::node::transport::Transport;
 
-impl Dialogue {
+impl Probe {
     /// Keeps the connection once the node has answered, so that it can be asked
     /// again until it was open for this long.
     #[must_use]
@@ -31,7 +31,7 @@ impl Dialogue {
 
     /// Whether the node has answered, and the connection may be kept yet.
     pub fn is_kept(&self) -> bool {
-        let is_idle = matches!(&self.way, Way::Open(_, session) if session.is_idle());
+        let is_idle = matches!(&self.connection, Connection::Open(_, session) if session.is_idle());
         is_idle && self.opened.elapsed() < self.keep
     }
 
@@ -40,46 +40,51 @@ impl Dialogue {
     ///
     /// It gets half of the whole time at the most, so that a new connection in its
     /// place gets the other half.
-    pub fn ask_again(mut self, deadlines: Deadlines) -> Option<Self> {
+    pub fn repeat(mut self, deadlines: Deadlines) -> Option<Self> {
         let is_kept = self.is_kept();
-        let Way::Open(stream, session) = &mut self.way else { return None };
+        let Connection::Open(stream, session) = &mut self.connection else { return None };
         if !is_kept || !is_quiet(stream.as_mut()) {
             return None;
         }
-        let [status, variables] = &self.again;
-        session.ask(&[status, variables], &mut self.output).ok()?;
+        let [status, variables] = &self.repeated_statements;
+        session.query(&[status, variables], &mut self.output).ok()?;
         self.deadlines = Deadlines { whole: deadlines.whole / 2, ..deadlines };
         self.began = Instant::now();
         self.step_began = self.began;
         self.done.clear();
-        self.is_again = true;
+        self.is_repeated = true;
         Some(self)
     }
 
     /// Whether it was asked again, so that its silence or its end may be the
     /// connection's alone.
-    pub fn is_again(&self) -> bool {
-        self.is_again
+    pub fn is_repeated(&self) -> bool {
+        self.is_repeated
     }
 
-    /// A new dialogue in the place of this one, which did not answer, within the time
+    /// A new probe run in the place of this one, which did not answer, within the time
     /// that is left of `deadlines`.
     #[must_use]
-    pub fn replace(self, node: &dyn Connect, login: &Login, deadlines: Deadlines) -> Self {
+    pub fn replace(
+        self,
+        node: &dyn Connect,
+        login: &CredentialSource,
+        deadlines: Deadlines,
+    ) -> Self {
         let asked = self.began;
         let keep = self.keep;
         // Before the next is opened: the node sees one connection at a time.
         drop(self);
         let whole = deadlines.whole.saturating_sub(asked.elapsed());
-        let mut dialogue = Self::begin(node, login, Deadlines { whole, ..deadlines }).kept(keep);
-        dialogue.silent_since = Some(asked);
-        dialogue
+        let mut probe = Self::begin(node, login, Deadlines { whole, ..deadlines }).kept(keep);
+        probe.silent_since = Some(asked);
+        probe
     }
 }
 
-impl Drop for Dialogue {
+impl Drop for Probe {
     fn drop(&mut self) {
-        let Way::Open(stream, session) = &mut self.way else { return };
+        let Connection::Open(stream, session) = &mut self.connection else { return };
         match self.step {
             // A connection that a server finds reset before it has accepted it is not
             // counted against the client's address; one that it finds closed is.
@@ -92,7 +97,7 @@ impl Drop for Dialogue {
 
 /// Takes leave on a kept connection: one that is closed without COM_QUIT counts in
 /// the server's Aborted_clients. Where it cannot be sent at once, it is not.
-fn quit(stream: &mut dyn Stream, session: &mut Session) {
+fn quit(stream: &mut dyn Transport, session: &mut Session) {
     let mut output = BytesMut::new();
     if session.quit(&mut output).is_ok() {
         at_once(async {
@@ -104,7 +109,7 @@ fn quit(stream: &mut dyn Stream, session: &mut Session) {
 
 /// Whether nothing has come, not even the end: a server says nothing unasked but
 /// that it closes the connection, and what it said would be taken for replies.
-fn is_quiet(stream: &mut dyn Stream) -> bool {
+fn is_quiet(stream: &mut dyn Transport) -> bool {
     at_once(stream.read(&mut [0])).is_none()
 }
 

@@ -1,4 +1,4 @@
-//! One dialogue with the node, from connect to COM_QUIT, under its deadlines.
+//! One probe run with the node, from connect to COM_QUIT, under its deadlines.
 
 mod failure;
 mod kept;
@@ -19,9 +19,9 @@ use zeroize::Zeroize;
 use crate::galera::{self, Facts};
 use crate::mysql::{Channel, Progress, Reply, Session};
 use crate::node::connector::Connect;
-use crate::node::credentials::Login;
+use crate::node::credentials::CredentialSource;
 use crate::node::tls::Tls;
-use crate::node::transport::{Opening, Stream};
+use crate::node::transport::{Transport, TransportFuture};
 
 pub use failure::Failure;
 pub use step::{Stalled, Step};
@@ -29,12 +29,17 @@ pub use step::{Stalled, Step};
 /// Read at once; a whole reply is about 1 kB.
 const READ: usize = 4 * 1024;
 
+/// Said at the first login that works only as long as the server does not restart.
+pub(crate) const RELIES_ON_CACHE: &str = "this login works only while the server has the \
+    password in its cache (caching_sha2_password), and will fail after its next restart: \
+    give --ssl-mode verify-ca or verify-identity, or the server's socket as --target";
+
 /// How long a node may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// For each step.
     pub step: Duration,
-    /// For the whole dialogue.
+    /// For the whole probe run.
     pub whole: Duration,
 }
 
@@ -42,8 +47,8 @@ pub struct Deadlines {
 ///
 /// Everything that it holds is in this value: dropped at any point, it closes
 /// its socket and leaves nothing behind.
-pub struct Dialogue {
-    way: Way,
+pub struct Probe {
+    connection: Connection,
     tls: Option<Tls>,
     input: BytesMut,
     output: BytesMut,
@@ -59,25 +64,25 @@ pub struct Dialogue {
     opened: Instant,
     /// For how long it is kept; zero: COM_QUIT follows the statements.
     keep: Duration,
-    is_again: bool,
+    is_repeated: bool,
     /// What to ask on it once more.
-    again: [String; 2],
+    repeated_statements: [String; 2],
     /// Nothing was heard since then, on the connection before.
     silent_since: Option<Instant>,
 }
 
-enum Way {
+enum Connection {
     Connecting(Pin<Box<dyn Future<Output = Connected> + Send>>),
-    StartingTls(Opening, Box<Session>),
-    Open(Box<dyn Stream>, Box<Session>),
+    StartingTls(TransportFuture, Box<Session>),
+    Open(Box<dyn Transport>, Box<Session>),
 }
 
 /// A way that is open, and the session over it.
-type Connected = Result<(Box<dyn Stream>, Box<Session>), Failure>;
+type Connected = Result<(Box<dyn Transport>, Box<Session>), Failure>;
 
-impl Dialogue {
-    /// Begins a dialogue now: the deadlines count from here.
-    pub fn begin(node: &dyn Connect, login: &Login, deadlines: Deadlines) -> Self {
+impl Probe {
+    /// Begins a probe run now: the deadlines count from here.
+    pub fn begin(node: &dyn Connect, login: &CredentialSource, deadlines: Deadlines) -> Self {
         let now = Instant::now();
         let security = node.security();
         let channel = match (&security.tls, security.is_socket) {
@@ -90,7 +95,7 @@ impl Dialogue {
         let opening = node.connect(deadlines.step.min(deadlines.whole));
         let login = login.clone();
         Self {
-            way: Way::Connecting(Box::pin(async move {
+            connection: Connection::Connecting(Box::pin(async move {
                 // Before the connect: a connection that is there does not wait for it.
                 let credentials = login.current().await;
                 let session =
@@ -109,18 +114,18 @@ impl Dialogue {
             done: Vec::new(),
             opened: now,
             keep: Duration::ZERO,
-            is_again: false,
-            again: Default::default(),
+            is_repeated: false,
+            repeated_statements: Default::default(),
             silent_since: None,
         }
     }
 
     /// Runs on until the node's answer or failure, or until a deadline passes.
-    /// After a stall the dialogue is whole: it can be dropped, or run on with
-    /// [`finish`](Dialogue::finish).
+    /// After a stall the probe run is whole: it can be dropped, or run on with
+    /// [`finish`](Probe::finish).
     ///
     /// # Errors
-    /// [`Stalled`] at the deadline of the step or of the whole dialogue,
+    /// [`Stalled`] at the deadline of the step or of the whole probe run,
     /// whichever comes first.
     pub async fn run(&mut self) -> Result<Result<Facts, Failure>, Stalled> {
         loop {
@@ -168,12 +173,12 @@ impl Dialogue {
     }
 
     fn answered(&mut self, replies: Vec<Reply>) -> Result<Facts, Failure> {
-        if self.is_again {
-            return replies::facts_again(replies);
+        if self.is_repeated {
+            return replies::repeated_facts(replies);
         }
         let facts = replies::facts(replies)?;
         if self.is_kept() {
-            self.again = galera::statements_again(&facts);
+            self.repeated_statements = galera::repeated_statements(&facts);
         }
         Ok(facts)
     }
@@ -181,24 +186,24 @@ impl Dialogue {
     async fn turn(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
         let step = self.step;
         let broken = |error| Failure::broken(step, error);
-        let (stream, session) = match &mut self.way {
-            Way::Open(stream, session) => (stream, session),
-            Way::StartingTls(opening, session) => {
+        let (stream, session) = match &mut self.connection {
+            Connection::Open(stream, session) => (stream, session),
+            Connection::StartingTls(opening, session) => {
                 let stream = opening.await.map_err(broken)?;
                 let progress = session.tls_started(&mut self.output).map_err(Failure::Session)?;
-                self.way = match mem::replace(&mut self.way, nowhere()) {
-                    Way::StartingTls(_, session) => Way::Open(stream, session),
+                self.connection = match mem::replace(&mut self.connection, nowhere()) {
+                    Connection::StartingTls(_, session) => Connection::Open(stream, session),
                     other => other,
                 };
                 return Ok(self.reached(progress));
             }
-            Way::Connecting(connecting) => {
+            Connection::Connecting(connecting) => {
                 let (stream, session) = connecting.await?;
                 let session = match self.keep.is_zero() {
                     true => session,
                     false => Box::new(session.kept()),
                 };
-                self.way = Way::Open(stream, session);
+                self.connection = Connection::Open(stream, session);
                 self.enter(Step::Greeting);
                 return Ok(None);
             }
@@ -240,23 +245,27 @@ impl Dialogue {
     }
 
     fn start_tls(&mut self) {
-        self.way = match (mem::replace(&mut self.way, nowhere()), &self.tls) {
-            (Way::Open(stream, session), Some(tls)) => Way::StartingTls(tls.start(stream), session),
-            (way, _) => way,
+        self.connection = match (mem::replace(&mut self.connection, nowhere()), &self.tls) {
+            (Connection::Open(stream, session), Some(tls)) => {
+                Connection::StartingTls(tls.start(stream), session)
+            }
+            (connection, _) => connection,
         };
     }
 
     /// Whether the login succeeded only because the server had the password in its
     /// cache.
     pub fn relies_on_cache(&self) -> bool {
-        match &self.way {
-            Way::Open(_, session) | Way::StartingTls(_, session) => session.relies_on_cache(),
-            Way::Connecting(_) => false,
+        match &self.connection {
+            Connection::Open(_, session) | Connection::StartingTls(_, session) => {
+                session.relies_on_cache()
+            }
+            Connection::Connecting(_) => false,
         }
     }
 
     /// When it began.
-    pub fn began(&self) -> Instant {
+    pub fn started(&self) -> Instant {
         self.began
     }
 
@@ -267,7 +276,7 @@ impl Dialogue {
     }
 
     /// Each step that it came to, and how long it took so far.
-    pub fn times(&self) -> Vec<(Step, Duration)> {
+    pub fn step_times(&self) -> Vec<(Step, Duration)> {
         [self.done.as_slice(), &[(self.step, self.step_began.elapsed())]].concat()
     }
 
@@ -284,6 +293,6 @@ impl Dialogue {
 }
 
 /// In the place of a way that is being turned into another.
-fn nowhere() -> Way {
-    Way::Connecting(Box::pin(pending()))
+fn nowhere() -> Connection {
+    Connection::Connecting(Box::pin(pending()))
 }

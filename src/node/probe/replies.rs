@@ -7,20 +7,20 @@ use crate::mysql::Reply;
 /// What the replies to [`galera::STATEMENTS`] say.
 pub(super) fn facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
     let Ok([prepared, status, variables]) = <[Reply; 3]>::try_from(replies) else {
-        return Err(Failure::Answer);
+        return Err(Failure::UnexpectedReply);
     };
     match prepared {
         Reply::Ok => {}
         Reply::Err(error) if error.code == galera::UNKNOWN_VARIABLE => {}
         Reply::Err(error) => return Err(Failure::Statement(error)),
-        Reply::Rows(_) => return Err(Failure::Answer),
+        Reply::Rows(_) => return Err(Failure::UnexpectedReply),
     }
     facts_in([status, variables])
 }
 
-/// What the replies to [`galera::statements_again`] say.
-pub(super) fn facts_again(replies: Vec<Reply>) -> Result<Facts, Failure> {
-    let replies = <[Reply; 2]>::try_from(replies).map_err(|_| Failure::Answer)?;
+/// What the replies to [`galera::repeated_statements`] say.
+pub(super) fn repeated_facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
+    let replies = <[Reply; 2]>::try_from(replies).map_err(|_| Failure::UnexpectedReply)?;
     facts_in(replies)
 }
 
@@ -31,10 +31,10 @@ fn facts_in(replies: [Reply; 2]) -> Result<Facts, Failure> {
         let rows = match reply {
             Reply::Rows(rows) => rows,
             Reply::Err(error) => return Err(Failure::Statement(error)),
-            Reply::Ok => return Err(Failure::Answer),
+            Reply::Ok => return Err(Failure::UnexpectedReply),
         };
         for pair in rows.iter().flat_map(|row| row.chunks(2)) {
-            let [Some(name), value] = pair else { return Err(Failure::Answer) };
+            let [Some(name), value] = pair else { return Err(Failure::UnexpectedReply) };
             facts.note(name, value.as_deref());
         }
     }

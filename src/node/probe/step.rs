@@ -4,7 +4,7 @@ use std::time::Duration;
 use crate::health::Reason;
 use crate::mysql::Stage;
 
-/// A part of a dialogue with a deadline of its own.
+/// A part of a probe run with a deadline of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Resolving the name and opening the connection.

@@ -1,13 +1,13 @@
 //! The TLS of a build without the feature `tls`.
 
-use crate::node::transport::{Opening, Stream};
+use crate::node::transport::{Transport, TransportFuture};
 
 /// TLS to the node. This build has none, so there is no value of this type.
 #[derive(Clone, Debug)]
 pub enum Tls {}
 
 impl Tls {
-    pub(crate) fn start(&self, _stream: Box<dyn Stream>) -> Opening {
+    pub(crate) fn start(&self, _stream: Box<dyn Transport>) -> TransportFuture {
         match *self {}
     }
 
@@ -15,7 +15,7 @@ impl Tls {
         match *self {}
     }
 
-    pub(crate) fn poke(&self) {
+    pub(crate) fn schedule_reread(&self) {
         match *self {}
     }
 

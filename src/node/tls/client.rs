@@ -14,8 +14,8 @@ use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
 use super::files::{Files, Fingerprint, Material};
-use crate::node::transport::{Opening, Stream};
-use crate::os::reloaded::Followed;
+use crate::node::transport::{Transport, TransportFuture};
+use crate::os::reloaded::Reloaded;
 
 /// How often the files are looked at while the node is asked: the same time within
 /// which a password that was mended is noticed.
@@ -37,7 +37,7 @@ pub enum Check {
 pub struct Tls {
     check: Check,
     name: ServerName<'static>,
-    config: Followed<ClientConfig>,
+    config: Reloaded<ClientConfig>,
 }
 
 impl Tls {
@@ -49,20 +49,20 @@ impl Tls {
         let (first, material) = files.read_in_time();
         let config = config(check, material?)?;
         let config = match files == Files::default() {
-            true => Followed::fixed(config),
+            true => Reloaded::fixed(config),
             false => {
                 let last = Mutex::new(first);
-                Followed::new("certificates", config, move |_| changed(check, &files, &last))
+                Reloaded::new("certificates", config, move |_| changed(check, &files, &last))
             }
         };
         Ok(Self { check, name, config })
     }
 
-    pub(crate) fn start(&self, stream: Box<dyn Stream>) -> Opening {
+    pub(crate) fn start(&self, stream: Box<dyn Transport>) -> TransportFuture {
         let connector = TlsConnector::from(self.config.get());
         let connecting = connector.connect(self.name.clone(), stream);
         Box::pin(async move {
-            let stream: Box<dyn Stream> = Box::new(connecting.await?);
+            let stream: Box<dyn Transport> = Box::new(connecting.await?);
             Ok(stream)
         })
     }
@@ -74,8 +74,8 @@ impl Tls {
 
     /// The node is about to be asked, or would be: has the files read soon if they
     /// were not for a while.
-    pub(crate) fn poke(&self) {
-        self.config.poke(LOOK_PAUSE);
+    pub(crate) fn schedule_reread(&self) {
+        self.config.schedule_reread(LOOK_PAUSE);
     }
 
     /// Returns when the certificates have changed since the last time.
@@ -113,7 +113,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-impl Stream for TlsStream<Box<dyn Stream>> {
+impl Transport for TlsStream<Box<dyn Transport>> {
     fn reset_on_close(&self) {
         self.get_ref().0.reset_on_close();
     }
@@ -289,12 +289,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_seen_by_a_poke() {
+    async fn a_change_is_seen_by_a_scheduled_reread() {
         let folder = Folder::new();
         let mut tls = folder.tls();
         let before = tls.config.get();
         folder.renew(["cert.pem", "key.pem"]);
-        tls.poke();
+        tls.schedule_reread();
         tls.changed().await;
         assert!(!Arc::ptr_eq(&before, &tls.config.get()));
     }

@@ -17,7 +17,7 @@ use crate::os::background::within;
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// How long the files may take when the program starts.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the certificates are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Files {
     /// By a thread that is given up when it takes too long.
     pub(super) fn read_in_time(&self) -> Outcome {
         let files = self.clone();
-        within(PATIENCE, move || Ok(files.read())).unwrap_or_else(|_| {
+        within(TIMEOUT, move || Ok(files.read())).unwrap_or_else(|_| {
             let late =
                 "the certificates cannot be read in time: see --ssl-ca, --ssl-cert, --ssl-key";
             let error = Err(late.to_owned());

@@ -5,19 +5,19 @@ use std::time::{Duration, SystemTime};
 
 use super::{FEATURES, VERSION};
 use crate::health::{Role, Verdict};
-use crate::http::Answer;
-use crate::monitor::{self, BUCKETS, Doing, Report};
+use crate::http::Response;
+use crate::monitor::{self, Activity, BUCKETS, Report};
 
 /// Of the Prometheus text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// HTTP exchanges, counted by status.
 #[derive(Debug, Default)]
-pub struct Exchanges(Mutex<BTreeMap<&'static str, u64>>);
+pub struct ExchangeCounter(Mutex<BTreeMap<&'static str, u64>>);
 
-impl Exchanges {
+impl ExchangeCounter {
     /// Notes one.
-    pub fn count(&self, answer: &Answer) {
+    pub fn count(&self, answer: &Response) {
         let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counter = counters.entry(answer.status()).or_default();
         *counter = counter.saturating_add(1);
@@ -30,15 +30,15 @@ impl Exchanges {
 
 /// The metrics in Prometheus' text format. Every label's values are words of this
 /// program: nothing that a peer sends makes a new series, and none needs an escape.
-pub fn metrics(report: &Report, exchanges: &Exchanges) -> String {
-    let Report { told, facts, doing, backing_off, tally, .. } = report;
-    let held = matches!(doing, Doing::Held { .. });
+pub fn metrics(report: &Report, exchanges: &ExchangeCounter) -> String {
+    let Report { verdicts, facts, activity, back_off, counters, .. } = report;
+    let held = matches!(activity, Activity::Held { .. });
     [
         family(
             "verdict",
             "gauge",
             "What was last told for a role: 1 for serve, 0 for refuse, with the reason's word.",
-            told.iter().flatten().zip(Role::ALL).map(|(health, role)| {
+            verdicts.iter().flatten().zip(Role::ALL).map(|(health, role)| {
                 let (role, verdict) = (role.as_str(), health.verdict);
                 let (reason, value) = (verdict.as_str(), u8::from(verdict == Verdict::Serve));
                 format!("{{role=\"{role}\",reason=\"{reason}\"}} {value}")
@@ -48,38 +48,38 @@ pub fn metrics(report: &Report, exchanges: &Exchanges) -> String {
             "verdict_changes_total",
             "counter",
             "Changes of the verdict for any role.",
-            once(format!(" {}", tally.changes)),
+            once(format!(" {}", counters.changes)),
         ),
         family(
             "askers_total",
             "counter",
-            "Askers by where their answer came from: a dialogue that they began, one that they \
+            "Callers by where their answer came from: a probe that they began, one that they \
              shared, what was known of the node, or the operator.",
-            by("source", &tally.askers),
+            by("source", &counters.callers),
         ),
         family(
             "dialogues_total",
             "counter",
             "Dialogues with the node that ended, by outcome: answered, or the reason's word.",
-            by("outcome", &tally.dialogues),
+            by("outcome", &counters.probes),
         ),
         family(
             "step_duration_seconds",
             "histogram",
-            "How long each step of a dialogue took.",
-            tally.steps.iter().flat_map(|(step, histogram)| histogram_of(step, histogram)),
+            "How long each step of a probe took.",
+            counters.steps.iter().flat_map(|(step, histogram)| histogram_of(step, histogram)),
         ),
         family(
             "step_timeouts_total",
             "counter",
             "Dialogues that ran into a deadline, by step.",
-            by("step", &tally.timeouts),
+            by("step", &counters.timeouts),
         ),
         family(
             "abandoned_handshakes_total",
             "counter",
             "Stalled connections that were given up before their login was complete.",
-            once(format!(" {}", tally.abandoned)),
+            once(format!(" {}", counters.abandoned)),
         ),
         family(
             "connections_held",
@@ -91,7 +91,7 @@ pub fn metrics(report: &Report, exchanges: &Exchanges) -> String {
             "backoff_seconds",
             "gauge",
             "For how long the node is not asked because of handshakes that failed.",
-            once(format!(" {}", backing_off.unwrap_or_default().as_secs_f64())),
+            once(format!(" {}", back_off.unwrap_or_default().as_secs_f64())),
         ),
         family(
             "last_answer_timestamp_seconds",
@@ -152,11 +152,11 @@ fn histogram_of(step: &str, histogram: &monitor::Histogram) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::health::Reason;
-    use crate::http::Form;
+    use crate::http::Format;
 
     #[test]
     fn a_probe_that_nobody_has_asked_has_its_own_metrics_alone() {
-        let text = metrics(&Report::default(), &Exchanges::default());
+        let text = metrics(&Report::default(), &ExchangeCounter::default());
         let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             series,
@@ -175,10 +175,10 @@ mod tests {
     #[test]
     fn what_was_told_is_there_by_role_and_reason() {
         let not_writer = Verdict::Refuse(Reason::NotWriter).into();
-        let told = Some([Verdict::Serve.into(), Verdict::Serve.into(), not_writer]);
-        let exchanges = Exchanges::default();
-        exchanges.count(&Answer::health(not_writer, Form::default()));
-        let text = metrics(&Report { told, ..Report::default() }, &exchanges);
+        let verdicts = Some([Verdict::Serve.into(), Verdict::Serve.into(), not_writer]);
+        let exchanges = ExchangeCounter::default();
+        exchanges.count(&Response::health(not_writer, Format::default()));
+        let text = metrics(&Report { verdicts, ..Report::default() }, &exchanges);
         for line in [
             "galera_probe_verdict{role=\"read-write\",reason=\"serve\"} 1",
             "galera_probe_verdict{role=\"reader\",reason=\"serve\"} 1",
@@ -194,8 +194,8 @@ mod tests {
         let mut report = Report::default();
         let counts = [0, 1, 2, 2, 2, 2, 2, 2];
         let histogram = monitor::Histogram { counts, count: 3, sum: Duration::from_millis(60_020) };
-        report.tally.steps.insert("login", histogram);
-        let text = metrics(&report, &Exchanges::default());
+        report.counters.steps.insert("login", histogram);
+        let text = metrics(&report, &ExchangeCounter::default());
         for line in [
             "# TYPE galera_probe_step_duration_seconds histogram",
             "galera_probe_step_duration_seconds_bucket{step=\"login\",le=\"0.005\"} 1",

@@ -4,7 +4,7 @@
 mod metrics;
 mod status;
 
-pub use metrics::{CONTENT_TYPE as METRICS_TYPE, Exchanges, metrics};
+pub use metrics::{CONTENT_TYPE as METRICS_TYPE, ExchangeCounter, metrics};
 pub use status::status;
 
 /// This program's version.

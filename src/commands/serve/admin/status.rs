@@ -4,39 +4,39 @@ use serde_json::{Map, Value, json};
 
 use super::{FEATURES, VERSION};
 use crate::health::{Health, Role, Time};
-use crate::monitor::{Change, Doing, Ended, Report};
+use crate::monitor::{Activity, Change, LastProbe, Report};
 use crate::node::address::Address;
 
 /// All that is known, as indented JSON. Times are in UTC as RFC 3339 has them,
 /// durations in seconds.
 pub fn status(report: &Report, node: &Address) -> String {
-    let Report { told, facts, doing, backing_off, last, changes, .. } = report;
+    let Report { verdicts, facts, activity, back_off, last, changes, .. } = report;
     let page = json!({
         "version": VERSION,
         "features": FEATURES,
         "now": time(SystemTime::now()),
         "target": node.to_string(),
-        "state": doing_json(*doing),
-        "backing_off_seconds": backing_off.map(seconds),
-        "verdicts": told.map(|healths| by_role(healths.map(health_json))),
+        "state": activity_json(*activity),
+        "backing_off_seconds": back_off.map(seconds),
+        "verdicts": verdicts.map(|healths| by_role(healths.map(health_json))),
         "facts": facts.as_ref().map(|(facts, at)| {
             let variables: Map<_, _> =
                 facts.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
             json!({"at": time(*at), "variables": variables})
         }),
-        "last_dialogue": last.as_ref().map(ended_json),
+        "last_probe": last.as_ref().map(last_probe_json),
         "changes": changes.iter().map(change_json).collect::<Vec<_>>(),
     });
     format!("{page:#}\n")
 }
 
-fn doing_json(doing: Doing) -> Value {
-    match doing {
-        Doing::Idle => json!({"doing": "idle"}),
-        Doing::Asking { step, so_far } => {
+fn activity_json(activity: Activity) -> Value {
+    match activity {
+        Activity::Idle => json!({"doing": "idle"}),
+        Activity::Probing { step, so_far } => {
             json!({"doing": "asking", "step": step.as_str(), "for_seconds": seconds(so_far)})
         }
-        Doing::Held { step, so_far, left } => json!({
+        Activity::Held { step, so_far, left } => json!({
             "doing": "held",
             "step": step.as_str(),
             "for_seconds": seconds(so_far),
@@ -58,7 +58,7 @@ fn health_json(health: Health) -> Value {
     words.into_iter().chain(time).collect::<Map<_, _>>().into()
 }
 
-fn ended_json(ended: &Ended) -> Value {
+fn last_probe_json(ended: &LastProbe) -> Value {
     let steps: Map<_, _> = ended
         .steps
         .iter()
@@ -108,7 +108,7 @@ mod tests {
         let page = page(&Report::default());
         assert_eq!(page["target"], "db1:3306");
         assert_eq!(page["state"], json!({"doing": "idle"}));
-        for empty in ["verdicts", "facts", "last_dialogue", "backing_off_seconds"] {
+        for empty in ["verdicts", "facts", "last_probe", "backing_off_seconds"] {
             assert_eq!(page[empty], Value::Null, "{empty}");
         }
         assert_eq!(page["changes"], json!([]));
@@ -124,22 +124,22 @@ mod tests {
             time: Some(Time::For(Duration::from_millis(2_500))),
         };
         let page = page(&Report {
-            told: Some([stalled, stalled, Verdict::Serve.into()]),
+            verdicts: Some([stalled, stalled, Verdict::Serve.into()]),
             facts: Some((facts, at)),
-            doing: Doing::Held {
+            activity: Activity::Held {
                 step: Step::Greeting,
                 so_far: Duration::from_secs(3),
                 left: Duration::from_secs(77),
             },
-            backing_off: Some(Duration::from_secs(5)),
-            last: Some(Ended {
+            back_off: Some(Duration::from_secs(5)),
+            last: Some(LastProbe {
                 at,
                 outcome: "answered",
                 steps: vec![(Step::Login, Duration::from_micros(250))],
             }),
             changes: [Change { at, verdicts: [stalled.verdict; 3], cause: "a \"b\"".to_owned() }]
                 .into(),
-            tally: Default::default(),
+            counters: Default::default(),
         });
         let time = "1970-01-01T00:00:01.500Z";
         assert_eq!(
@@ -147,15 +147,15 @@ mod tests {
             json!({"doing": "held", "step": "greeting", "for_seconds": 3.0, "left_seconds": 77.0})
         );
         assert_eq!(page["backing_off_seconds"], 5.0);
-        let told = &page["verdicts"]["read-write"];
+        let read_write = &page["verdicts"]["read-write"];
         assert_eq!(
-            (&told["reason"], &told["for_seconds"]),
+            (&read_write["reason"], &read_write["for_seconds"]),
             (&json!("stalled-greeting"), &json!(2.5))
         );
         assert_eq!(page["verdicts"]["writer"]["reason"], "serve");
         assert_eq!(page["facts"], json!({"at": time, "variables": {"wsrep_local_state": "2\\\""}}));
         assert_eq!(
-            page["last_dialogue"],
+            page["last_probe"],
             json!({"at": time, "outcome": "answered", "step_seconds": {"login": 0.00025}})
         );
         assert_eq!(page["changes"][0]["verdicts"]["reader"], "stalled-greeting");

@@ -1,16 +1,16 @@
-//! What is remembered of a node from one dialogue to the next, and what follows
-//! from it: functions of what happened and the time, without a dialogue in them.
+//! What is remembered of a node from one probe run to the next, and what follows
+//! from it: functions of what happened and the time, without a probe run in them.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Timing;
+use super::settings::Timing;
 use crate::health::{Health, Reason, Time, Verdict};
 use crate::node::probe::{Failure, Stalled, Step};
 
-/// The first time that a stalled dialogue is held. A freeze that ends within it
-/// has nothing abandoned for the server to count; and behind the dialogue that is
+/// The first time that a stalled probe run is held. A freeze that ends within it
+/// has nothing abandoned for the server to count; and behind the probe run that is
 /// held, another would only stand in the same queue.
 const FIRST_HOLD: Duration = Duration::from_secs(80);
 
@@ -23,16 +23,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(20 * 60);
 
 #[derive(Debug)]
-pub(super) struct History {
+pub(super) struct Tracker {
     timing: Timing,
     /// The last verdict, and when it was reached.
     last: Option<(Verdict, Instant)>,
-    /// Dialogues since the last completed login that were closed while they
+    /// Probe runs since the last completed login that were closed while they
     /// stalled.
     abandoned: u32,
-    /// Dialogues since then whose handshake could not be finished.
+    /// Probe runs since then whose handshake could not be finished.
     unfinished: u32,
-    /// No dialogue begins before this.
+    /// No probe run begins before this.
     not_before: Option<Instant>,
     /// The node is stalled: it has said nothing since.
     stall: Option<Stall>,
@@ -54,12 +54,12 @@ struct Stall {
 struct Settling {
     woke: Instant,
     needed: Duration,
-    /// The first of the dialogues that found it fit without a break, of those
+    /// The first of the probe runs that found it fit without a break, of those
     /// that began after it woke.
     fit_since: Option<Instant>,
 }
 
-impl History {
+impl Tracker {
     pub(super) fn new(timing: Timing) -> Self {
         Self {
             timing,
@@ -73,15 +73,15 @@ impl History {
         }
     }
 
-    /// What an asker is told without asking the node; `None` when the node is
+    /// What a caller is told without asking the node; `None` when the node is
     /// to be asked.
-    pub(super) fn answer(&self, now: Instant) -> Option<Health> {
-        if let Some(health) = self.silence(now) {
+    pub(super) fn cached(&self, now: Instant) -> Option<Health> {
+        if let Some(health) = self.silent_verdict(now) {
             return Some(health);
         }
         let (verdict, at) = self.last?;
         let fresh = now.duration_since(at) < self.timing.max_age;
-        (fresh || self.backing_off(now).is_some()).then(|| self.health(verdict, now))
+        (fresh || self.back_off(now).is_some()).then(|| self.health(verdict, now))
     }
 
     /// Until when [`answer`](Self::answer) is serve, whatever the time.
@@ -92,31 +92,35 @@ impl History {
         serves.then_some(until)
     }
 
-    /// For how long yet no dialogue begins.
-    pub(super) fn backing_off(&self, now: Instant) -> Option<Duration> {
+    /// For how long yet no probe run begins.
+    pub(super) fn back_off(&self, now: Instant) -> Option<Duration> {
         let left = self.not_before?.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
-    /// What made the handshakes fail may be mended: the next asker may ask.
-    pub(super) fn forgive(&mut self) {
+    /// What made the handshakes fail may be mended: the next caller may ask.
+    pub(super) fn reset_back_off(&mut self) {
         if self.not_before.take().is_some() {
             self.last = None;
         }
         self.unfinished = 0;
     }
 
-    /// What an asker is told while the node, once connected, is known to say
+    /// What a caller is told while the node, once connected, is known to say
     /// nothing: nobody waits for it then. A connection that does not come about
-    /// is no such thing, since each asker's attempt at it is a new one.
-    pub(super) fn silence(&self, now: Instant) -> Option<Health> {
+    /// is no such thing, since each caller's attempt at it is a new one.
+    pub(super) fn silent_verdict(&self, now: Instant) -> Option<Health> {
         let stall = self.stall.as_ref().filter(|stall| stall.last.step != Step::Connect)?;
         Some(self.health(Verdict::Refuse(stall.last.reason()), now))
     }
 
-    /// A dialogue stalled. What its askers are told, and until when it is held;
+    /// A probe run stalled. What its callers are told, and until when it is held;
     /// `None` when it is to be dropped, as it costs the node nothing.
-    pub(super) fn stalled(&mut self, stalled: Stalled, now: Instant) -> (Health, Option<Instant>) {
+    pub(super) fn probe_stalled(
+        &mut self,
+        stalled: Stalled,
+        now: Instant,
+    ) -> (Health, Option<Instant>) {
         let since = now.checked_sub(stalled.waited).unwrap_or(now);
         let since = self.stall.as_ref().map_or(since, |earlier| earlier.since);
         self.stall = Some(Stall { since, last: stalled });
@@ -126,14 +130,14 @@ impl History {
         (self.health(verdict, now), held.then(|| now + hold(self.abandoned)))
     }
 
-    /// A held dialogue was closed at its limit.
+    /// A held probe run was closed at its limit.
     pub(super) fn abandoned(&mut self) {
         self.abandoned = self.abandoned.saturating_add(1);
     }
 
-    /// A dialogue that began at `begun` ended, with the verdict on its facts or
+    /// A probe run that began at `begun` ended, with the verdict on its facts or
     /// a failure. `step` is how far it came.
-    pub(super) fn ended(
+    pub(super) fn probe_ended(
         &mut self,
         outcome: Result<Verdict, &Failure>,
         step: Step,
@@ -161,11 +165,11 @@ impl History {
         if let Some(stall) = &stall {
             // A node that grace kept in service all along has nothing to return to.
             if !(matches!(outcome, Ok(Verdict::Serve)) && self.has_grace(now)) {
-                self.woke(now, now.duration_since(stall.since));
+                self.start_settling(now, now.duration_since(stall.since));
             }
         }
         let verdict = match outcome {
-            Ok(Verdict::Serve) => self.settled(begun, now),
+            Ok(Verdict::Serve) => self.settling_verdict(begun, now),
             Ok(refused) => refused,
             Err(failure) => Verdict::Refuse(failure.reason()),
         };
@@ -180,13 +184,13 @@ impl History {
         {
             settling.fit_since = None;
         }
-        // For the same reason the next asker need not wait to ask.
+        // For the same reason the next caller need not wait to ask.
         let is_old = stall.is_some() && matches!(outcome, Ok(Verdict::Serve));
         self.last = (!is_old).then_some((verdict, now));
         self.health(verdict, now)
     }
 
-    fn woke(&mut self, now: Instant, stalled: Duration) {
+    fn start_settling(&mut self, now: Instant, stalled: Duration) {
         let earlier = self.settling.as_ref().map_or(Duration::ZERO, |settling| settling.needed);
         let needed = settling_time(stalled, self.timing.settle).max(earlier);
         if !needed.is_zero() {
@@ -195,7 +199,7 @@ impl History {
     }
 
     /// The verdict on a node that was found fit.
-    fn settled(&mut self, begun: Instant, now: Instant) -> Verdict {
+    fn settling_verdict(&mut self, begun: Instant, now: Instant) -> Verdict {
         let Some(settling) = &mut self.settling else { return Verdict::Serve };
         // What was asked before it woke, it may answer from before it slept.
         if begun >= settling.woke {
@@ -230,10 +234,10 @@ impl History {
     /// asking at once would count against the prober's address, or could not
     /// succeed.
     fn pause(&mut self, failure: &Failure, step: Step) -> Option<Duration> {
-        match backs_off(failure, step) {
-            Back::No => None,
-            Back::Constant => Some(FIRST_PAUSE),
-            Back::Doubling => {
+        match back_off_after(failure, step) {
+            BackOff::None => None,
+            BackOff::Constant => Some(FIRST_PAUSE),
+            BackOff::Doubling => {
                 let pause = pause(self.unfinished);
                 self.unfinished = self.unfinished.saturating_add(1);
                 Some(pause)
@@ -247,7 +251,7 @@ impl History {
     }
 }
 
-/// How long to hold a stalled dialogue when `abandoned` were before it.
+/// How long to hold a stalled probe run when `abandoned` were before it.
 fn hold(abandoned: u32) -> Duration {
     doubled(FIRST_HOLD, abandoned)
 }
@@ -268,9 +272,9 @@ fn settling_time(stalled: Duration, most: Duration) -> Duration {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Back {
+enum BackOff {
     /// The handshake was finished, or never begun.
-    No,
+    None,
     /// The server closed the connection before it said a word: it starts or
     /// stops, and will be back soon.
     Constant,
@@ -278,10 +282,10 @@ enum Back {
     Doubling,
 }
 
-fn backs_off(failure: &Failure, step: Step) -> Back {
+fn back_off_after(failure: &Failure, step: Step) -> BackOff {
     match (failure, step) {
-        (Failure::Connect(_), _) | (_, Step::Query) => Back::No,
-        (Failure::Broken { .. }, Step::Greeting) => Back::Constant,
+        (Failure::Connect(_), _) | (_, Step::Query) => BackOff::None,
+        (Failure::Broken { .. }, Step::Greeting) => BackOff::Constant,
         _ => match failure.reason() {
             // States of the server or the account, for which nothing is counted.
             Reason::TooManyConnections
@@ -291,8 +295,8 @@ fn backs_off(failure: &Failure, step: Step) -> Back {
             | Reason::PasswordExpired
             | Reason::Offline
             | Reason::NotReady
-            | Reason::ShuttingDown => Back::No,
-            _ => Back::Doubling,
+            | Reason::ShuttingDown => BackOff::None,
+            _ => BackOff::Doubling,
         },
     }
 }
@@ -306,8 +310,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const FIT: Result<Verdict, &Failure> = Ok(Verdict::Serve);
 
-    fn history(grace: Duration) -> History {
-        History::new(Timing { max_age: SECOND, settle: 10 * SECOND, grace, ..Timing::default() })
+    fn tracker(grace: Duration) -> Tracker {
+        Tracker::new(Timing { max_age: SECOND, settle: 10 * SECOND, grace, ..Timing::default() })
     }
 
     fn stalled(step: Step, waited: Duration) -> Stalled {
@@ -339,40 +343,44 @@ mod tests {
             |code| Failure::Session(Error::Refused(ServerError { code, text: String::new() }));
         let broken = |step| Failure::Broken { step, error: io::ErrorKind::UnexpectedEof.into() };
         for (failure, step, expected) in [
-            (refused(1045), Step::Login, Back::Doubling),
-            (refused(1129), Step::Greeting, Back::Doubling),
-            (refused(1040), Step::Greeting, Back::No),
-            (refused(1130), Step::Greeting, Back::No),
+            (refused(1045), Step::Login, BackOff::Doubling),
+            (refused(1129), Step::Greeting, BackOff::Doubling),
+            (refused(1040), Step::Greeting, BackOff::None),
+            (refused(1130), Step::Greeting, BackOff::None),
             // ER_HANDSHAKE_ERROR, and what nobody has thought of.
-            (refused(1043), Step::Login, Back::Doubling),
-            (refused(9999), Step::Login, Back::Doubling),
-            (broken(Step::Greeting), Step::Greeting, Back::Constant),
-            (broken(Step::Login), Step::Login, Back::Doubling),
-            (broken(Step::Query), Step::Query, Back::No),
-            (Failure::Session(Error::Malformed { field: "x" }), Step::Greeting, Back::Doubling),
+            (refused(1043), Step::Login, BackOff::Doubling),
+            (refused(9999), Step::Login, BackOff::Doubling),
+            (broken(Step::Greeting), Step::Greeting, BackOff::Constant),
+            (broken(Step::Login), Step::Login, BackOff::Doubling),
+            (broken(Step::Query), Step::Query, BackOff::None),
+            (Failure::Session(Error::Malformed { field: "x" }), Step::Greeting, BackOff::Doubling),
             (
                 Failure::Session(Error::UnknownPlugin { plugin: "x".into() }),
                 Step::Login,
-                Back::Doubling,
+                BackOff::Doubling,
             ),
-            (Failure::Session(Error::NoTls), Step::Greeting, Back::Doubling),
-            (Failure::Session(Error::NeedsTls { plugin: "x" }), Step::Login, Back::Doubling),
-            (broken(Step::Tls), Step::Tls, Back::Doubling),
-            (Failure::Session(Error::Malformed { field: "x" }), Step::Query, Back::No),
-            (Failure::Connect(io::ErrorKind::ConnectionRefused.into()), Step::Connect, Back::No),
+            (Failure::Session(Error::NoTls), Step::Greeting, BackOff::Doubling),
+            (Failure::Session(Error::NeedsTls { plugin: "x" }), Step::Login, BackOff::Doubling),
+            (broken(Step::Tls), Step::Tls, BackOff::Doubling),
+            (Failure::Session(Error::Malformed { field: "x" }), Step::Query, BackOff::None),
+            (
+                Failure::Connect(io::ErrorKind::ConnectionRefused.into()),
+                Step::Connect,
+                BackOff::None,
+            ),
         ] {
-            assert_eq!(backs_off(&failure, step), expected, "{failure} in {step}");
+            assert_eq!(back_off_after(&failure, step), expected, "{failure} in {step}");
         }
     }
 
     #[test]
     fn a_node_is_to_be_asked_when_nothing_is_known_or_what_is_known_is_old() {
         let now = Instant::now();
-        let mut history = history(Duration::ZERO);
-        assert_eq!(history.answer(now), None);
-        history.ended(FIT, Step::Query, now, now);
-        assert_eq!(history.answer(now + SECOND / 2), Some(Verdict::Serve.into()));
-        assert_eq!(history.answer(now + SECOND), None);
+        let mut tracker = tracker(Duration::ZERO);
+        assert_eq!(tracker.cached(now), None);
+        tracker.probe_ended(FIT, Step::Query, now, now);
+        assert_eq!(tracker.cached(now + SECOND / 2), Some(Verdict::Serve.into()));
+        assert_eq!(tracker.cached(now + SECOND), None);
     }
 
     #[test]
@@ -385,25 +393,25 @@ mod tests {
             (Step::Login, true),
             (Step::Query, true),
         ] {
-            let mut history = history(Duration::ZERO);
-            let (health, until) = history.stalled(stalled(step, SECOND), now);
+            let mut tracker = tracker(Duration::ZERO);
+            let (health, until) = tracker.probe_stalled(stalled(step, SECOND), now);
             assert_eq!(health.time, Some(Time::For(SECOND)));
             assert_eq!(until, held.then_some(now + FIRST_HOLD));
-            assert_eq!(history.silence(now).is_some(), held);
+            assert_eq!(tracker.silent_verdict(now).is_some(), held);
             // Nor is one asked that says nothing, however old that is.
-            assert_eq!(history.answer(now + 60 * SECOND).is_some(), held);
+            assert_eq!(tracker.cached(now + 60 * SECOND).is_some(), held);
         }
     }
 
     #[test]
-    fn a_stall_is_as_long_as_from_its_first_step_through_every_dialogue_to_the_waking() {
+    fn a_stall_is_as_long_as_from_its_first_step_through_every_probe_to_the_waking() {
         let now = Instant::now();
-        let mut history = history(Duration::ZERO);
-        history.stalled(stalled(Step::Greeting, SECOND), now);
-        history.abandoned();
-        history.stalled(stalled(Step::Connect, SECOND), now + SECOND);
+        let mut tracker = tracker(Duration::ZERO);
+        tracker.probe_stalled(stalled(Step::Greeting, SECOND), now);
+        tracker.abandoned();
+        tracker.probe_stalled(stalled(Step::Connect, SECOND), now + SECOND);
         let woke = now + SECOND + SECOND;
-        let health = history.ended(FIT, Step::Query, woke, woke);
+        let health = tracker.probe_ended(FIT, Step::Query, woke, woke);
         assert_eq!(health.verdict, Verdict::Refuse(Reason::Settling));
         assert_eq!(health.time, Some(Time::Left(6 * SECOND)));
     }
@@ -411,11 +419,11 @@ mod tests {
     #[test]
     fn a_node_that_has_stayed_fit_since_it_woke_has_settled() {
         let woke = Instant::now();
-        let mut history = history(Duration::ZERO);
-        history.stalled(stalled(Step::Greeting, 3 * SECOND), woke);
+        let mut tracker = tracker(Duration::ZERO);
+        tracker.probe_stalled(stalled(Step::Greeting, 3 * SECOND), woke);
         for (seconds, left) in [(0, Some(6)), (5, Some(1)), (6, None), (7, None)] {
             let now = woke + seconds * SECOND;
-            let health = history.ended(FIT, Step::Query, now, now);
+            let health = tracker.probe_ended(FIT, Step::Query, now, now);
             assert_eq!(health.time, left.map(|left| Time::Left(left * SECOND)));
             assert_eq!(health.verdict == Verdict::Serve, left.is_none());
         }
@@ -428,10 +436,11 @@ mod tests {
             (Verdict::Serve, Verdict::Serve),
             (Verdict::Refuse(Reason::Donor), Verdict::Refuse(Reason::StalledGreeting)),
         ] {
-            let mut history = history(5 * SECOND);
-            history.ended(FIT, Step::Query, now, now);
-            history.ended(Ok(last_word), Step::Query, now, now + SECOND);
-            let (health, _) = history.stalled(stalled(Step::Greeting, SECOND), now + 2 * SECOND);
+            let mut tracker = tracker(5 * SECOND);
+            tracker.probe_ended(FIT, Step::Query, now, now);
+            tracker.probe_ended(Ok(last_word), Step::Query, now, now + SECOND);
+            let (health, _) =
+                tracker.probe_stalled(stalled(Step::Greeting, SECOND), now + 2 * SECOND);
             assert_eq!(health.verdict, verdict);
         }
     }
@@ -441,12 +450,12 @@ mod tests {
         let now = Instant::now();
         let refused = Failure::Connect(io::ErrorKind::ConnectionRefused.into());
         for outcome in [Ok(Verdict::Refuse(Reason::NotReady)), Err(&refused)] {
-            let mut history = history(30 * SECOND);
-            history.ended(FIT, Step::Query, now, now);
-            history.stalled(stalled(Step::Greeting, SECOND), now + SECOND);
-            history.ended(outcome, Step::Query, now, now + 3 * SECOND);
+            let mut tracker = tracker(30 * SECOND);
+            tracker.probe_ended(FIT, Step::Query, now, now);
+            tracker.probe_stalled(stalled(Step::Greeting, SECOND), now + SECOND);
+            tracker.probe_ended(outcome, Step::Query, now, now + 3 * SECOND);
             let later = now + 4 * SECOND;
-            let health = history.ended(FIT, Step::Query, later, later);
+            let health = tracker.probe_ended(FIT, Step::Query, later, later);
             assert_eq!(health.time, Some(Time::Left(6 * SECOND)));
         }
     }
@@ -454,120 +463,120 @@ mod tests {
     #[test]
     fn a_second_stall_while_settling_never_shortens_it() {
         let now = Instant::now();
-        let mut history = history(Duration::ZERO);
-        history.stalled(stalled(Step::Greeting, 20 * SECOND), now);
-        history.ended(FIT, Step::Query, now, now);
-        history.stalled(stalled(Step::Greeting, SECOND), now + SECOND);
-        let health = history.ended(FIT, Step::Query, now, now + SECOND);
+        let mut tracker = tracker(Duration::ZERO);
+        tracker.probe_stalled(stalled(Step::Greeting, 20 * SECOND), now);
+        tracker.probe_ended(FIT, Step::Query, now, now);
+        tracker.probe_stalled(stalled(Step::Greeting, SECOND), now + SECOND);
+        let health = tracker.probe_ended(FIT, Step::Query, now, now + SECOND);
         assert_eq!(health.time, Some(Time::Left(10 * SECOND)));
     }
 
     #[test]
     fn a_node_that_is_gone_while_it_is_held_is_not_stalled_any_more() {
         let now = Instant::now();
-        let mut history = history(Duration::ZERO);
-        history.stalled(stalled(Step::Greeting, SECOND), now);
+        let mut tracker = tracker(Duration::ZERO);
+        tracker.probe_stalled(stalled(Step::Greeting, SECOND), now);
         let gone =
             Failure::Broken { step: Step::Greeting, error: io::ErrorKind::BrokenPipe.into() };
-        let health = history.ended(Err(&gone), Step::Greeting, now, now + SECOND);
+        let health = tracker.probe_ended(Err(&gone), Step::Greeting, now, now + SECOND);
         assert_eq!(health, Verdict::Refuse(Reason::Disconnected).into());
-        assert_eq!(history.silence(now + SECOND), None);
+        assert_eq!(tracker.silent_verdict(now + SECOND), None);
     }
 
     #[test]
     fn a_stall_goes_on_while_not_even_the_nodes_kernel_answers() {
         let now = Instant::now();
-        let mut history = history(3600 * SECOND);
-        history.ended(FIT, Step::Query, now, now);
-        history.stalled(stalled(Step::Greeting, SECOND), now + SECOND);
+        let mut tracker = tracker(3600 * SECOND);
+        tracker.probe_ended(FIT, Step::Query, now, now);
+        tracker.probe_stalled(stalled(Step::Greeting, SECOND), now + SECOND);
         let dead = Failure::Broken { step: Step::Greeting, error: io::ErrorKind::TimedOut.into() };
         let away = Failure::Connect(io::ErrorKind::HostUnreachable.into());
         for (failure, step) in [(dead, Step::Greeting), (away, Step::Connect)] {
-            let health = history.ended(Err(&failure), step, now, now + 4 * SECOND);
+            let health = tracker.probe_ended(Err(&failure), step, now, now + 4 * SECOND);
             // Told with its time, and grace does not soften it.
             assert_eq!(health.verdict, Verdict::Refuse(failure.reason()));
             assert_eq!(health.time, Some(Time::For(4 * SECOND)));
-            assert_eq!(history.silence(now + 4 * SECOND), None);
+            assert_eq!(tracker.silent_verdict(now + 4 * SECOND), None);
         }
-        history.timing.grace = Duration::ZERO;
-        let health = history.ended(FIT, Step::Query, now, now + 4 * SECOND);
+        tracker.timing.grace = Duration::ZERO;
+        let health = tracker.probe_ended(FIT, Step::Query, now, now + 4 * SECOND);
         assert_eq!(health.time, Some(Time::Left(8 * SECOND)));
     }
 
     #[test]
-    fn facts_of_a_dialogue_that_stalled_are_given_to_nobody_later() {
+    fn facts_of_a_probe_that_stalled_are_given_to_nobody_later() {
         let now = Instant::now();
         let timing = Timing { max_age: 3600 * SECOND, grace: 5 * SECOND, ..Timing::default() };
-        let mut history = History::new(timing);
-        history.ended(FIT, Step::Query, now, now);
-        history.stalled(stalled(Step::Query, SECOND), now + SECOND);
-        let health = history.ended(FIT, Step::Query, now, now + 3 * SECOND);
+        let mut tracker = Tracker::new(timing);
+        tracker.probe_ended(FIT, Step::Query, now, now);
+        tracker.probe_stalled(stalled(Step::Query, SECOND), now + SECOND);
+        let health = tracker.probe_ended(FIT, Step::Query, now, now + 3 * SECOND);
         assert_eq!(health.verdict, Verdict::Serve);
-        assert_eq!(history.answer(now + 3 * SECOND), None);
+        assert_eq!(tracker.cached(now + 3 * SECOND), None);
         // Nor do they prolong its grace.
-        assert!(history.has_grace(now + 4 * SECOND) && !history.has_grace(now + 5 * SECOND));
+        assert!(tracker.has_grace(now + 4 * SECOND) && !tracker.has_grace(now + 5 * SECOND));
     }
 
     #[test]
     fn what_may_be_mended_ends_the_back_off_and_begins_its_schedule_anew() {
         let now = Instant::now();
-        let mut history = history(Duration::ZERO);
+        let mut tracker = tracker(Duration::ZERO);
         let failure = Failure::Session(crate::mysql::Error::NoTls);
         for pause in [5, 10, 20] {
-            history.ended(Err(&failure), Step::Greeting, now, now);
-            assert_eq!(history.backing_off(now), Some(pause * SECOND));
+            tracker.probe_ended(Err(&failure), Step::Greeting, now, now);
+            assert_eq!(tracker.back_off(now), Some(pause * SECOND));
         }
-        assert_eq!(history.backing_off(now + 20 * SECOND), None);
-        assert_eq!(history.answer(now), Some(Verdict::Refuse(failure.reason()).into()));
-        history.forgive();
-        assert_eq!((history.backing_off(now), history.answer(now)), (None, None));
-        history.ended(Err(&failure), Step::Greeting, now, now);
-        assert_eq!(history.backing_off(now), Some(5 * SECOND));
+        assert_eq!(tracker.back_off(now + 20 * SECOND), None);
+        assert_eq!(tracker.cached(now), Some(Verdict::Refuse(failure.reason()).into()));
+        tracker.reset_back_off();
+        assert_eq!((tracker.back_off(now), tracker.cached(now)), (None, None));
+        tracker.probe_ended(Err(&failure), Step::Greeting, now, now);
+        assert_eq!(tracker.back_off(now), Some(5 * SECOND));
         // What the node said otherwise is as good as it was.
-        history.ended(FIT, Step::Query, now, now);
-        history.forgive();
-        assert_eq!(history.answer(now), Some(Verdict::Serve.into()));
+        tracker.probe_ended(FIT, Step::Query, now, now);
+        tracker.reset_back_off();
+        assert_eq!(tracker.cached(now), Some(Verdict::Serve.into()));
     }
 
     #[test]
     fn a_restart_after_a_long_stall_is_noticed_within_seconds() {
         let now = Instant::now();
-        let mut history = history(Duration::ZERO);
+        let mut tracker = tracker(Duration::ZERO);
         for _ in 0..6 {
-            history.stalled(stalled(Step::Greeting, SECOND), now);
-            history.abandoned();
+            tracker.probe_stalled(stalled(Step::Greeting, SECOND), now);
+            tracker.abandoned();
         }
         let closed =
             Failure::Broken { step: Step::Login, error: io::ErrorKind::UnexpectedEof.into() };
-        history.ended(Err(&closed), Step::Login, now, now);
-        assert_eq!(history.not_before, Some(now + FIRST_PAUSE));
+        tracker.probe_ended(Err(&closed), Step::Login, now, now);
+        assert_eq!(tracker.not_before, Some(now + FIRST_PAUSE));
     }
 
     #[test]
     fn serve_that_stands_is_the_answer_until_then_and_no_longer() {
         let now = Instant::now();
-        let mut served = history(Duration::ZERO);
+        let mut served = tracker(Duration::ZERO);
         assert_eq!(served.serves_until(now), None);
-        served.ended(FIT, Step::Query, now, now);
+        served.probe_ended(FIT, Step::Query, now, now);
         let until = served.serves_until(now).unwrap();
         let almost = until - Duration::from_millis(1);
-        assert_eq!(served.answer(almost), Some(Verdict::Serve.into()));
-        assert_eq!((served.answer(until), served.serves_until(until)), (None, None));
+        assert_eq!(served.cached(almost), Some(Verdict::Serve.into()));
+        assert_eq!((served.cached(until), served.serves_until(until)), (None, None));
 
-        let mut refused = history(Duration::ZERO);
-        refused.ended(Ok(Verdict::Refuse(Reason::Donor)), Step::Query, now, now);
-        assert_eq!((refused.answer(now).is_some(), refused.serves_until(now)), (true, None));
+        let mut refused = tracker(Duration::ZERO);
+        refused.probe_ended(Ok(Verdict::Refuse(Reason::Donor)), Step::Query, now, now);
+        assert_eq!((refused.cached(now).is_some(), refused.serves_until(now)), (true, None));
         // Nor where grace alone serves: it may be over first.
-        let mut graced = history(Duration::from_millis(1));
-        graced.ended(FIT, Step::Query, now, now);
-        graced.stalled(stalled(Step::Query, Duration::ZERO), now);
+        let mut graced = tracker(Duration::from_millis(1));
+        graced.probe_ended(FIT, Step::Query, now, now);
+        graced.probe_stalled(stalled(Step::Query, Duration::ZERO), now);
         assert_eq!(
-            (graced.answer(now), graced.serves_until(now)),
+            (graced.cached(now), graced.serves_until(now)),
             (Some(Verdict::Serve.into()), None)
         );
         let endless = Timing { max_age: Duration::MAX, ..Timing::default() };
-        let mut endless = History::new(endless);
-        endless.ended(FIT, Step::Query, now, now);
+        let mut endless = Tracker::new(endless);
+        endless.probe_ended(FIT, Step::Query, now, now);
         assert_eq!(endless.serves_until(now), None);
     }
 }

@@ -17,7 +17,7 @@ const LOOK: usize = 16 * 1024;
 
 /// What is left of a connection that was answered: nobody waits for its bytes, but it
 /// is looked after now and then until the client closes it, too.
-pub struct Rest {
+pub struct LingeringClose {
     stream: Stream,
     /// Bytes that came after the request.
     unread: usize,
@@ -28,7 +28,7 @@ enum Stream {
     Other(Box<dyn AsyncRead + Send + Sync + Unpin>),
 }
 
-impl Rest {
+impl LingeringClose {
     /// Of a socket.
     pub fn socket(socket: OwnedFd) -> Self {
         Self { stream: Stream::Socket(socket), unread: 0 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Places, Seat, Seats, State};
-use crate::server::rest::Rest;
+use super::{ConnectionLimit, Entry, Slots, State};
+use crate::server::lingering_close::LingeringClose;
 
 /// For seeing a client close after its answer. Not shorter than a request's time: a
 /// timer that is due before all others makes the runtime wake itself.
@@ -17,32 +17,32 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 const LOOKS: usize = 2;
 const SOON: Duration = Duration::from_millis(1);
 
-impl Places {
+impl ConnectionLimit {
     /// Closes what is left of connections when its time is over.
-    pub(super) async fn close_in_time(places: Weak<Self>) {
-        while let Some(next) = places.upgrade().and_then(|places| places.seats().next_to_close()) {
+    pub(super) async fn close_in_time(limit: Weak<Self>) {
+        while let Some(next) = limit.upgrade().and_then(|limit| limit.slots().next_to_close()) {
             sleep_until(next).await;
-            if let Some(places) = places.upgrade() {
-                places.seats().close_late(Instant::now());
-                places.freed.notify_waiters();
+            if let Some(limit) = limit.upgrade() {
+                limit.slots().close_late(Instant::now());
+                limit.freed.notify_waiters();
             }
         }
     }
 }
 
-impl Seats {
-    /// The seat is left to the rest of a connection. Others that were answered before
+impl Slots {
+    /// The index is left to the rest of a connection. Others that were answered before
     /// are looked after.
-    pub(super) fn close(&mut self, seat: usize, rest: Rest, now: Instant) {
+    pub(super) fn close(&mut self, index: usize, rest: LingeringClose, now: Instant) {
         for _ in 0..LOOKS {
             if self.closing.front().is_some_and(|next| self.age(*next, now) >= SOON) {
                 self.look_after_next(now);
             }
         }
-        if let Some(seat) = self.all.get_mut(seat) {
-            *seat = Seat { state: State::Closing(now, rest), waker: None };
+        if let Some(index) = self.all.get_mut(index) {
+            *index = Entry { state: State::Closing(now, rest), waker: None };
         }
-        self.closing.push_back(seat);
+        self.closing.push_back(index);
     }
 
     pub(super) fn look_after_all(&mut self, now: Instant) {
@@ -62,22 +62,22 @@ impl Seats {
         }
     }
 
-    /// Frees the seat if the client has closed, too, or is out of time.
+    /// Frees the index if the client has closed, too, or is out of time.
     fn look_after_next(&mut self, now: Instant) {
-        let Some(seat) = self.closing.pop_front() else { return };
-        let is_late = self.age(seat, now) >= CLOSE_TIME;
-        if let Some(Seat { state: State::Closing(_, rest), .. }) = self.all.get_mut(seat) {
+        let Some(index) = self.closing.pop_front() else { return };
+        let is_late = self.age(index, now) >= CLOSE_TIME;
+        if let Some(Entry { state: State::Closing(_, rest), .. }) = self.all.get_mut(index) {
             match rest.is_over() || is_late {
-                true => self.free(seat),
-                false => self.closing.push_back(seat),
+                true => self.free(index),
+                false => self.closing.push_back(index),
             }
         }
     }
 
     /// How long ago its connection was answered.
-    fn age(&self, seat: usize, now: Instant) -> Duration {
-        match self.all.get(seat) {
-            Some(Seat { state: State::Closing(since, _), .. }) => now.duration_since(*since),
+    fn age(&self, index: usize, now: Instant) -> Duration {
+        match self.all.get(index) {
+            Some(Entry { state: State::Closing(since, _), .. }) => now.duration_since(*since),
             _ => Duration::MAX,
         }
     }
@@ -85,7 +85,7 @@ impl Seats {
     /// When the next connection that was answered is out of time; if there is none,
     /// nobody sees to them any more.
     fn next_to_close(&mut self) -> Option<Instant> {
-        let closing = self.all.iter().filter_map(|seat| match seat.state {
+        let closing = self.all.iter().filter_map(|index| match index.state {
             State::Closing(since, _) => Some(since + CLOSE_TIME),
             _ => None,
         });
@@ -113,10 +113,10 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3600);
 
     /// What is left of a connection that was answered, and its client.
-    async fn closing(places: &Arc<Places>) -> UnixStream {
+    async fn closing(limit: &Arc<ConnectionLimit>) -> UnixStream {
         let (client, socket) = UnixStream::pair().unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
-        places.take().await.close(Rest::socket(socket.into()));
+        limit.take().await.close(LingeringClose::socket(socket.into()));
         client
     }
 
@@ -125,41 +125,41 @@ mod tests {
         client.read(&mut [0]).unwrap() == 0 && client.write(b"x").is_err()
     }
 
-    fn free(places: &Places) -> usize {
-        places.seats().free.len()
+    fn free(limit: &ConnectionLimit) -> usize {
+        limit.slots().free.len()
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_was_answered_keeps_its_place_until_it_closes_and_another_is_answered() {
-        let places = Arc::new(Places::new(9));
-        let count = || places.seats().closing.len();
-        let (first, second) = (closing(&places).await, closing(&places).await);
+        let limit = Arc::new(ConnectionLimit::new(9));
+        let count = || limit.slots().closing.len();
+        let (first, second) = (closing(&limit).await, closing(&limit).await);
         drop(first);
         // It is too soon to look.
-        let third = closing(&places).await;
+        let third = closing(&limit).await;
         assert_eq!(count(), 3);
         advance(SOON).await;
-        let _fourth = closing(&places).await;
+        let _fourth = closing(&limit).await;
         assert_eq!(count(), 3);
         // One that does not close is in nobody's way.
         drop(third);
-        let _fifth = closing(&places).await;
+        let _fifth = closing(&limit).await;
         assert_eq!(count(), 3);
         assert!(!is_closed(&second));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_close_is_closed_upon_after_5_s_although_nobody_else_asks() {
-        let places = Arc::new(Places::new(9));
+        let limit = Arc::new(ConnectionLimit::new(9));
         for _ in 0..2 {
-            let first = closing(&places).await;
+            let first = closing(&limit).await;
             sleep_until(Instant::now() + CLOSE_TIME / 2).await;
-            let second = closing(&places).await;
+            let second = closing(&limit).await;
             let began = Instant::now();
-            timeout(NEVER, places.freed.notified()).await.unwrap();
+            timeout(NEVER, limit.freed.notified()).await.unwrap();
             assert_eq!(began.elapsed(), CLOSE_TIME / 2);
             assert!(is_closed(&first) && !is_closed(&second));
-            timeout(NEVER, places.empty()).await.unwrap();
+            timeout(NEVER, limit.empty()).await.unwrap();
             assert_eq!(began.elapsed(), CLOSE_TIME);
             assert!(is_closed(&second));
         }
@@ -167,45 +167,45 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_client_sends_after_its_answer_is_read_up_to_a_limit() {
-        let places = Arc::new(Places::new(9));
-        let mut client = closing(&places).await;
+        let limit = Arc::new(ConnectionLimit::new(9));
+        let mut client = closing(&limit).await;
         for _ in 0..64 {
-            assert_eq!(free(&places), 0);
+            assert_eq!(free(&limit), 0);
             client.write_all(&[b'x'; 1024]).unwrap();
-            places.seats().look_after_all(Instant::now());
+            limit.slots().look_after_all(Instant::now());
         }
-        assert_eq!(free(&places), 1);
+        assert_eq!(free(&limit), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn at_the_limit_who_was_answered_long_ago_goes_at_once() {
-        let places = Arc::new(Places::new(3));
-        let silent = places.take().await;
+        let limit = Arc::new(ConnectionLimit::new(3));
+        let silent = limit.take().await;
         silent.idle();
         advance(SOON).await;
-        let (first, second) = (closing(&places).await, closing(&places).await);
+        let (first, second) = (closing(&limit).await, closing(&limit).await);
         // The longest idle is the silent one.
-        assert_eq!(ready(places.take()).map(drop), None);
-        assert!(told(&silent) && places.seats().closing.len() == 2);
+        assert_eq!(ready(limit.take()).map(drop), None);
+        assert!(told(&silent) && limit.slots().closing.len() == 2);
         drop(silent);
-        let _taken = [ready(places.take()).unwrap(), ready(places.take()).unwrap()];
+        let _taken = [ready(limit.take()).unwrap(), ready(limit.take()).unwrap()];
         assert!(is_closed(&first) && !is_closed(&second));
-        assert_eq!(places.seats().closing.len(), 1);
+        assert_eq!(limit.slots().closing.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_closed_is_in_nobodys_way_at_the_end() {
-        let places = Arc::new(Places::new(3));
-        drop(closing(&places).await);
-        assert!(ready(places.empty()).is_some());
+        let limit = Arc::new(ConnectionLimit::new(3));
+        drop(closing(&limit).await);
+        assert!(ready(limit.empty()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_goes_at_the_limit_sees_no_reset_whatever_it_sent_after_its_answer() {
-        let places = Arc::new(Places::new(1));
-        let mut client = closing(&places).await;
+        let limit = Arc::new(ConnectionLimit::new(1));
+        let mut client = closing(&limit).await;
         client.write_all(b"\r\n").unwrap();
-        let _taken = places.take().await;
+        let _taken = limit.take().await;
         assert!(is_closed(&client));
     }
 
@@ -226,14 +226,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_of_a_crowd_that_does_not_close_is_looked_at_a_few_times() {
         const CROWD: u32 = 400;
-        let places = Arc::new(Places::new(2048));
+        let limit = Arc::new(ConnectionLimit::new(2048));
         let looks = Arc::<AtomicUsize>::default();
         for _ in 0..CROWD {
-            places.take().await.close(Rest::other(Looks(Arc::clone(&looks))));
+            limit.take().await.close(LingeringClose::other(Looks(Arc::clone(&looks))));
             sleep_until(Instant::now() + CLOSE_TIME / CROWD).await;
         }
         sleep_until(Instant::now() + CLOSE_TIME).await;
-        assert_eq!(free(&places), places.seats().all.len());
+        assert_eq!(free(&limit), limit.slots().all.len());
         // When another is answered, and at the end.
         let most = (LOOKS + 1) * usize::try_from(CROWD).unwrap();
         assert!(looks.load(SeqCst) <= most);

@@ -2,15 +2,15 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Report;
-use super::notice::Notice;
+use super::cached_verdict::CachedVerdict;
+use super::report::Report;
 use crate::health::{Health, Reason, Role, Verdict};
 
 /// The way to ask. Clones ask the same node.
 #[derive(Clone, Debug)]
-pub struct Asking {
+pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
-    pub(super) notice: Arc<Notice>,
+    pub(super) cached_verdict: Arc<CachedVerdict>,
 }
 
 /// What is wanted of the target. Whoever waits for the answer may be gone by then:
@@ -18,36 +18,36 @@ pub struct Asking {
 #[derive(Debug)]
 pub(super) enum Request {
     /// The node's health.
-    Health(Asker),
+    Health(Caller),
     /// The same from one who may not have it, for this reason.
-    Withheld(Reason, oneshot::Sender<Health>),
+    Refuse(Reason, oneshot::Sender<Health>),
     /// What was seen and done.
     Report(oneshot::Sender<Report>),
 }
 
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct Caller {
     pub(super) role: Role,
     pub(super) answer: oneshot::Sender<Health>,
 }
 
-impl Asking {
-    /// The node's health for a role, within the dialogue's whole deadline.
+impl Handle {
+    /// The node's health for a role, within the probe run's whole deadline.
     /// Dropped, it cancels nobody else's.
-    pub async fn ask(&self, role: Role) -> Health {
+    pub async fn health(&self, role: Role) -> Health {
         if !self.requests.is_closed()
-            && let Some(health) = self.notice.read(role)
+            && let Some(health) = self.cached_verdict.get(role)
         {
             return health;
         }
-        let health = self.request(|answer| Request::Health(Asker { role, answer })).await;
+        let health = self.request(|answer| Request::Health(Caller { role, answer })).await;
         health.unwrap_or(Verdict::Refuse(Reason::Stopping).into())
     }
 
-    /// The refusal of an asker whom the operator keeps from the node. The node is
+    /// The refusal of a caller whom the operator keeps from the node. The node is
     /// not asked.
-    pub async fn withhold(&self, reason: Reason) -> Health {
-        let health = self.request(|answer| Request::Withheld(reason, answer)).await;
+    pub async fn refuse(&self, reason: Reason) -> Health {
+        let health = self.request(|answer| Request::Refuse(reason, answer)).await;
         health.unwrap_or(Verdict::Refuse(reason).into())
     }
 

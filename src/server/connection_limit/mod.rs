@@ -1,4 +1,4 @@
-mod closing;
+mod lingering;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -11,21 +11,21 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::rest::Rest;
+use super::lingering_close::LingeringClose;
 
-/// A bounded number of connections. When all places are taken, whoever has been
+/// A bounded number of connections. When all limit are taken, whoever has been
 /// idle longest has to go, so that no crowd of silent clients keeps a balancer
 /// out; a connection whose request is complete never has to.
-pub(super) struct Places {
+pub(super) struct ConnectionLimit {
     most: usize,
-    seats: Mutex<Seats>,
+    slots: Mutex<Slots>,
     freed: Notify,
 }
 
-/// As many seats as there ever were connections at once.
+/// As many slots as there ever were connections at once.
 #[derive(Default)]
-struct Seats {
-    all: Vec<Seat>,
+struct Slots {
+    all: Vec<Entry>,
     /// Those that nobody has taken.
     free: Vec<usize>,
     /// Those that were answered, in the order in which they are looked after.
@@ -34,7 +34,7 @@ struct Seats {
     timer: Option<AbortHandle>,
 }
 
-struct Seat {
+struct Entry {
     state: State,
     /// Of whoever waits to be told to go.
     waker: Option<Waker>,
@@ -48,73 +48,73 @@ enum State {
     /// No complete request, or no more; the last byte came then.
     Idle(Instant),
     /// Told to go.
-    Leaving,
+    Evicted,
     /// A complete request waits for its answer.
     Busy,
     /// Answered then, and for the client to close.
-    Closing(Instant, Rest),
+    Closing(Instant, LingeringClose),
 }
 
-/// One connection's place, until it is dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
-    seat: usize,
-    /// What keeps the seat then.
-    rest: Option<Rest>,
+/// One connection's slot, until it is dropped.
+pub(super) struct Slot {
+    limit: Arc<ConnectionLimit>,
+    index: usize,
+    /// What keeps the index then.
+    rest: Option<LingeringClose>,
 }
 
-impl Places {
+impl ConnectionLimit {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, seats: Mutex::default(), freed: Notify::new() }
+        Self { most, slots: Mutex::default(), freed: Notify::new() }
     }
 
-    /// A place, as soon as there is one.
-    pub(super) async fn take(self: &Arc<Self>) -> Place {
+    /// A slot, as soon as there is one.
+    pub(super) async fn take(self: &Arc<Self>) -> Slot {
         loop {
-            if let Some(place) = self.try_take() {
-                return place;
+            if let Some(slot) = self.try_take() {
+                return slot;
             }
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            self.make_room();
-            if self.seats().is_full(self.most) {
+            self.evict_longest_idle();
+            if self.slots().is_full(self.most) {
                 freed.await;
             }
         }
     }
 
-    fn try_take(self: &Arc<Self>) -> Option<Place> {
-        let mut seats = self.seats();
-        let seat = match seats.free.pop() {
-            Some(seat) => seat,
-            None if seats.all.len() < self.most => {
-                seats.all.push(Seat { state: State::Free, waker: None });
-                seats.all.len() - 1
+    fn try_take(self: &Arc<Self>) -> Option<Slot> {
+        let mut slots = self.slots();
+        let index = match slots.free.pop() {
+            Some(index) => index,
+            None if slots.all.len() < self.most => {
+                slots.all.push(Entry { state: State::Free, waker: None });
+                slots.all.len() - 1
             }
             None => return None,
         };
-        seats.all.get_mut(seat)?.state = State::New;
-        Some(Place { places: Arc::clone(self), seat, rest: None })
+        slots.all.get_mut(index)?.state = State::New;
+        Some(Slot { limit: Arc::clone(self), index, rest: None })
     }
 
     /// Tells whoever has been idle longest to go; false when nobody is idle.
-    pub(super) fn make_room(&self) -> bool {
-        let mut seats = self.seats();
-        let idle = seats.all.iter().enumerate().filter_map(|(seat, Seat { state, .. })| {
+    pub(super) fn evict_longest_idle(&self) -> bool {
+        let mut slots = self.slots();
+        let idle = slots.all.iter().enumerate().filter_map(|(index, Entry { state, .. })| {
             let (State::Idle(since) | State::Closing(since, _)) = state else { return None };
-            Some((*since, seat))
+            Some((*since, index))
         });
         let Some((_, longest)) = idle.min() else { return false };
-        match seats.all.get_mut(longest) {
-            Some(Seat { state: State::Closing(_, rest), .. }) => {
+        match slots.all.get_mut(longest) {
+            Some(Entry { state: State::Closing(_, rest), .. }) => {
                 // What has come is read, or closing would be a reset.
                 let _ = rest.is_over();
-                seats.closing.retain(|seat| *seat != longest);
-                seats.free(longest);
+                slots.closing.retain(|index| *index != longest);
+                slots.free(longest);
                 self.freed.notify_waiters();
             }
-            Some(Seat { state, waker }) => {
-                *state = State::Leaving;
+            Some(Entry { state, waker }) => {
+                *state = State::Evicted;
                 waker.take().into_iter().for_each(Waker::wake);
             }
             None => {}
@@ -122,15 +122,15 @@ impl Places {
         true
     }
 
-    /// Returns when no place is taken.
+    /// Returns when no slot is taken.
     pub(super) async fn empty(&self) {
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
             {
-                let mut seats = self.seats();
-                seats.look_after_all(Instant::now());
-                if seats.all_are_free() {
+                let mut slots = self.slots();
+                slots.look_after_all(Instant::now());
+                if slots.all_are_free() {
                     return;
                 }
             }
@@ -138,12 +138,12 @@ impl Places {
         }
     }
 
-    fn seats(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seats {
+impl Slots {
     fn all_are_free(&self) -> bool {
         self.free.len() == self.all.len()
     }
@@ -152,21 +152,21 @@ impl Seats {
         self.free.is_empty() && self.all.len() >= most
     }
 
-    fn free(&mut self, seat: usize) {
-        if let Some(taken) = self.all.get_mut(seat) {
-            *taken = Seat { state: State::Free, waker: None };
-            self.free.push(seat);
+    fn free(&mut self, index: usize) {
+        if let Some(taken) = self.all.get_mut(index) {
+            *taken = Entry { state: State::Free, waker: None };
+            self.free.push(index);
         }
     }
 }
 
-impl Drop for Seats {
+impl Drop for Slots {
     fn drop(&mut self) {
         self.timer.iter().for_each(AbortHandle::abort);
     }
 }
 
-impl Place {
+impl Slot {
     /// From now on it may be told to go.
     pub(super) fn idle(&self) {
         self.set(State::Idle(Instant::now()));
@@ -178,23 +178,23 @@ impl Place {
         self.set(State::Busy);
     }
 
-    /// Answered: the place is kept until the client closes what is left.
-    pub(super) fn close(mut self, rest: Rest) {
+    /// Answered: the slot is kept until the client closes what is left.
+    pub(super) fn close(mut self, rest: LingeringClose) {
         self.rest = Some(rest);
     }
 
     /// Returns when the connection has to go.
-    pub(super) async fn told_to_go(&self) {
-        poll_fn(|context| self.poll_told_to_go(context)).await;
+    pub(super) async fn evicted(&self) {
+        poll_fn(|context| self.poll_evicted(context)).await;
     }
 
-    fn poll_told_to_go(&self, context: &Context<'_>) -> Poll<()> {
-        let mut seats = self.places.seats();
-        let Some(seat) = seats.all.get_mut(self.seat) else { return Poll::Pending };
-        if let State::Leaving = seat.state {
+    fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {
+        let mut slots = self.limit.slots();
+        let Some(index) = slots.all.get_mut(self.index) else { return Poll::Pending };
+        if let State::Evicted = index.state {
             return Poll::Ready(());
         }
-        match &mut seat.waker {
+        match &mut index.waker {
             Some(waker) => waker.clone_from(context.waker()),
             waker => *waker = Some(context.waker().clone()),
         }
@@ -202,30 +202,30 @@ impl Place {
     }
 
     fn set(&self, state: State) {
-        if let Some(seat) = self.places.seats().all.get_mut(self.seat) {
-            let before = mem::replace(&mut seat.state, state);
-            if matches!(before, State::New | State::Leaving) {
+        if let Some(index) = self.limit.slots().all.get_mut(self.index) {
+            let before = mem::replace(&mut index.state, state);
+            if matches!(before, State::New | State::Evicted) {
                 // Whoever waits for room may find another to tell.
-                self.places.freed.notify_waiters();
+                self.limit.freed.notify_waiters();
             }
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut seats = self.places.seats();
+        let mut slots = self.limit.slots();
         match self.rest.take() {
-            None => seats.free(self.seat),
+            None => slots.free(self.index),
             Some(rest) => {
-                seats.close(self.seat, rest, Instant::now());
-                seats.timer.get_or_insert_with(|| {
-                    let places = Arc::downgrade(&self.places);
-                    tokio::spawn(Places::close_in_time(places)).abort_handle()
+                slots.close(self.index, rest, Instant::now());
+                slots.timer.get_or_insert_with(|| {
+                    let limit = Arc::downgrade(&self.limit);
+                    tokio::spawn(ConnectionLimit::close_in_time(limit)).abort_handle()
                 });
             }
         }
-        self.places.freed.notify_waiters();
+        self.limit.freed.notify_waiters();
     }
 }
 
@@ -239,8 +239,8 @@ mod tests {
 
     const NEVER: Duration = Duration::from_secs(3600);
 
-    pub(super) fn told(place: &Place) -> bool {
-        ready(place.told_to_go()).is_some()
+    pub(super) fn told(slot: &Slot) -> bool {
+        ready(slot.evicted()).is_some()
     }
 
     /// The value of a future that is ready at once.
@@ -253,66 +253,66 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn at_the_limit_the_one_that_has_been_idle_longest_has_to_go() {
-        let places = Arc::new(Places::new(3));
+        let limit = Arc::new(ConnectionLimit::new(3));
         let mut taken = Vec::new();
         for _ in 0..3 {
-            taken.push(places.take().await);
+            taken.push(limit.take().await);
             taken.iter().last().unwrap().idle();
             advance(Duration::from_secs(1)).await;
         }
         // The first has sent another byte, the second a whole request.
         taken[0].idle();
         taken[1].busy();
-        assert_eq!(ready(places.take()).map(drop), None);
+        assert_eq!(ready(limit.take()).map(drop), None);
         assert_eq!(taken.iter().map(told).collect::<Vec<_>>(), [false, false, true]);
         drop(taken.remove(2));
-        timeout(NEVER, places.take()).await.unwrap();
+        timeout(NEVER, limit.take()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn while_all_wait_for_answers_nobody_has_to_go() {
-        let places = Arc::new(Places::new(2));
-        let mut taken = [places.take().await, places.take().await];
-        taken.iter().for_each(Place::busy);
-        assert!(!places.make_room());
-        assert!(timeout(NEVER, places.take()).await.is_err());
+        let limit = Arc::new(ConnectionLimit::new(2));
+        let mut taken = [limit.take().await, limit.take().await];
+        taken.iter().for_each(Slot::busy);
+        assert!(!limit.evict_longest_idle());
+        assert!(timeout(NEVER, limit.take()).await.is_err());
         taken[0].idle();
-        assert!(places.make_room());
+        assert!(limit.evict_longest_idle());
         // One that was told to go is not told twice.
-        assert!(!places.make_room());
+        assert!(!limit.evict_longest_idle());
         taken[1].idle();
         let [_, second] = &mut taken;
-        assert!(places.make_room());
+        assert!(limit.evict_longest_idle());
         assert!(told(second));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_new_or_whose_request_came_after_all_does_not_go() {
-        let places = Arc::new(Places::new(1));
-        let place = places.take().await;
-        assert!(!places.make_room());
-        place.idle();
-        assert!(places.make_room());
-        place.busy();
-        assert!(!told(&place));
+        let limit = Arc::new(ConnectionLimit::new(1));
+        let slot = limit.take().await;
+        assert!(!limit.evict_longest_idle());
+        slot.idle();
+        assert!(limit.evict_longest_idle());
+        slot.busy();
+        assert!(!told(&slot));
         // Whoever waits for room sees to it that the next idle one goes.
         let waits = tokio::spawn({
-            let places = Arc::clone(&places);
-            async move { drop(places.take().await) }
+            let limit = Arc::clone(&limit);
+            async move { drop(limit.take().await) }
         });
         tokio::task::yield_now().await;
-        place.idle();
-        assert!(!told(&place));
-        drop(place);
+        slot.idle();
+        assert!(!told(&slot));
+        drop(slot);
         waits.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn empty_is_when_the_last_place_is_free() {
-        let places = Arc::new(Places::new(2));
-        let place = places.take().await;
-        assert!(timeout(NEVER, places.empty()).await.is_err());
-        drop(place);
-        timeout(NEVER, places.empty()).await.unwrap();
+        let limit = Arc::new(ConnectionLimit::new(2));
+        let slot = limit.take().await;
+        assert!(timeout(NEVER, limit.empty()).await.is_err());
+        drop(slot);
+        timeout(NEVER, limit.empty()).await.unwrap();
     }
 }

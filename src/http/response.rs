@@ -5,7 +5,7 @@ use crate::health::{Health, Time, Verdict};
 
 /// How an answer is to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Form {
+pub struct Format {
     /// The head alone, with the length that the body would have (HEAD).
     pub head_only: bool,
     /// The body as JSON.
@@ -37,7 +37,7 @@ const BODY: usize = 128;
 
 /// What is sent back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     status: &'static str,
     headers: &'static str,
     /// The word of the header `Galera-Probe`, where there is one.
@@ -47,30 +47,30 @@ pub struct Answer {
     head_only: bool,
 }
 
-impl Answer {
+impl Response {
     /// 200 for serve, 503 for everything else.
-    pub fn health(health: Health, form: Form) -> Self {
+    pub fn health(health: Health, format: Format) -> Self {
         let (status, headers) = match health.verdict {
             Verdict::Serve => ("200 OK", ""),
             // Verdicts change within seconds; a balancer asks when it does.
             Verdict::Refuse(_) => ("503 Service Unavailable", "Retry-After: 5\r\n"),
         };
-        Self::words(status, headers, health.verdict.as_str(), &health, health.time, form)
+        Self::words(status, headers, health.verdict.as_str(), &health, health.time, format)
     }
 
     /// The probe itself runs, whatever the node does.
-    pub fn live(form: Form) -> Self {
-        Self::words("200 OK", "", "live", &"the probe is running", None, form)
+    pub fn live(format: Format) -> Self {
+        Self::words("200 OK", "", "live", &"the probe is running", None, format)
     }
 
     /// A page of another kind.
-    pub fn page(content_type: &'static str, body: String, form: Form) -> Self {
-        let head_only = form.head_only;
+    pub fn page(content_type: &'static str, body: String, format: Format) -> Self {
+        let head_only = format.head_only;
         Self { status: "200 OK", headers: "", word: None, content_type, body, head_only }
     }
 
     /// What a request that cannot be served gets.
-    pub fn problem(problem: Problem, form: Form) -> Self {
+    pub fn problem(problem: Problem, format: Format) -> Self {
         let (status, headers, word, explanation) = match problem {
             Problem::BadRequest => {
                 ("400 Bad Request", "", "bad-request", "this is no HTTP/1.0 or HTTP/1.1 request")
@@ -98,7 +98,7 @@ impl Answer {
                 "the request's head is over 8 KiB or 64 lines",
             ),
         };
-        Self::words(status, headers, word, &explanation, None, form)
+        Self::words(status, headers, word, &explanation, None, format)
     }
 
     /// One word and a line for people. Both are constants without a character that
@@ -109,9 +109,9 @@ impl Answer {
         word: &'static str,
         explanation: &dyn fmt::Display,
         time: Option<Time>,
-        form: Form,
+        format: Format,
     ) -> Self {
-        let (content_type, body) = match form.json {
+        let (content_type, body) = match format.json {
             false => {
                 let mut body = String::with_capacity(BODY);
                 // Writing into memory does not fail.
@@ -130,7 +130,7 @@ impl Answer {
                 ("application/json", format!("{{{said}{time}}}\n"))
             }
         };
-        let head_only = form.head_only;
+        let head_only = format.head_only;
         Self { status, headers, word: Some(word), content_type, body, head_only }
     }
 
@@ -172,8 +172,8 @@ mod tests {
     use super::*;
     use crate::health::Reason;
 
-    const TEXT: Form = Form { head_only: false, json: false };
-    const JSON: Form = Form { head_only: false, json: true };
+    const TEXT: Format = Format { head_only: false, json: false };
+    const JSON: Format = Format { head_only: false, json: true };
 
     const PROBLEMS: [Problem; 7] = [
         Problem::BadRequest,
@@ -185,7 +185,7 @@ mod tests {
         Problem::HeadTooLarge,
     ];
 
-    fn text(answer: &Answer) -> String {
+    fn text(answer: &Response) -> String {
         String::from_utf8(answer.encode()).unwrap()
     }
 
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole() {
-        let answer = Answer::health(Verdict::Refuse(Reason::NonPrimary).into(), TEXT);
+        let answer = Response::health(Verdict::Refuse(Reason::NonPrimary).into(), TEXT);
         assert_eq!(
             text(&answer),
             "HTTP/1.1 503 Service Unavailable\r\n\
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn json_holds_the_same_facts() {
-        let answer = text(&Answer::health(stalled(), JSON));
+        let answer = text(&Response::health(stalled(), JSON));
         assert!(answer.contains("\r\nContent-Type: application/json\r\n"), "{answer}");
         let body = answer.split("\r\n\r\n").nth(1).unwrap();
         assert_eq!(
@@ -227,16 +227,16 @@ mod tests {
             verdict: Verdict::Refuse(Reason::Settling),
             time: Some(Time::Left(Duration::from_secs(4))),
         };
-        assert!(text(&Answer::health(settling, JSON)).ends_with(",\"left_seconds\":4.0}\n"));
-        assert!(text(&Answer::health(Verdict::Serve.into(), JSON)).ends_with("to serve\"}\n"));
+        assert!(text(&Response::health(settling, JSON)).ends_with(",\"left_seconds\":4.0}\n"));
+        assert!(text(&Response::health(Verdict::Serve.into(), JSON)).ends_with("to serve\"}\n"));
     }
 
     #[test]
     fn no_word_needs_an_escape_in_json() {
         let verdicts = Reason::ALL.iter().map(|reason| Verdict::Refuse(*reason).into());
-        let healths = verdicts.map(|health| Answer::health(health, TEXT));
-        let problems = PROBLEMS.map(|problem| Answer::problem(problem, TEXT));
-        for answer in healths.chain(problems).chain([Answer::live(TEXT)]) {
+        let healths = verdicts.map(|health| Response::health(health, TEXT));
+        let problems = PROBLEMS.map(|problem| Response::problem(problem, TEXT));
+        for answer in healths.chain(problems).chain([Response::live(TEXT)]) {
             let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
             assert!(answer.body.lines().all(|line| line.bytes().all(plain)), "{answer:?}");
         }
@@ -245,8 +245,8 @@ mod tests {
     #[test]
     fn an_answer_to_head_has_the_length_of_the_body_that_it_leaves_out() {
         for json in [false, true] {
-            let whole = Answer::health(stalled(), Form { head_only: false, json }).encode();
-            let head = Answer::health(stalled(), Form { head_only: true, json }).encode();
+            let whole = Response::health(stalled(), Format { head_only: false, json }).encode();
+            let head = Response::health(stalled(), Format { head_only: true, json }).encode();
             assert!(whole.starts_with(&head) && head.ends_with(b"\r\n\r\n"));
             let length = format!("\r\nContent-Length: {}\r\n", whole.len() - head.len());
             assert!(String::from_utf8(head).unwrap().contains(&length));
@@ -255,9 +255,9 @@ mod tests {
 
     #[test]
     fn serve_is_200_and_every_refusal_503_with_when_to_ask_again() {
-        assert_eq!(Answer::health(Verdict::Serve.into(), TEXT).status(), "200");
+        assert_eq!(Response::health(Verdict::Serve.into(), TEXT).status(), "200");
         for reason in Reason::ALL {
-            let answer = Answer::health(Verdict::Refuse(*reason).into(), TEXT);
+            let answer = Response::health(Verdict::Refuse(*reason).into(), TEXT);
             assert_eq!(answer.status(), "503");
             assert!(text(&answer).contains("\r\nRetry-After: 5\r\n"));
         }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_page_is_what_it_is_and_has_no_word() {
-        let page = text(&Answer::page("text/x", "content\n".to_owned(), TEXT));
+        let page = text(&Response::page("text/x", "content\n".to_owned(), TEXT));
         assert_eq!(
             page,
             "HTTP/1.1 200 OK\r\n\
@@ -275,13 +275,14 @@ mod tests {
              Connection: close\r\n\r\n\
              content\n"
         );
-        let head = Answer::page("text/x", "content\n".to_owned(), Form { head_only: true, ..TEXT });
+        let head =
+            Response::page("text/x", "content\n".to_owned(), Format { head_only: true, ..TEXT });
         assert!(text(&head).contains("Content-Length: 8\r\n") && text(&head).ends_with("\r\n\r\n"));
     }
 
     #[test]
     fn the_probe_is_live_with_200() {
-        let live = text(&Answer::live(TEXT));
+        let live = text(&Response::live(TEXT));
         assert!(live.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(live.ends_with("\r\n\r\nlive\nthe probe is running\n"));
     }
@@ -289,11 +290,11 @@ mod tests {
     #[test]
     fn every_problem_has_a_status_of_its_own_that_is_no_verdict() {
         let mut statuses: Vec<_> =
-            PROBLEMS.iter().map(|problem| Answer::problem(*problem, TEXT).status).collect();
+            PROBLEMS.iter().map(|problem| Response::problem(*problem, TEXT).status).collect();
         assert!(statuses.iter().all(|status| status.starts_with('4')));
         statuses.dedup();
         assert_eq!(statuses.len(), PROBLEMS.len());
-        let not_allowed = text(&Answer::problem(Problem::MethodNotAllowed, TEXT));
+        let not_allowed = text(&Response::problem(Problem::MethodNotAllowed, TEXT));
         assert!(not_allowed.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"));
     }
 }

@@ -1,0 +1,70 @@
+//! The health paths: `/`, `/read-write`, `/reader`, `/writer` and `/livez`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::admin::ExchangeCounter;
+use crate::health::{Health, Reason, Role};
+use crate::http::{Format, Problem, Response, Route};
+use crate::monitor::Handle;
+use crate::os::maintenance_file::MaintenanceFile;
+
+/// Answers the health paths: from the monitor, unless the operator took the node out.
+pub(super) struct HealthService {
+    handle: Handle,
+    draining: AtomicBool,
+    maintenance: Option<MaintenanceFile>,
+    exchanges: ExchangeCounter,
+}
+
+impl HealthService {
+    /// The service of one monitor. While `maintenance_file` exists, every health path
+    /// answers 503 `maintenance`.
+    pub(super) fn new(handle: Handle, maintenance_file: Option<PathBuf>) -> Self {
+        Self {
+            handle,
+            draining: AtomicBool::new(false),
+            maintenance: maintenance_file.map(MaintenanceFile::new),
+            exchanges: ExchangeCounter::default(),
+        }
+    }
+
+    /// From now on every health path answers 503 `draining`.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The exchanges so far, by status.
+    pub(super) fn exchanges(&self) -> &ExchangeCounter {
+        &self.exchanges
+    }
+
+    pub(super) async fn answer(self: Arc<Self>, route: Route, format: Format) -> Response {
+        let response = match route {
+            Route::Health(role) => Response::health(self.health(role).await, format),
+            Route::Live => Response::live(format),
+            Route::Metrics | Route::Status => Response::problem(Problem::NotFound, format),
+            Route::Problem(problem) => Response::problem(problem, format),
+        };
+        self.exchanges.count(&response);
+        response
+    }
+
+    async fn health(&self, role: Role) -> Health {
+        if self.draining.load(Ordering::Relaxed) {
+            self.handle.refuse(Reason::Draining).await
+        } else if self.in_maintenance().await {
+            self.handle.refuse(Reason::Maintenance).await
+        } else {
+            self.handle.health(role).await
+        }
+    }
+
+    pub(super) async fn in_maintenance(&self) -> bool {
+        match &self.maintenance {
+            Some(maintenance) => maintenance.is_on().await,
+            None => false,
+        }
+    }
+}
