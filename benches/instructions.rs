@@ -56,14 +56,14 @@ fn facts_to_verdicts(facts: Facts) -> [Verdict; 3] {
 
 // The probe comes back so that its runtime's end is not counted.
 #[library_benchmark]
-#[bench::stand_in(jobs::Probe::new())]
-fn probe_of_the_stand_in(probe: jobs::Probe) -> (Facts, jobs::Probe) {
+#[bench::stand_in(jobs::StandIn::new())]
+fn probe_of_the_stand_in(probe: jobs::StandIn) -> (Facts, jobs::StandIn) {
     (black_box(probe.ask()), probe)
 }
 
 #[library_benchmark]
-#[bench::stand_in(jobs::Probe::new())]
-fn probe_of_the_stand_in_floor(probe: jobs::Probe) -> jobs::Probe {
+#[bench::stand_in(jobs::StandIn::new())]
+fn probe_of_the_stand_in_floor(probe: jobs::StandIn) -> jobs::StandIn {
     probe.floor();
     probe
 }

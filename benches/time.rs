@@ -47,12 +47,12 @@ fn facts_to_the_verdicts_of_all_roles(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn probe_of_the_stand_in(bencher: Bencher<'_, '_>) {
-    let probe = jobs::Probe::new();
+    let probe = jobs::StandIn::new();
     bencher.bench_local(|| probe.ask());
 }
 
 #[divan::bench]
 fn probe_of_the_stand_in_floor(bencher: Bencher<'_, '_>) {
-    let probe = jobs::Probe::new();
+    let probe = jobs::StandIn::new();
     bencher.bench_local(|| probe.floor());
 }

@@ -16,7 +16,7 @@ use galera_probe::node::connector::Connector;
 use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::Deadlines;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
+use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -40,7 +40,7 @@ fn held() -> Held {
     Held {
         descriptors: count("/proc/self/fd"),
         threads: count("/proc/self/task"),
-        tasks: Handle::current().metrics().num_alive_tasks(),
+        tasks: runtime::Handle::current().metrics().num_alive_tasks(),
     }
 }
 

@@ -82,7 +82,7 @@ const BALANCERS: &[(&str, &str)] = &[
 ];
 
 async fn answer(verdict: Verdict, route: Route, format: Format) -> Response {
-    match asked {
+    match route {
         Route::Problem(problem) => Response::problem(problem, format),
         _ => Response::health(verdict.into(), format),
     }
@@ -92,7 +92,7 @@ async fn answer(verdict: Verdict, route: Route, format: Format) -> Response {
 async fn server() -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let &Listen::Tcp(address) = listener.address() else { panic!() };
-    let server = Server::new(vec![listener], MAX_CONNECTIONS, |route, form| {
+    let server = Server::new(vec![listener], MAX_CONNECTIONS, |route, format| {
         answer(Verdict::Refuse(Reason::Donor), route, format)
     });
     (address, tokio::spawn(async move { server.run().await }))
@@ -237,7 +237,7 @@ async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
-    let server = Server::new(listeners, MAX_CONNECTIONS, |route, form| {
+    let server = Server::new(listeners, MAX_CONNECTIONS, |route, format| {
         answer(Verdict::Serve, route, format)
     });
     let server = tokio::spawn(async move { server.run().await });
@@ -277,7 +277,7 @@ async fn a_socket_that_another_has_put_in_the_place_of_its_own_is_not_removed() 
 async fn who_stands_in_the_queue_when_the_server_stops_is_answered() {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let &Listen::Tcp(address) = listener.address() else { panic!() };
-    let server = Server::new(vec![listener], MAX_CONNECTIONS, |route, form| {
+    let server = Server::new(vec![listener], MAX_CONNECTIONS, |route, format| {
         answer(Verdict::Serve, route, format)
     });
     let mut queued = Vec::new();
@@ -310,7 +310,7 @@ async fn a_crowd_of_askers_does_not_keep_the_node_from_being_heard() {
     let answered = Arc::new(AtomicUsize::new(0));
     let server = Server::new(vec![listener], MAX_CONNECTIONS, {
         let (node, answered) = (Arc::new(node), Arc::clone(&answered));
-        move |route, form| {
+        move |route, format| {
             // The node speaks while the first of the crowd is answered.
             if answered.fetch_add(1, SeqCst) == 0 {
                 (&*node).write_all(b"x").unwrap();

@@ -54,7 +54,7 @@ const LONGEST: Duration = Duration::from_secs(21 * 60);
 #[test]
 #[expect(clippy::print_stdout, reason = "the figure is to be seen")]
 fn the_laws_hold_whatever_happens() {
-    let mut seen = Told::default();
+    let mut seen = Verdicts::default();
     let seeds = match env::var("GALERA_PROBE_SEEDS") {
         Ok(seeds) => read(&seeds).expect("a seed, or FROM..TO"),
         Err(_) => SEEDS,
@@ -83,13 +83,13 @@ fn read(seeds: &str) -> Option<Range<u64>> {
 
 /// Answers of each kind.
 #[derive(Debug, Default)]
-struct Told {
+struct Verdicts {
     serve: usize,
     refuse: usize,
     stalled: usize,
 }
 
-fn simulate(seed: u64) -> Told {
+fn simulate(seed: u64) -> Verdicts {
     let mut random = Rng::with_seed(seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -97,10 +97,10 @@ fn simulate(seed: u64) -> Told {
         let world = World::new(&mut random);
         let (monitor, handle) = Monitor::new(world.clone(), world.settings());
         let target = tokio::spawn(monitor.run());
-        let server = Server::new(Vec::new(), MAX_CONNECTIONS, move |route, form| {
+        let server = Server::new(Vec::new(), MAX_CONNECTIONS, move |route, format| {
             let handle = handle.clone();
             async move {
-                match asked {
+                match route {
                     Route::Health(role) => {
                         http::Response::health(handle.health(role).await, format)
                     }
@@ -156,7 +156,7 @@ fn simulate(seed: u64) -> Told {
         sleep(2 * SECOND).await;
         assert_eq!(tasks(), 0, "a task is left");
         world.finishes_its_handshakes();
-        told
+        verdicts
     })
 }
 
@@ -276,13 +276,13 @@ impl World {
         status.contains(&true) && variables.contains(&true)
     }
 
-    fn hold_to_the_laws(&self, answers: &[Response]) -> Told {
-        let mut verdicts = Told::default();
+    fn hold_to_the_laws(&self, answers: &[Response]) -> Verdicts {
+        let mut verdicts = Verdicts::default();
         let mut answers = answers.to_vec();
-        answers.sort_by_key(|answer| answer.verdicts);
+        answers.sort_by_key(|answer| answer.answered_at);
         for (at, answer) in answers.iter().enumerate() {
             // Law 1: within the deadline of the whole, by the timer's grain.
-            let took = answer.told - answer.route;
+            let took = answer.answered_at - answer.sent_at;
             assert!(took <= self.deadlines.whole + MILLISECOND, "{answer:?} took {took:?}");
             match answer.word {
                 "serve" => verdicts.serve += 1,
@@ -291,30 +291,36 @@ impl World {
             }
             if answer.word == "serve" {
                 let known = self.timing.max_age.max(self.timing.grace) + self.deadlines.whole;
-                let from = answer.route.checked_sub(known).unwrap_or(answer.route);
-                assert!(self.was_fit(from, answer.verdicts), "{answer:?} on old facts");
+                let from = answer.sent_at.checked_sub(known).unwrap_or(answer.sent_at);
+                assert!(self.was_fit(from, answer.answered_at), "{answer:?} on old facts");
             }
-            for earlier in answers[..at].iter().filter(|earlier| earlier.told < answer.verdicts) {
+            for earlier in
+                answers[..at].iter().filter(|earlier| earlier.answered_at < answer.answered_at)
+            {
                 self.stays_refused(earlier, answer);
             }
         }
-        told
+        verdicts
     }
 
     fn stays_refused(&self, earlier: &Response, answer: &Response) {
         let Some(stalled) = earlier.stalled else { return };
         // Law 3: while the node is as it was when the step began that stalled, nobody
         // waits for it.
-        let (since, was) = self.was(answer.verdicts);
+        let (since, was) = self.was(answer.answered_at);
         let is_silent = was.silent && earlier.word.starts_with("stalled-");
         let since = since + 2 * ROUNDED;
-        if is_silent && earlier.word != "stalled-connect" && since <= earlier.told - stalled {
-            assert_eq!(answer.verdicts, answer.route, "{answer:?} waited after {earlier:?}");
+        if is_silent && earlier.word != "stalled-connect" && since <= earlier.answered_at - stalled
+        {
+            assert_eq!(answer.answered_at, answer.sent_at, "{answer:?} waited after {earlier:?}");
         }
         // Law 4: who wakes has to stay fit, for twice as long as it was stalled.
         if self.timing.grace.is_zero() && answer.word == "serve" {
             let settling = (2 * stalled).min(self.timing.settle);
-            assert!(answer.told >= earlier.told + settling, "{answer:?} after {earlier:?}");
+            assert!(
+                answer.answered_at >= earlier.answered_at + settling,
+                "{answer:?} after {earlier:?}"
+            );
         }
     }
 
@@ -421,8 +427,8 @@ impl AsyncWrite for Counted {
 #[derive(Clone, Debug)]
 struct Response {
     /// When its request was complete.
-    route: Instant,
-    verdicts: Instant,
+    sent_at: Instant,
+    answered_at: Instant,
     word: &'static str,
     /// For how long the node had been stalled, at the least.
     stalled: Option<Duration>,
@@ -468,10 +474,10 @@ async fn request(mut client: DuplexStream, bytes: &[u8], pieces: Option<&mut Rng
             }
         }
     }
-    let route = Instant::now();
+    let sent_at = Instant::now();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    read_answer(&answer, route)
+    read_answer(&answer, sent_at)
 }
 
 const REQUESTS: &[&[u8]] = &[
@@ -483,8 +489,8 @@ const REQUESTS: &[&[u8]] = &[
 ];
 
 /// 200 and serve, or 503 and a reason that is known: nothing else.
-fn read_answer(answer: &str, route: Instant) -> Response {
-    let verdicts = Instant::now();
+fn read_answer(answer: &str, sent_at: Instant) -> Response {
+    let answered_at = Instant::now();
     let word = answer.split("\r\nGalera-Probe: ").nth(1).and_then(|rest| rest.lines().next());
     let (status, word) = if word == Some("serve") {
         ("200 OK", "serve")
@@ -498,5 +504,5 @@ fn read_answer(answer: &str, route: Instant) -> Response {
         let seconds: f64 = rest.trim_end_matches(" s\n").parse().unwrap();
         Duration::from_secs_f64(seconds).saturating_sub(ROUNDED)
     });
-    Response { route, verdicts, word, stalled }
+    Response { sent_at, answered_at, word, stalled }
 }

@@ -86,7 +86,7 @@ pub fn verdicts(facts: &Facts) -> [Verdict; 3] {
 }
 
 /// The stand-in in memory, and who asks it.
-pub struct Probe {
+pub struct StandIn {
     runtime: Runtime,
     node: Node,
     login: CredentialSource,
@@ -96,7 +96,7 @@ pub struct Probe {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-impl Probe {
+impl StandIn {
     pub fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let node = Node::new(Script::synced());

@@ -141,8 +141,8 @@ pub(crate) fn clients() -> Vec<Hostile> {
 
 #[tokio::test(start_paused = true)]
 async fn every_hostile_client_gets_its_answer_and_is_gone_in_its_time() {
-    let server = Server::new(Vec::new(), MAX_CONNECTIONS, |route, form| async move {
-        match asked {
+    let server = Server::new(Vec::new(), MAX_CONNECTIONS, |route, format| async move {
+        match route {
             Route::Problem(problem) => Response::problem(problem, format),
             _ => Response::health(Verdict::Serve.into(), format),
         }
