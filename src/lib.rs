@@ -1,34 +1,23 @@
 //! Tells a load balancer whether a MariaDB Galera node should get traffic.
 //!
-//! The data flows one way, and each arrow is a function that can be tested alone:
+//! The balancer sends an HTTP request. The probe opens a MySQL connection to the node,
+//! logs in, reads a dozen variables, and answers 200 or 503. It speaks the MySQL
+//! protocol itself, without an SQL driver, so that each step has a deadline.
 //!
-//! ```text
-//! HTTP bytes -> Parsed -> (Monitor) -> Probe -> packets -> rows -> Facts -> Verdict -> Answer -> HTTP bytes
-//!       http         server    target     probe      mysql            galera      verdict    http
-//! ```
+//! # For embedders
 //!
-//! | module | what it does | what it must not know |
-//! |---|---|---|
-//! | [`mysql`] | bytes to packets to rows, sans I/O | sockets, clocks, logs, any other module |
-//! | [`galera`] | rows to facts to a verdict | where they came from |
-//! | [`health`] | serve, or refuse with one reason | anything |
-//! | [`http`] | bytes to a request, a verdict to an answer | sockets, the database |
-//! | [`option_file`] | an option file's bytes to who logs in where | files |
-//! | `dns`, `connect`, `tls` | the way to the node | what is said on it |
-//! | `probe` | one probe run under its deadlines | who asks |
-//! | `target` | owns a node: sharing, holding, settling; keeps the report | HTTP |
-//! | `admin` | the report to `/metrics` and `/status` | sockets |
-//! | `server` | the listeners, one exchange a connection | the database |
-//! | `aside`, `followed`, `login`, `maintenance` | files and names that may block, in threads | who asks |
-//! | `via`, `notify` | a question to a running probe; notices to systemd | the database |
-//! | `config`, `log`, `run` | arguments, log lines, the wiring | |
+//! Four modules need no runtime, socket, clock or log. They build without the default
+//! feature `daemon`, with `bytes`, `httparse` and the hashes as their only dependencies:
 //!
-//! The first five build without the default feature `daemon`, for those who embed
-//! the protocol: their tree is `bytes`, `httparse`, and what hashes and signs.
-//! [`mysql`] says what a session asks of whoever drives it, and `examples/embed.rs`
-//! is a whole check over a blocking socket.
+//! | module | what it does |
+//! |---|---|
+//! | [`mysql`] | the client side of the MySQL protocol: bytes to packets to rows |
+//! | [`galera`] | the one place that knows what healthy means: names and values to a verdict |
+//! | [`health`] | the verdict, its reason, and the role that a caller wants the node for |
+//! | [`http`] | bytes to a request, a verdict to a response |
 //!
-//! A verdict over any kind of stream:
+//! `examples/embed.rs` is a whole check over a blocking socket. The same for any kind of
+//! stream:
 //!
 //! ```
 //! use std::error::Error;
@@ -37,16 +26,16 @@
 //!
 //! use bytes::BytesMut;
 //! use galera_probe::galera::{Facts, Policy, STATEMENTS, judge};
-//! use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 //! use galera_probe::health::{Role, Verdict};
+//! use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 //!
-//! fn ask(mut stream: impl Read + Write) -> Result<Verdict, Box<dyn Error>> {
+//! fn check(mut stream: impl Read + Write) -> Result<Verdict, Box<dyn Error>> {
 //!     let credentials = Credentials::new("galera_probe", Password::new("secret"))?;
 //!     let mut session = Session::new(Arc::new(credentials), &STATEMENTS)?;
 //!     let mut input = [0; 4096];
 //!     let mut output = BytesMut::new();
 //!     let replies = loop {
-//!         // Deadlines are the caller's: the session has no clock.
+//!         // The session has no clock: deadlines are up to the stream.
 //!         let length = stream.read(&mut input)?;
 //!         if length == 0 {
 //!             return Err("the server closed the connection".into());
@@ -65,14 +54,43 @@
 //!             facts.note(name, value.as_deref());
 //!         }
 //!     }
-//!     // What is missing is refused: there is no serve without every fact.
+//!     // A missing fact is a refusal.
 //!     Ok(judge(&facts, Policy::default(), Role::ReadWrite))
 //! }
 //! ```
+//!
+//! # Architecture
+//!
+//! The data flows one way. Each arrow is a function that can be tested alone:
+//!
+//! ```text
+//! HTTP bytes -> Request -> Monitor -> Probe -> packets -> rows -> Facts -> Verdict -> Response -> HTTP bytes
+//!       server     http     monitor    node      mysql     mysql    galera    health      http      server
+//! ```
+//!
+//! | module | what it holds | what it must not know |
+//! |---|---|---|
+//! | [`health`] | `Verdict`, `Reason`, `Role`: the words that every part speaks | any other module |
+//! | [`galera`] | facts to a verdict | the protocol, HTTP, the runtime |
+//! | [`mysql`] | the MySQL client protocol, without I/O | any other module, sockets, clocks, logs |
+//! | [`http`] | HTTP/1 requests and responses, without I/O | the database, the runtime |
+//! | `os` | blocking work on threads, reloaded files, the log, systemd | any other module |
+//! | `node` | the way to the database: address, name lookup, transport, TLS, credentials, one probe run | HTTP, who calls |
+//! | `monitor` | owns the node: shared probe runs, held connections, back-off, settling, the report | HTTP, the protocol |
+//! | `server` | listeners, the connection limit, one exchange, lingering close | the database |
+//! | `cli` | command line, variables and files to a `Config`, whole or not at all | the runtime |
+//! | `commands` | `serve`, `check` and `maintenance`: each wires the others together; the admin pages | |
+//!
+//! `tests/layout.rs` holds this table, and that no two files import each other.
+//!
+//! A newcomer's way to the rule behind a word such as `donor`: its name in
+//! [`health::Reason`]; what the node must say for it in [`galera::judge`], or which
+//! failure it stands for in `node::probe::Failure::reason`; and when it is answered
+//! without a new probe run in `monitor::Monitor`.
 
 #![warn(unreachable_pub)]
-// Nothing that a peer sends may make it panic. The rooms that read a peer's bytes
-// deny unchecked arithmetic as well.
+// Bytes of a peer must not cause a panic. The modules that read them deny unchecked
+// arithmetic as well.
 #![cfg_attr(
     not(test),
     deny(
@@ -86,18 +104,27 @@
     )
 )]
 
-pub mod cli;
-#[cfg(feature = "daemon")]
-pub mod commands;
 pub mod galera;
 pub mod health;
 pub mod http;
-#[cfg(feature = "daemon")]
-pub mod monitor;
 pub mod mysql;
+
+// The program's own modules. They are public for the binary, the tests and the benches
+// only, and change without notice.
+#[doc(hidden)]
+pub mod cli;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod commands;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod monitor;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod node;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod os;
 #[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod server;

@@ -3,17 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use tracing::Level;
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use super::config::Change;
-use super::tls::TlsArgs;
+use super::shared_arguments::{LogArgs, NodeArgs, TimingArgs};
 use super::values;
-use crate::galera;
 use crate::health;
-use crate::node::address::Address;
-use crate::os::logging;
 use crate::server::Listen;
 
 #[cfg(feature = "tls")]
@@ -175,145 +170,6 @@ pub(super) enum Command {
     },
 }
 
-#[derive(Args)]
-#[command(next_help_heading = "Node")]
-pub(super) struct NodeArgs {
-    /// The node: HOST:PORT, [IPV6]:PORT or unix:PATH.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_TARGET",
-        hide_env_values = true,
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:3306",
-        value_parser = values::address
-    )]
-    pub(super) target: Address,
-    /// The account to log in with.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_USER",
-        hide_env_values = true,
-        value_name = "NAME",
-        default_value = "galera_probe",
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    pub(super) user: String,
-    /// File that holds the password; GALERA_PROBE_PASSWORD is the other way.
-    #[arg(long, env = "GALERA_PROBE_PASSWORD_FILE", hide_env_values = true, value_name = "PATH")]
-    pub(super) password_file: Option<PathBuf>,
-    /// Option file whose [client] group says who logs in where.
-    #[arg(long, env = "GALERA_PROBE_DEFAULTS_FILE", hide_env_values = true, value_name = "PATH")]
-    pub(super) defaults_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) tls: TlsArgs,
-    /// Time for each step: connect, greeting, tls, login, query.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_STEP_TIMEOUT",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "1s",
-        value_parser = values::timeout
-    )]
-    pub(super) step_timeout: Duration,
-    /// Time for the whole probe run with the node.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_TIMEOUT",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "2s",
-        value_parser = values::timeout
-    )]
-    pub(super) timeout: Duration,
-    /// The node is a plain server: one without Galera may serve.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_STANDALONE",
-        hide_env_values = true,
-        value_parser = BoolishValueParser::new()
-    )]
-    pub(super) standalone: bool,
-    /// Whether a node that gives a state transfer may serve.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_DONOR",
-        hide_env_values = true,
-        value_name = "POLICY",
-        default_value = "refuse"
-    )]
-    pub(super) donor: Donor,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Time")]
-pub(super) struct TimingArgs {
-    /// Time for which a verdict is given again before the node is asked anew.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_MAX_AGE",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "1s",
-        value_parser = values::duration
-    )]
-    pub(super) max_age: Duration,
-    /// Longest time to stay fit after a stall before serving again.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_SETTLE",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = values::duration
-    )]
-    pub(super) settle: Duration,
-    /// Time to serve on a node that was fit and now times out.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_GRACE",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "0s",
-        value_parser = values::duration
-    )]
-    pub(super) grace: Duration,
-    /// Time to keep one login open for more questions; 0s: a login for each.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_KEEP_CONNECTION",
-        hide_env_values = true,
-        value_name = "DURATION",
-        default_value = "0s",
-        value_parser = values::duration
-    )]
-    pub(super) keep_connection: Duration,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Log")]
-pub(super) struct LogArgs {
-    /// Form of the log lines on standard error.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_LOG_FORMAT",
-        hide_env_values = true,
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub(super) log_format: LogFormat,
-    /// What is logged at the least: error, warn, info, debug or trace.
-    #[arg(
-        long,
-        env = "GALERA_PROBE_LOG_LEVEL",
-        hide_env_values = true,
-        value_name = "LEVEL",
-        default_value = "info",
-        value_parser = values::level
-    )]
-    pub(super) log_level: Level,
-}
-
 /// [`health::Role`], as it is written.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Role {
@@ -328,42 +184,6 @@ impl From<Role> for health::Role {
             Role::ReadWrite => Self::ReadWrite,
             Role::Reader => Self::Reader,
             Role::Writer => Self::Writer,
-        }
-    }
-}
-
-/// [`logging::LogFormat`], as it is written.
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum LogFormat {
-    /// For people.
-    Text,
-    /// For collectors: one JSON object a line.
-    Json,
-}
-
-impl From<LogFormat> for logging::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
-        }
-    }
-}
-
-/// [`galera::Donor`], as it is written.
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Donor {
-    Refuse,
-    Serve,
-    ServeUnlessRejecting,
-}
-
-impl From<Donor> for galera::Donor {
-    fn from(donor: Donor) -> Self {
-        match donor {
-            Donor::Refuse => Self::Refuse,
-            Donor::Serve => Self::Serve,
-            Donor::ServeUnlessRejecting => Self::ServeUnlessRejecting,
         }
     }
 }

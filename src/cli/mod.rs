@@ -10,6 +10,8 @@ mod read;
 #[cfg(feature = "daemon")]
 mod secrets;
 #[cfg(feature = "daemon")]
+mod shared_arguments;
+#[cfg(feature = "daemon")]
 mod tls;
 #[cfg(feature = "daemon")]
 mod values;

@@ -11,9 +11,10 @@ use crate::monitor::{Settings, Timing};
 use crate::node::probe::Deadlines;
 use crate::os::logging::LogSettings;
 
-use super::arguments::{Cli, Command, LogArgs, NodeArgs, TimingArgs};
+use super::arguments::{Cli, Command};
 use super::config::{Action, Config, Node, Serve};
 use super::secrets;
+use super::shared_arguments::{LogArgs, NodeArgs, TimingArgs};
 
 /// What a probe that is asked with `--via` may take longer than its `--timeout`.
 const VIA_TIME: Duration = Duration::from_secs(1);
