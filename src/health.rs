@@ -1,19 +1,48 @@
-//! Serve, or refuse with one reason: what every part of the program ends in.
+//! The verdict on a node, the reason for a refusal, and the role that a caller needs.
+//!
+//! A verdict is [`Verdict::Serve`] or [`Verdict::Refuse`] with one [`Reason`]. Each reason
+//! has a stable word for alerts, an explanation for people, and, where an operator can
+//! fix the cause, advice:
+//!
+//! ```
+//! use galera_probe::health::{Reason, Role, Verdict};
+//!
+//! let verdict = Verdict::Refuse(Reason::TooManyConnections);
+//! assert_eq!(verdict.as_str(), "too-many-connections");
+//! assert_eq!(
+//!     verdict.to_string(),
+//!     "too-many-connections: the server has reached max_connections",
+//! );
+//! assert_eq!(
+//!     Reason::TooManyConnections.advice(),
+//!     Some("raise max_connections, or find the clients that use them up"),
+//! );
+//! // There is nothing to fix while a node receives a state transfer.
+//! assert_eq!(Reason::Joining.advice(), None);
+//!
+//! assert_eq!("reader".parse(), Ok(Role::Reader));
+//! assert!("primary".parse::<Role>().is_err());
+//! assert_eq!(Role::ALL.map(Role::as_str), ["read-write", "reader", "writer"]);
+//! ```
 
+use std::error::Error;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-/// What the balancer is told of the node.
+/// Whether a node should get traffic.
+///
+/// `Display` gives the word and the explanation: `word: explanation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The node should get traffic.
     Serve,
-    /// The node should get none.
+    /// The node should get no traffic.
     Refuse(Reason),
 }
 
 impl Verdict {
-    /// `serve`, or the reason's word.
+    /// Returns `serve`, or the reason's word.
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Serve => "serve",
@@ -21,74 +50,14 @@ impl Verdict {
         }
     }
 
-    /// A line for people. It is the same for every node: nothing that a server
-    /// said is in it.
+    /// Returns one line for people: lower case, no full stop.
+    ///
+    /// The text is fixed. It contains nothing that a server sent, so it can be shown to
+    /// any client.
     pub fn explanation(self) -> &'static str {
         match self {
             Verdict::Serve => "the node is fit to serve",
             Verdict::Refuse(reason) => reason.explanation(),
-        }
-    }
-}
-
-/// What a caller wants the node for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// Reads and writes.
-    #[default]
-    ReadWrite,
-    /// Reads: a node that is read_only will do.
-    Reader,
-    /// Reads and writes, on one node of the cluster at a time.
-    Writer,
-}
-
-impl Role {
-    /// Every role, in the order of the README.
-    pub const ALL: [Role; 3] = [Role::ReadWrite, Role::Reader, Role::Writer];
-
-    /// The word, as in the paths of HTTP.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::ReadWrite => "read-write",
-            Role::Reader => "reader",
-            Role::Writer => "writer",
-        }
-    }
-}
-
-/// A verdict as a caller is told it, with the time that belongs to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// What the balancer is told.
-    pub verdict: Verdict,
-    /// How long that has been so, or will be.
-    pub time: Option<Time>,
-}
-
-/// A time that belongs to a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Time {
-    /// The node has been stalled for so long.
-    For(Duration),
-    /// The node must stay fit for so long.
-    Left(Duration),
-}
-
-impl From<Verdict> for Health {
-    fn from(verdict: Verdict) -> Self {
-        Self { verdict, time: None }
-    }
-}
-
-impl fmt::Display for Health {
-    /// The line for people.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.verdict.explanation())?;
-        match self.time {
-            None => Ok(()),
-            Some(Time::For(time)) => write!(f, "; for {:.1} s", time.as_secs_f64()),
-            Some(Time::Left(time)) => write!(f, "; {:.1} s left", time.as_secs_f64()),
         }
     }
 }
@@ -99,11 +68,100 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Declares [`Reason`] with each reason's word and explanation, so that the
-/// three cannot part.
+/// What a caller needs the node for.
+///
+/// `FromStr` reads the role's word, as [`Role::as_str`] returns it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Reads and writes.
+    #[default]
+    ReadWrite,
+    /// Reads only. A node with read_only set qualifies.
+    Reader,
+    /// Reads and writes, on one node of the cluster at a time.
+    Writer,
+}
+
+impl Role {
+    /// Every role, in the order of the README's table.
+    pub const ALL: [Role; 3] = [Role::ReadWrite, Role::Reader, Role::Writer];
+
+    /// Returns the role's word, which is also its HTTP path without the slash.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::ReadWrite => "read-write",
+            Role::Reader => "reader",
+            Role::Writer => "writer",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(word: &str) -> Result<Self, UnknownRole> {
+        Role::ALL.into_iter().find(|role| role.as_str() == word).ok_or(UnknownRole(()))
+    }
+}
+
+/// The error for a word that names no [`Role`]. Words are compared exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownRole(());
+
+impl fmt::Display for UnknownRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown role: expected read-write, reader or writer")
+    }
+}
+
+impl Error for UnknownRole {}
+
+/// A verdict together with the time that belongs to it.
+///
+/// `Display` gives the explanation and the time, in one line for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the node should get traffic.
+    pub verdict: Verdict,
+    /// How long the verdict has lasted or will last. `None` for a verdict without a
+    /// time.
+    pub time: Option<Time>,
+}
+
+/// The time that belongs to a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// How long the node has been stalled.
+    For(Duration),
+    /// How long the node must still stay fit before it serves again.
+    Left(Duration),
+}
+
+impl From<Verdict> for Health {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, time: None }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verdict.explanation())?;
+        match self.time {
+            None => Ok(()),
+            Some(Time::For(time)) => write!(f, "; for {:.1} s", time.as_secs_f64()),
+            Some(Time::Left(time)) => write!(f, "; {:.1} s left", time.as_secs_f64()),
+        }
+    }
+}
+
+/// Declares [`Reason`] with each reason's word and explanation in one list, so that none
+/// can be missing.
 macro_rules! reasons {
     ($($variant:ident $word:literal $explanation:literal)*) => {
-        /// Why a node is refused. People alert on the words: they never change.
+        /// Why a node is refused.
+        ///
+        /// `Display` gives the word. Operators alert on the words, so a word never
+        /// changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Reason {
@@ -114,12 +172,12 @@ macro_rules! reasons {
             /// Every reason, in the order of the README's table.
             pub const ALL: &[Reason] = &[$(Reason::$variant),*];
 
-            /// The word, in kebab-case.
+            /// Returns the reason's word, in kebab-case.
             pub fn as_str(self) -> &'static str {
                 match self { $(Reason::$variant => $word,)* }
             }
 
-            /// A line for people: lower case, no full stop.
+            /// Returns one line for people: lower case, no full stop.
             pub fn explanation(self) -> &'static str {
                 match self { $(Reason::$variant => $explanation,)* }
             }
@@ -128,87 +186,92 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // What the node says of itself.
+    // The node reported a state in which it must not serve.
     NonPrimary "non-primary" "the node is in a component without quorum"
     WsrepDisconnected "wsrep-disconnected" "the node is not connected to any cluster"
     Inconsistent "inconsistent" "the cluster voted the node out because its data differs"
     Joining "joining" "the node is receiving a state transfer"
-    Joined "joined" "the node has its state transfer and is catching up"
+    Joined "joined" "the node received its state transfer and is catching up"
     Donor "donor" "the node is giving a state transfer, or its tables are locked by FLUSH TABLES WITH READ LOCK"
     Desynced "desynced" "wsrep_desync is on: the node may lag behind without limit"
     NotSynced "not-synced" "wsrep_local_state is not 4 (Synced)"
     NotReady "not-ready" "wsrep_ready is not ON"
     RejectingQueries "rejecting-queries" "wsrep_reject_queries is not NONE"
     ReadOnly "read-only" "read_only or super_read_only is on"
-    NotWriter "not-writer" "another node of the component is its writer: wsrep_local_index is not 0"
+    NotWriter "not-writer" "another node of the component is the writer: wsrep_local_index is not 0"
     Offline "offline" "offline_mode is on"
-    Maintenance "maintenance" "the operator took the node out: the maintenance file exists, or pxc_maint_mode is not DISABLED"
+    Maintenance "maintenance" "the node is in maintenance: the maintenance file exists, or pxc_maint_mode is not DISABLED"
     WsrepOff "wsrep-off" "wsrep_on is OFF: writes on the node are not replicated"
-    NoGalera "no-galera" "the server is in no Galera cluster (--standalone if a plain server is meant)"
-    IncompleteFacts "incomplete-facts" "the server left out a variable that it must have"
+    NoGalera "no-galera" "the server is not part of a Galera cluster (use --standalone for a plain server)"
+    IncompleteFacts "incomplete-facts" "the server did not report a required variable"
 
-    // What the server says to the probe.
-    AccessDenied "access-denied" "the server refused the user or the password (MariaDB says the same where the account requires TLS)"
+    // The server refused the connection, the login or a statement.
+    AccessDenied "access-denied" "the server rejected the user name or the password (MariaDB reports the same if the account requires TLS)"
     AccountLocked "account-locked" "the probe's account is locked"
     PasswordExpired "password-expired" "the password of the probe's account has expired"
     HostDenied "host-denied" "the server has no account for the probe's address"
     HostBlocked "host-blocked" "the server blocked the probe's address after too many connect errors (FLUSH HOSTS clears it)"
-    TooManyConnections "too-many-connections" "the server's max_connections are used up"
-    UserLimit "user-limit" "the probe's account has used up its connections or queries"
-    NeedsTls "needs-tls" "the server takes this login over TLS only, or over TLS that is verified"
+    TooManyConnections "too-many-connections" "the server has reached max_connections"
+    UserLimit "user-limit" "the probe's account has reached its limit of connections or queries"
+    NeedsTls "needs-tls" "the login needs TLS, or TLS with a verified certificate"
     ShuttingDown "shutting-down" "the server is shutting down"
     ServerError "server-error" "the server answered with an error"
 
-    // What the way there says.
-    StalledConnect "stalled-connect" "no TCP connection within the deadline"
-    StalledGreeting "stalled-greeting" "the server accepted the connection and sent no greeting within the deadline"
+    // A step passed its deadline, the connection failed, or the probe cannot speak to the
+    // server.
+    StalledConnect "stalled-connect" "the connection was not established within the deadline"
+    StalledGreeting "stalled-greeting" "the server accepted the connection but sent no greeting within the deadline"
     StalledTls "stalled-tls" "the server did not finish the TLS handshake within the deadline"
     StalledLogin "stalled-login" "the server did not answer the login within the deadline"
     StalledQuery "stalled-query" "the server did not answer the statements within the deadline"
-    Settling "settling" "the node woke from a stall, and must stay fit for a while before it is served again"
+    Settling "settling" "the node recovered from a stall and must stay fit for a while before it serves again"
     ConnectionRefused "connection-refused" "nothing is listening at the node's address"
     Unreachable "unreachable" "the node's address cannot be resolved or reached, or its socket does not exist"
-    Disconnected "disconnected" "the server closed or reset the connection before it had answered"
-    TlsNotOffered "tls-not-offered" "the server offers no TLS, and --ssl-mode asks for it"
-    TlsUntrusted "tls-untrusted" "no CA of --ssl-ca vouches for the server's certificate"
-    TlsExpired "tls-expired" "the server's certificate has expired, or is not valid yet"
-    TlsWrongName "tls-wrong-name" "the server's certificate is for another name"
-    TlsRefused "tls-refused" "the server broke TLS off, as it does where it refuses the probe's certificate"
-    TlsFailed "tls-failed" "TLS did not come about: what is listening there does not speak it as it should"
-    ProtocolError "protocol-error" "what is listening there does not keep to the MySQL protocol"
-    UnsupportedServer "unsupported-server" "the server lacks a part of the protocol that the probe needs"
-    UnsupportedPlugin "unsupported-plugin" "the probe's account uses an authentication plugin that the probe does not speak, or may not"
+    Disconnected "disconnected" "the server closed or reset the connection before it answered"
+    TlsNotOffered "tls-not-offered" "the server does not offer TLS, and --ssl-mode requires it"
+    TlsUntrusted "tls-untrusted" "the server's certificate is not signed by a CA of --ssl-ca"
+    TlsExpired "tls-expired" "the server's certificate has expired or is not valid yet"
+    TlsWrongName "tls-wrong-name" "the server's certificate is for a different name"
+    TlsRefused "tls-refused" "the server sent a TLS alert, for example because it rejected the probe's certificate"
+    TlsFailed "tls-failed" "TLS failed: the server does not speak it correctly, or not at all"
+    ProtocolError "protocol-error" "the server does not follow the MySQL protocol"
+    UnsupportedServer "unsupported-server" "the server lacks a protocol feature that the probe needs"
+    UnsupportedPlugin "unsupported-plugin" "the probe's account uses an authentication plugin that the probe does not support or is not allowed to use"
 
-    // What the probe says of itself.
-    Draining "draining" "the probe was told to stop, and takes its node out of service first"
+    // The probe itself is about to stop.
+    Draining "draining" "the probe will stop soon and refuses its node first, so that traffic moves away"
     Stopping "stopping" "the probe is shutting down"
 }
 
 impl Reason {
-    /// What the operator can do about it, where that is something to be set right.
+    /// Returns what an operator can do about the reason, or `None` if there is nothing
+    /// to fix or the explanation already says it.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Reason::AccessDenied => {
-                "compare --user and the password with the account, and its host with where the \
-                 probe comes from: 127.0.0.1 for TCP, localhost for the socket; for a new \
+                "compare --user and the password with the account; the account's host must match \
+                 the probe's address: 127.0.0.1 for TCP, localhost for the socket; to set a new \
                  password: ALTER USER galera_probe@'ADDRESS' IDENTIFIED BY '...'"
             }
             Reason::AccountLocked => "ALTER USER galera_probe@'ADDRESS' ACCOUNT UNLOCK",
             Reason::PasswordExpired => {
-                "ALTER USER galera_probe@'ADDRESS' PASSWORD EXPIRE NEVER, and set the password anew"
+                "ALTER USER galera_probe@'ADDRESS' PASSWORD EXPIRE NEVER, and set the password \
+                 again"
             }
             Reason::HostDenied => {
-                "make the account for the address that the probe comes from: \
+                "create the account for the address that the probe connects from: \
                  CREATE USER galera_probe@'ADDRESS' IDENTIFIED BY '...'"
             }
             Reason::HostBlocked => {
-                "on the node: FLUSH HOSTS (on one without quorum: SET SESSION wsrep_on=OFF; \
-                 FLUSH LOCAL HOSTS); then find who left handshakes unfinished at the probe's \
-                 address, as a bare TCP check does"
+                "on the node: FLUSH HOSTS (on a node without quorum: SET SESSION wsrep_on=OFF; \
+                 FLUSH LOCAL HOSTS); then find the client at the probe's address that leaves \
+                 handshakes unfinished, such as a bare TCP check"
             }
-            Reason::TooManyConnections => "raise max_connections, or find who holds them",
+            Reason::TooManyConnections => {
+                "raise max_connections, or find the clients that use them up"
+            }
             Reason::UserLimit => "raise the account's MAX_USER_CONNECTIONS to 3 or more",
-            Reason::NoGalera => "--standalone if a plain server is meant",
+            Reason::NoGalera => "use --standalone for a plain server",
             _ => return None,
         })
     }
@@ -227,11 +290,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_its_own_word_in_kebab_case_with_an_explanation() {
+    fn each_reason_has_a_unique_kebab_case_word_and_an_explanation() {
         let mut words = HashSet::from(["serve"]);
         for reason in Reason::ALL {
             let word = reason.as_str();
-            assert!(words.insert(word), "{word} stands twice");
+            assert!(words.insert(word), "duplicate word {word}");
             assert!(word.split('-').all(|part| {
                 !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase())
             }));
@@ -244,12 +307,27 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_the_words_of_their_paths() {
+    fn a_role_has_the_word_of_its_http_path() {
         assert_eq!(Role::ALL.map(Role::as_str), ["read-write", "reader", "writer"]);
     }
 
     #[test]
-    fn what_an_operator_can_set_right_comes_with_the_way() {
+    fn a_role_is_parsed_from_its_exact_word() {
+        for role in Role::ALL {
+            assert_eq!(role.as_str().parse(), Ok(role));
+        }
+        for word in ["", "Reader", "/reader", "read_write"] {
+            let error = word.parse::<Role>().unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "unknown role: expected read-write, reader or writer",
+                "{word}"
+            );
+        }
+    }
+
+    #[test]
+    fn reasons_that_an_operator_can_fix_have_advice() {
         let known = [
             (Reason::AccessDenied, "localhost for the socket"),
             (Reason::AccountLocked, "ACCOUNT UNLOCK"),
@@ -261,10 +339,10 @@ mod tests {
             (Reason::NoGalera, "--standalone"),
         ];
         for reason in Reason::ALL {
-            let way = known.iter().find(|(known, _)| known == reason).map(|(_, way)| *way);
+            let part = known.iter().find(|(known, _)| known == reason).map(|(_, part)| *part);
             let advice = reason.advice();
-            assert_eq!(advice.is_some(), way.is_some(), "{reason}");
-            assert!(advice.unwrap_or_default().contains(way.unwrap_or_default()), "{reason}");
+            assert_eq!(advice.is_some(), part.is_some(), "{reason}");
+            assert!(advice.unwrap_or_default().contains(part.unwrap_or_default()), "{reason}");
         }
     }
 }
