@@ -1,7 +1,38 @@
-//! What healthy means: rows of names and values to [`Facts`] to [`Verdict`].
+//! The rules for a healthy node: variables to [`Facts`] to a [`Verdict`].
 //!
-//! Pure functions of what the node said. The states are those that real nodes
-//! were seen in; the tests at the end are the table.
+//! Every function here is pure. [`STATEMENTS`] are the queries that return the variables,
+//! [`Facts::note`] takes one row of their results, and [`judge`] gives the verdict for a
+//! [`Policy`] and a [`Role`]:
+//!
+//! ```
+//! use galera_probe::galera::{Donor, Facts, Policy, judge};
+//! use galera_probe::health::{Reason, Role, Verdict};
+//!
+//! // The rows that a node returns while it sends a state transfer.
+//! let mut facts = Facts::default();
+//! for (name, value) in [
+//!     ("wsrep_on", "ON"),
+//!     ("wsrep_cluster_status", "Primary"),
+//!     ("wsrep_connected", "ON"),
+//!     ("wsrep_local_state", "2"),
+//!     ("wsrep_ready", "ON"),
+//!     ("wsrep_local_index", "1"),
+//!     ("read_only", "OFF"),
+//! ] {
+//!     facts.note(name.as_bytes(), Some(value.as_bytes()));
+//! }
+//!
+//! // By default, a donor gets no traffic.
+//! let verdict = judge(&facts, Policy::default(), Role::ReadWrite);
+//! assert_eq!(verdict, Verdict::Refuse(Reason::Donor));
+//! // A policy can allow it.
+//! let policy = Policy { donor: Donor::Serve, ..Policy::default() };
+//! assert_eq!(judge(&facts, policy, Role::ReadWrite), Verdict::Serve);
+//! // The writer is the node with wsrep_local_index 0.
+//! assert_eq!(judge(&facts, policy, Role::Writer), Verdict::Refuse(Reason::NotWriter));
+//! ```
+//!
+//! The table in this file's tests lists the states that real nodes were observed in.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -9,13 +40,14 @@ use std::fmt;
 
 use crate::health::{Reason, Role, Verdict};
 
-/// What to send after the login, in this order.
+/// The statements to send after the login, in this order.
 ///
-/// 1. Takes the node's causality check off this session: with it, even SHOW
-///    waits on a node that lags. A server without Galera answers
-///    [`UNKNOWN_VARIABLE`], which is no fault.
-/// 2. and 3. SHOW is answered in every state; a SELECT may be refused with 1047.
-///    The SESSION forms do not sum up all threads, and hold the same values.
+/// 1. The SET turns the causality check off for this session. With the check on, even
+///    SHOW waits on a node that lags. A server without Galera replies with
+///    [`UNKNOWN_VARIABLE`], which is not a fault.
+/// 2. The status and 3. the variables. A node replies to SHOW in every state, but may
+///    refuse a SELECT with error 1047. SHOW SESSION returns the same values as SHOW
+///    GLOBAL without summing over all threads.
 pub const STATEMENTS: [&str; 3] = [
     "SET SESSION wsrep_sync_wait=0",
     "SHOW SESSION STATUS WHERE Variable_name IN ('wsrep_cluster_status','wsrep_connected',\
@@ -25,14 +57,19 @@ pub const STATEMENTS: [&str; 3] = [
      'wsrep_sst_donor_rejects_queries')",
 ];
 
-/// Asks once more, on the same connection, for what [`STATEMENTS`] gave: the status, and
-/// the variables that the server is now known to have in one row of names and values.
-/// A SELECT of them costs it a tenth of what SHOW does, but one name that it does not
-/// know fails the whole.
+/// The error code of ER_UNKNOWN_SYSTEM_VARIABLE.
+pub const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// Returns the statements that query the status and the variables again, on the
+/// connection that [`STATEMENTS`] were sent on.
 ///
-/// A session has a wsrep_on of its own, which stays as the global one was when it logged
-/// in; so it is the global one that is asked for. Percona's servers, which alone have
-/// pxc_maint_mode, have no global one.
+/// One SELECT reads the variables, into one row of alternating names and values. It costs
+/// the server a tenth of what SHOW does. One unknown name would fail the whole statement,
+/// so it names only the variables in `facts`, which the server has reported.
+///
+/// A session's own wsrep_on keeps the value that the global one had at login, so the SELECT
+/// reads `@@GLOBAL.` variables. Percona's servers have no global wsrep_on. Only they have
+/// pxc_maint_mode, and they are queried without the scope.
 pub fn repeated_statements(facts: &Facts) -> [String; 2] {
     let [_, status, variables] = STATEMENTS;
     let known = facts.iter().map(|(name, _)| name);
@@ -42,35 +79,31 @@ pub fn repeated_statements(facts: &Facts) -> [String; 2] {
     [status.to_owned(), format!("SELECT {}", columns.join(","))]
 }
 
-/// ER_UNKNOWN_SYSTEM_VARIABLE.
-pub const UNKNOWN_VARIABLE: u16 = 1193;
-
-/// The longest part of a value that is kept. Every healthy value is shorter.
-const MAX_VALUE: usize = 64;
-
-/// A value as long as one that is kept, every byte of it escaped. What is longer
-/// than this is shown to be unhealthy; no server adds to it by saying more.
-const MAX_SHOWN: usize = 4 * MAX_VALUE;
-
-/// Declares [`Facts`] with one field for each variable, so that the list stands once.
+/// Declares [`Facts`] with one field for each variable, from one list of names.
 macro_rules! facts {
     ($($variable:ident)*) => {
-        /// What the node said of itself, by the names of the server's own
-        /// variables; `None` where it said nothing.
+        /// The variables that a node reported, one field for each server variable.
+        ///
+        /// A field is `None` if the node did not report the variable. Values are printable
+        /// ASCII: other bytes are escaped as by [`u8::escape_ascii`], and NULL is `NULL`.
+        /// `Display` gives the reported variables as `name=value`, separated by spaces.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "the fields are the server's variables")]
+        #[non_exhaustive]
         pub struct Facts {
-            $(pub $variable: Option<String>,)*
+            $(
+                #[doc = concat!("The value of `", stringify!($variable), "`.")]
+                pub $variable: Option<String>,
+            )*
         }
 
         impl Facts {
-            /// The variables that the node sent, and their values.
+            /// Returns the names and values of the variables that the node reported.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
                 let variables = [$((stringify!($variable), &self.$variable)),*];
                 variables.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
             }
 
-            fn variable(&mut self, name: &[u8]) -> Option<&mut Option<String>> {
+            fn field_mut(&mut self, name: &[u8]) -> Option<&mut Option<String>> {
                 $(if name.eq_ignore_ascii_case(stringify!($variable).as_bytes()) {
                     return Some(&mut self.$variable);
                 })*
@@ -81,23 +114,42 @@ macro_rules! facts {
 }
 
 facts! {
-    wsrep_on
-    wsrep_cluster_status
-    wsrep_connected
-    wsrep_local_state
-    wsrep_ready
-    wsrep_local_index
-    wsrep_desync
-    wsrep_reject_queries
-    wsrep_sst_donor_rejects_queries
-    read_only
-    super_read_only
-    offline_mode
-    pxc_maint_mode
+    wsrep_on wsrep_cluster_status wsrep_connected wsrep_local_state wsrep_ready
+    wsrep_local_index wsrep_desync wsrep_reject_queries wsrep_sst_donor_rejects_queries
+    read_only super_read_only offline_mode pxc_maint_mode
+}
+
+/// The longest value that is kept, in bytes before escaping. Every healthy value is
+/// shorter.
+const MAX_VALUE: usize = 64;
+
+/// The longest text of one kept value: every byte escaped, as in `\xFF`. A longer field
+/// already holds two values, so that further ones cannot change the verdict.
+const MAX_ESCAPED: usize = 4 * MAX_VALUE;
+
+impl Facts {
+    /// Records one row of SHOW STATUS or SHOW VARIABLES. `None` is NULL.
+    ///
+    /// Names match in any case, and unknown ones are ignored. At most 64 bytes of a value
+    /// are kept. If rows give a variable different values, the field holds the first few of
+    /// them, joined with ` and `, which no rule takes for a healthy value.
+    pub fn note(&mut self, name: &[u8], value: Option<&[u8]>) {
+        let value = match value {
+            Some(value) => value.get(..MAX_VALUE).unwrap_or(value).escape_ascii().to_string(),
+            None => "NULL".to_owned(),
+        };
+        match self.field_mut(name) {
+            None => {}
+            Some(field @ None) => *field = Some(value),
+            Some(Some(earlier)) if *earlier != value && earlier.len() <= MAX_ESCAPED => {
+                *earlier = format!("{earlier} and {value}");
+            }
+            Some(Some(_)) => {}
+        }
+    }
 }
 
 impl fmt::Display for Facts {
-    /// The variables that the node sent, as `name=value`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for (name, value) in self.iter() {
@@ -108,56 +160,36 @@ impl fmt::Display for Facts {
     }
 }
 
-impl Facts {
-    /// Notes one row of SHOW STATUS or SHOW VARIABLES; `None` stands for NULL.
-    /// Names are taken in any case, unknown ones are passed over. A variable
-    /// that comes twice with two values keeps both, which is healthy nowhere; of
-    /// many values it keeps a few.
-    pub fn note(&mut self, name: &[u8], value: Option<&[u8]>) {
-        let value = match value {
-            Some(value) => {
-                let kept = value.get(..MAX_VALUE).unwrap_or(value);
-                kept.escape_ascii().to_string()
-            }
-            None => "NULL".to_owned(),
-        };
-        let Some(variable) = self.variable(name) else { return };
-        match variable {
-            Some(earlier) if *earlier != value && earlier.len() <= MAX_SHOWN => {
-                *earlier = format!("{earlier} and {value}");
-            }
-            Some(_) => {}
-            None => *variable = Some(value),
-        }
-    }
-}
-
-/// What the operator wants of a node.
+/// The operator's choices about which nodes may serve.
+///
+/// Build it with `..Policy::default()`, which refuses plain servers and donors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// A server without Galera is meant, and may serve.
+    /// Whether a server without Galera may serve.
     pub standalone: bool,
-    /// What becomes of a donor.
+    /// Whether a donor may serve.
     pub donor: Donor,
 }
 
-/// What becomes of a node that gives a state transfer. It cannot be told from one
-/// whose tables are locked by FLUSH TABLES WITH READ LOCK; one that was desynced by
-/// wsrep_desync can, and is refused always.
+/// Whether a node that sends a state transfer may serve.
+///
+/// A node whose tables are locked by FLUSH TABLES WITH READ LOCK reports the same state, so
+/// this applies to it too. A node desynced by wsrep_desync is always refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Donor {
-    /// It is refused.
+    /// A donor is refused.
     #[default]
     Refuse,
-    /// It may serve.
+    /// A donor may serve.
     Serve,
-    /// It may serve while wsrep_sst_donor_rejects_queries is OFF.
+    /// A donor may serve while wsrep_sst_donor_rejects_queries is OFF.
     ServeUnlessRejecting,
 }
 
-/// The verdict on a node that said `facts`, for a role. Where several things are
-/// wrong, the reason is the one nearest to the cause. A node that is refused to
-/// readers is refused to all.
+/// Returns the verdict on a node that reported `facts`, for a caller's `role`.
+///
+/// If several conditions fail, the reason is the one closest to the cause. A node that is
+/// refused to [`Role::Reader`] is refused to every role, for the same reason.
 pub fn judge(facts: &Facts, policy: Policy, role: Role) -> Verdict {
     match node_refusal(facts, policy).or_else(|| role_refusal(facts, role)) {
         Some(reason) => Verdict::Refuse(reason),
@@ -165,7 +197,7 @@ pub fn judge(facts: &Facts, policy: Policy, role: Role) -> Verdict {
     }
 }
 
-/// What is wrong with the node for every role.
+/// Returns why the node is refused to every role.
 fn node_refusal(facts: &Facts, policy: Policy) -> Option<Reason> {
     if facts.offline_mode.as_deref().is_some_and(|mode| !is_off(mode)) {
         return Some(Reason::Offline);
@@ -177,39 +209,18 @@ fn node_refusal(facts: &Facts, policy: Policy) -> Option<Reason> {
         None => Some(Reason::NoGalera),
         Some(_) => Some(match facts.wsrep_cluster_status.as_deref() {
             None | Some("Disconnected") => Reason::NoGalera,
-            // It looks perfect but for wsrep_on.
+            // Every other variable of such a node can look healthy.
             Some(_) => Reason::WsrepOff,
         }),
     };
-    // The operator's wish, with Galera or without.
+    // pxc_maint_mode is set by the operator and counts on a plain server too.
     let maintenance = facts.pxc_maint_mode.as_deref().is_some_and(|mode| mode != "DISABLED");
     cluster
         .or_else(|| maintenance.then_some(Reason::Maintenance))
         .or_else(|| facts.read_only.is_none().then_some(Reason::IncompleteFacts))
 }
 
-/// What is wrong for one role with a node that readers may have.
-fn role_refusal(facts: &Facts, role: Role) -> Option<Reason> {
-    if role == Role::Reader {
-        return None;
-    }
-    // MariaDB 12 has values beside ON, and every one of them refuses writes.
-    let mut switches = [&facts.read_only, &facts.super_read_only].into_iter().flatten();
-    if !switches.all(|switch| is_off(switch)) {
-        return Some(Reason::ReadOnly);
-    }
-    // A plain server has no other beside it.
-    if role != Role::Writer || !facts.wsrep_on.as_deref().is_some_and(is_on) {
-        return None;
-    }
-    match facts.wsrep_local_index.as_deref() {
-        Some("0") => None,
-        Some(_) => Some(Reason::NotWriter),
-        None => Some(Reason::IncompleteFacts),
-    }
-}
-
-/// What is wrong with a node whose wsrep_on is ON.
+/// Returns why a node whose wsrep_on is ON is refused to every role.
 fn cluster_refusal(facts: &Facts, donor: Donor) -> Option<Reason> {
     let (Some(status), Some(connected), Some(state), Some(ready)) = (
         facts.wsrep_cluster_status.as_deref(),
@@ -220,7 +231,7 @@ fn cluster_refusal(facts: &Facts, donor: Donor) -> Option<Reason> {
         return Some(Reason::IncompleteFacts);
     };
     match (status, state) {
-        // Both look like a lost connection or quorum, but will not heal alike.
+        // Such nodes also report a lost connection or quorum, but recover differently.
         (_, "5") => return Some(Reason::Inconsistent),
         (_, "1") => return Some(Reason::Joining),
         ("Primary", _) => {}
@@ -257,6 +268,27 @@ fn donor_serves(facts: &Facts, donor: Donor) -> bool {
     }
 }
 
+/// Returns why a node that may serve readers is refused to `role`.
+fn role_refusal(facts: &Facts, role: Role) -> Option<Reason> {
+    if role == Role::Reader {
+        return None;
+    }
+    // Besides ON, read_only has further values since MariaDB 12. All of them refuse writes.
+    let mut switches = [&facts.read_only, &facts.super_read_only].into_iter().flatten();
+    if !switches.all(|switch| is_off(switch)) {
+        return Some(Reason::ReadOnly);
+    }
+    // A plain server has no cluster index: it is its own writer.
+    if role != Role::Writer || !facts.wsrep_on.as_deref().is_some_and(is_on) {
+        return None;
+    }
+    match facts.wsrep_local_index.as_deref() {
+        Some("0") => None,
+        Some(_) => Some(Reason::NotWriter),
+        None => Some(Reason::IncompleteFacts),
+    }
+}
+
 fn is_on(value: &str) -> bool {
     matches!(value, "ON" | "1")
 }
@@ -269,8 +301,8 @@ fn is_off(value: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A synced node of MariaDB 10.11, with some variables changed: another
-    /// value, or `-` for one that the server does not send.
+    /// The facts of a synced MariaDB 10.11 node with some variables changed. The value `-`
+    /// removes a variable.
     fn facts(changes: &[(&str, &str)]) -> Facts {
         let mut facts = Facts::default();
         for (name, value) in [
@@ -308,14 +340,14 @@ mod tests {
     const DONORS: [Donor; 3] = [Donor::Refuse, Donor::Serve, Donor::ServeUnlessRejecting];
 
     #[test]
-    fn a_server_is_asked_again_for_the_variables_that_it_gave() {
-        let few = [
+    fn repeated_statements_select_the_variables_that_the_server_reported() {
+        let missing = [
             ("wsrep_desync", "-"),
             ("wsrep_reject_queries", "-"),
             ("wsrep_sst_donor_rejects_queries", "-"),
         ];
-        let mariadb = facts(&few);
-        let percona = facts(&[&few[..], &[("pxc_maint_mode", "DISABLED")]].concat());
+        let mariadb = facts(&missing);
+        let percona = facts(&[&missing[..], &[("pxc_maint_mode", "DISABLED")]].concat());
         for (facts, expected) in [
             (mariadb, "SELECT 'wsrep_on',@@GLOBAL.wsrep_on,'read_only',@@GLOBAL.read_only"),
             (
@@ -330,12 +362,12 @@ mod tests {
     }
 
     #[test]
-    fn every_state_that_a_node_was_seen_in_has_its_verdict_for_each_role() {
-        const NOWHERE: &str = "18446744073709551615";
+    fn every_observed_node_state_has_a_verdict_for_each_role() {
+        const NO_INDEX: &str = "18446744073709551615";
         const fn all(word: &str) -> [&str; 3] {
             [word; 3]
         }
-        const BUT_READERS: [&str; 3] = ["read-only", "serve", "read-only"];
+        const READERS_ONLY: [&str; 3] = ["read-only", "serve", "read-only"];
         type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], [&'a str; 3]);
         let table: &[Row<'_>] = &[
             ("synced, first of its component", &[], all("serve")),
@@ -347,7 +379,7 @@ mod tests {
             (
                 "synced, read_only, not the first",
                 &[("wsrep_local_index", "2"), ("read_only", "ON")],
-                BUT_READERS,
+                READERS_ONLY,
             ),
             (
                 "wsrep_desync=ON",
@@ -360,7 +392,7 @@ mod tests {
                     ("wsrep_cluster_status", "non-Primary"),
                     ("wsrep_local_state", "1"),
                     ("wsrep_ready", "OFF"),
-                    ("wsrep_local_index", NOWHERE),
+                    ("wsrep_local_index", NO_INDEX),
                 ],
                 all("joining"),
             ),
@@ -382,7 +414,7 @@ mod tests {
                     ("wsrep_local_state", "0"),
                     ("wsrep_ready", "OFF"),
                     ("wsrep_connected", "OFF"),
-                    ("wsrep_local_index", NOWHERE),
+                    ("wsrep_local_index", NO_INDEX),
                 ],
                 all("wsrep-disconnected"),
             ),
@@ -393,7 +425,7 @@ mod tests {
                     ("wsrep_local_state", "5"),
                     ("wsrep_ready", "OFF"),
                     ("wsrep_connected", "OFF"),
-                    ("wsrep_local_index", NOWHERE),
+                    ("wsrep_local_index", NO_INDEX),
                 ],
                 all("inconsistent"),
             ),
@@ -411,9 +443,9 @@ mod tests {
                 ],
                 all("no-galera"),
             ),
-            ("read_only=ON", &[("read_only", "ON")], BUT_READERS),
-            ("read_only of MariaDB 12", &[("read_only", "NO_LOCK")], BUT_READERS),
-            ("super_read_only=ON", &[("super_read_only", "ON")], BUT_READERS),
+            ("read_only=ON", &[("read_only", "ON")], READERS_ONLY),
+            ("read_only of MariaDB 12", &[("read_only", "NO_LOCK")], READERS_ONLY),
+            ("super_read_only=ON", &[("super_read_only", "ON")], READERS_ONLY),
             ("super_read_only=OFF", &[("super_read_only", "OFF")], all("serve")),
             ("offline_mode=ON", &[("offline_mode", "ON")], all("offline")),
             ("offline_mode=OFF", &[("offline_mode", "OFF")], all("serve")),
@@ -433,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_donor_is_what_the_policy_says_for_each_role() {
+    fn the_policy_decides_whether_a_donor_serves_each_role() {
         let rejecting = ("wsrep_sst_donor_rejects_queries", "ON");
         let unknown = ("wsrep_sst_donor_rejects_queries", "-");
         let refused = ["donor"; 3];
@@ -456,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_refused_to_readers_is_refused_to_all() {
+    fn a_node_that_is_refused_to_readers_is_refused_to_every_role() {
         for (name, value) in [("wsrep_ready", "OFF"), ("wsrep_on", "-"), ("offline_mode", "ON")] {
             let [read_write, reader, writer] =
                 verdicts(&[(name, value), ("read_only", "ON")], Donor::Serve);
@@ -466,14 +498,14 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_must_know_its_place() {
+    fn a_node_without_a_valid_index_is_not_the_writer() {
         for index in ["-", "18446744073709551615", "00", "nonsense"] {
             assert_ne!(verdicts(&[("wsrep_local_index", index)], Donor::Refuse)[2], "serve");
         }
     }
 
     #[test]
-    fn a_variable_that_a_galera_node_must_have_is_a_refusal_when_it_is_missing() {
+    fn refuses_a_galera_node_that_lacks_a_required_variable() {
         for name in [
             "wsrep_cluster_status",
             "wsrep_connected",
@@ -488,29 +520,29 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_only_some_servers_have_may_be_missing() {
+    fn serves_without_the_variables_that_only_some_servers_have() {
         for name in ["wsrep_desync", "wsrep_reject_queries", "wsrep_sst_donor_rejects_queries"] {
             assert_eq!(verdict(&[(name, "-")]), "serve", "{name}");
         }
     }
 
     #[test]
-    fn a_variable_with_null_nonsense_or_two_values_is_never_healthy() {
+    fn a_variable_that_is_null_unknown_text_or_contradictory_is_never_healthy() {
         let names = "wsrep_on wsrep_cluster_status wsrep_connected wsrep_local_state wsrep_ready \
                      read_only super_read_only offline_mode pxc_maint_mode wsrep_reject_queries \
                      wsrep_local_index";
         let donors = "wsrep_desync wsrep_sst_donor_rejects_queries";
         let policy = Policy { donor: Donor::ServeUnlessRejecting, ..Policy::default() };
         for (names, state) in [(names, "4"), (donors, "2")] {
-            let well = ("wsrep_local_state", state);
-            assert_eq!(judge(&facts(&[well]), policy, Role::Writer), Verdict::Serve);
+            let healthy = ("wsrep_local_state", state);
+            assert_eq!(judge(&facts(&[healthy]), policy, Role::Writer), Verdict::Serve);
             for name in names.split(' ') {
-                let mut with_null = facts(&[well, (name, "-")]);
+                let mut with_null = facts(&[healthy, (name, "-")]);
                 with_null.note(name.as_bytes(), None);
-                let mut twice = facts(&[well]);
+                let mut twice = facts(&[healthy]);
                 twice.note(name.as_bytes(), Some(b"\xff\0"));
                 twice.note(name.as_bytes(), Some(b"\xfe\0"));
-                let long = facts(&[well, (name, &"ON".repeat(1000))]);
+                let long = facts(&[healthy, (name, &"ON".repeat(1000))]);
                 for facts in [with_null, twice, long] {
                     let verdict = judge(&facts, policy, Role::Writer);
                     assert!(matches!(verdict, Verdict::Refuse(_)), "{name}: {facts:?}");
@@ -523,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_shown_as_the_node_sent_them() {
+    fn displays_the_reported_variables_escaped() {
         let mut facts = Facts::default();
         assert_eq!(facts.to_string(), "no variables");
         facts.note(b"read_only", Some(b"OFF"));
@@ -532,17 +564,17 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_comes_again_and_again_does_not_grow_without_end() {
+    fn a_repeated_variable_has_a_bounded_length() {
         let mut facts = Facts::default();
         for value in 0..=u8::MAX {
             facts.note(b"read_only", Some(&[value; MAX_VALUE]));
         }
-        assert!(facts.to_string().len() <= "read_only=".len() + MAX_SHOWN * 2 + " and ".len());
+        assert!(facts.to_string().len() <= "read_only=".len() + MAX_ESCAPED * 2 + " and ".len());
         assert!(facts.to_string().contains(" and "));
     }
 
     #[test]
-    fn names_are_taken_in_any_case_and_unknown_ones_passed_over() {
+    fn names_match_in_any_case_and_unknown_names_are_ignored() {
         let mut facts = facts(&[("wsrep_on", "-")]);
         facts.note(b"WSREP_ON", Some(b"ON"));
         facts.note(b"wsrep_on_and_on", Some(b"OFF"));
@@ -550,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn standalone_lets_a_server_without_galera_serve_and_nothing_else() {
+    fn standalone_only_allows_a_server_without_galera() {
         let policy = Policy { standalone: true, ..Policy::default() };
         let verdict =
             |changes: &[(&str, &str)]| judge(&facts(changes), policy, Role::Writer).as_str();
@@ -570,13 +602,13 @@ mod tests {
     }
 
     #[test]
-    fn every_variable_that_is_asked_for_is_noted() {
-        let asked: Vec<_> = STATEMENTS.iter().flat_map(|statement| statement.split('\'')).collect();
+    fn every_queried_variable_has_a_field() {
+        let parts: Vec<_> = STATEMENTS.iter().flat_map(|statement| statement.split('\'')).collect();
         let names: Vec<_> =
-            asked.iter().filter(|part| part.contains('_') && !part.contains(' ')).collect();
+            parts.iter().filter(|part| part.contains('_') && !part.contains(' ')).collect();
         assert_eq!(names.len(), 13);
         for name in names {
-            assert!(Facts::default().variable(name.as_bytes()).is_some(), "{name}");
+            assert!(Facts::default().field_mut(name.as_bytes()).is_some(), "{name}");
         }
     }
 }
