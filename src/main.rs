@@ -7,7 +7,7 @@ use std::process::exit;
 
 use galera_probe::cli::{self, Config};
 use galera_probe::commands;
-use galera_probe::os::logging::Log;
+use galera_probe::os::logging::{Log, LogFormat, error_line};
 use tokio::runtime::Builder;
 use tracing::{error, warn};
 
@@ -15,12 +15,25 @@ use tracing::{error, warn};
 const WRONG: i32 = 2;
 
 fn main() {
-    let config = Config::read(env::args_os()).unwrap_or_else(|error| error.exit());
-    let code = start(config).unwrap_or_else(|error| {
-        let _ = writeln!(io::stderr(), "error: {error}");
-        WRONG
+    let format = cli::log_format(env::args_os(), env::var_os(cli::LOG_FORMAT_VARIABLE));
+    let config = Config::read(env::args_os()).unwrap_or_else(|error| match format {
+        LogFormat::Json if error.use_stderr() => exit(fail(format, &error.to_string())),
+        // Also help and the version.
+        _ => error.exit(),
     });
-    exit(code);
+    exit(start(config).unwrap_or_else(|error| fail(format, &format!("error: {error}"))));
+}
+
+/// Reports an error without the log. Returns the exit code.
+fn fail(format: LogFormat, error: &str) -> i32 {
+    let line = match format {
+        LogFormat::Text => format!("{error}\n").into_bytes(),
+        LogFormat::Json => {
+            error_line(format, error.strip_prefix("error: ").unwrap_or(error).trim_end())
+        }
+    };
+    let _ = io::stderr().write_all(&line);
+    WRONG
 }
 
 fn start(config: Config) -> io::Result<i32> {

@@ -303,3 +303,26 @@ async fn every_flag_but_what_check_is_asked_has_an_environment_variable() {
         }
     }
 }
+
+#[tokio::test]
+async fn errors_at_start_are_json_lines_where_the_log_is_json() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (arguments, cause) in [
+        (&["serve", "--log-format", "json", "--nonsense"][..], "--nonsense"),
+        (&["serve", "--log-format=json", "--timeout", "0s"], "--timeout"),
+        (&["serve", "--log-format", "json", "--password-file", "/nonexistent"], "--password-file"),
+        (&["serve", "--log-format", "json", "--listen", &taken], "--listen"),
+    ] {
+        let output = run(arguments).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "");
+        let log = text(&output.stderr);
+        let lines: Vec<serde_json::Value> =
+            log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let last = lines.last().expect("an error");
+        assert_eq!(last["level"], "ERROR");
+        assert!(last["timestamp"].is_string());
+        assert!(last["message"].as_str().unwrap().contains(cause), "{log}");
+    }
+}

@@ -4,6 +4,8 @@
 mod arguments;
 #[cfg(feature = "daemon")]
 mod config;
+#[cfg(feature = "daemon")]
+mod log_format;
 pub mod option_file;
 #[cfg(feature = "daemon")]
 mod read;
@@ -18,6 +20,8 @@ mod values;
 
 #[cfg(feature = "daemon")]
 pub use config::{Action, Change, Config, Node, Serve};
+#[cfg(feature = "daemon")]
+pub use log_format::{LOG_FORMAT_VARIABLE, log_format};
 #[cfg(feature = "daemon")]
 pub use read::{command, unknown_variables};
 #[cfg(feature = "daemon")]

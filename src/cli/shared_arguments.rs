@@ -7,6 +7,7 @@ use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{Args, ValueEnum};
 use tracing::Level;
 
+use super::log_format::LOG_FORMAT_VARIABLE;
 use super::tls::TlsArgs;
 use super::values;
 use crate::galera;
@@ -134,7 +135,7 @@ pub(super) struct LogArgs {
     /// Form of the log lines on standard error.
     #[arg(
         long,
-        env = "GALERA_PROBE_LOG_FORMAT",
+        env = LOG_FORMAT_VARIABLE,
         hide_env_values = true,
         value_name = "FORMAT",
         default_value = "text"

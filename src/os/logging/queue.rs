@@ -1,0 +1,126 @@
+//! The queue to the thread that writes the log: a standard error that takes nothing, such
+//! as a pipe without a reader, must not hold up an answer. Lines that find the queue full
+//! are dropped and counted.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// The sending end of the queue. Each [`write`](Write::write) is one whole line.
+#[derive(Clone)]
+pub(super) struct LineQueue {
+    messages: SyncSender<Message>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The receiving end of the queue.
+pub(super) struct Messages {
+    messages: Receiver<Message>,
+    /// Lines that were dropped since the last one was written.
+    lost: Arc<AtomicU64>,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    /// Answered when all lines before it are written.
+    Flush(SyncSender<()>),
+}
+
+impl LineQueue {
+    /// A queue for at most `capacity` lines.
+    pub(super) fn new(capacity: usize) -> (Self, Messages) {
+        let (sender, receiver) = sync_channel(capacity);
+        let lost = Arc::<AtomicU64>::default();
+        let queue = Self { messages: sender, lost: Arc::clone(&lost) };
+        (queue, Messages { messages: receiver, lost })
+    }
+
+    /// Waits until the lines so far are written, at most `timeout`.
+    pub(super) fn flush(&self, timeout: Duration) {
+        let (done, written) = sync_channel(1);
+        if self.messages.try_send(Message::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(timeout);
+        }
+    }
+}
+
+impl Write for LineQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.messages.try_send(Message::Line(line.to_owned())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Messages {
+    /// The lines that are waiting.
+    pub(super) fn lines(&self) -> Vec<u8> {
+        let lines = self.messages.try_iter().filter_map(|message| match message {
+            Message::Line(line) => Some(line),
+            Message::Flush(_) => None,
+        });
+        lines.flatten().collect()
+    }
+}
+
+/// Writes the lines to `output` until the sending ends are gone, and after dropped ones
+/// the line that `lost_line` makes of their number. Errors of `output` are ignored: there
+/// is no other place to report them.
+pub(super) fn write_lines(
+    queue: &Messages,
+    lost_line: impl Fn(u64) -> Vec<u8>,
+    mut output: impl Write,
+) {
+    for message in &queue.messages {
+        match message {
+            Message::Line(line) => {
+                let _ = output.write_all(&line);
+            }
+            Message::Flush(done) => {
+                let _ = done.send(());
+            }
+        }
+        let lost = queue.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let _ = output.write_all(&lost_line(lost));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_lines_that_find_the_queue_full_without_waiting() {
+        let (mut queue, messages) = LineQueue::new(2);
+        for _ in 0..5 {
+            queue.write_all(b"line\n").unwrap();
+        }
+        queue.flush(Duration::ZERO);
+        drop(queue);
+        let mut output = Vec::new();
+        write_lines(&messages, |lost| format!("{lost} lost\n").into_bytes(), &mut output);
+        assert_eq!(String::from_utf8(output).unwrap(), "line\n3 lost\nline\n");
+    }
+
+    #[test]
+    fn a_flush_returns_once_the_lines_before_it_are_written() {
+        let (queue, messages) = LineQueue::new(2);
+        let (done, written) = sync_channel(1);
+        queue.messages.send(Message::Line(b"line\n".to_vec())).unwrap();
+        queue.messages.send(Message::Flush(done)).unwrap();
+        drop(queue);
+        let mut output = Vec::new();
+        write_lines(&messages, |_| unreachable!(), &mut output);
+        written.try_recv().unwrap();
+        assert_eq!(output, b"line\n");
+    }
+}
