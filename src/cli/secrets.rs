@@ -18,7 +18,7 @@ use crate::cli::option_file::{self, OptionFile};
 use crate::mysql::{Credentials, Password};
 use crate::node::address::Address;
 use crate::node::credentials::CredentialSource;
-use crate::os::background::within;
+use crate::os::background::run_with_timeout;
 
 /// The longest password; a file that holds more is not a password file.
 const MAX_PASSWORD: usize = 4096;
@@ -51,7 +51,7 @@ pub(super) fn read(sources: Sources) -> Result<(CredentialSource, Option<Address
     let account = Account { sources, variable };
     let files = account.files();
     // A dead mount, or a pipe that nobody writes to, must not hold up the start.
-    let (account, read) = within(TIMEOUT, move || {
+    let (account, read) = run_with_timeout(TIMEOUT, move || {
         let read = account.read();
         Ok((account, read))
     })

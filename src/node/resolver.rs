@@ -84,7 +84,7 @@ impl Resolver {
         let outcome = match self.good() {
             None => lookup.outcome().await,
             // One that has used up somebody's budget gets no more of it.
-            Some(good) => match timeout(lookup.left(budget), lookup.outcome()).await {
+            Some(good) => match timeout(lookup.time_left(budget), lookup.outcome()).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Ok(self.fall_back(good, "it takes too long")),
             },

@@ -1,5 +1,5 @@
-//! The maintenance file: while it exists, the node gets no traffic and is not
-//! asked, as clustercheck has it.
+//! The maintenance file: while it exists, the node gets no traffic and is not probed, as
+//! with clustercheck.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -10,97 +10,103 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::os::background::{BackgroundTask, within};
+use crate::os::background::{BackgroundTask, run_with_timeout};
 use crate::os::log_throttle::LogThrottle;
 
-/// How long an answer waits for a look at the file. A disk that works takes well
+/// How long a health request waits for a check of the file. A working disk takes well
 /// under a millisecond.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// How old a look may be that is used again, so that a crowd of callers costs no
-/// crowd of looks.
-const FRESH: Duration = Duration::from_millis(200);
+/// How old a check may be to be used again. Bounds the checks that many concurrent callers
+/// cause.
+const MAX_AGE: Duration = Duration::from_millis(200);
 
-/// How long the commands wait for the file.
+/// How long the `maintenance` commands wait for the file.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Follows the file.
+/// Tracks whether the maintenance file exists.
 pub struct MaintenanceFile {
     path: PathBuf,
-    look: BackgroundTask<Result<(), String>>,
-    known: Arc<Mutex<Known>>,
-    trouble: LogThrottle,
+    check: BackgroundTask<Result<(), String>>,
+    last: Arc<Mutex<LastCheck>>,
+    log_throttle: LogThrottle,
 }
 
+/// The result of the last check that succeeded.
 #[derive(Clone, Copy, Default)]
-struct Known {
-    on: bool,
-    looked: Option<Instant>,
+struct LastCheck {
+    is_on: bool,
+    /// `None` before the first check.
+    checked: Option<Instant>,
 }
 
 impl MaintenanceFile {
-    /// Follows the file at `path`. Until it was seen, it does not exist.
+    /// Tracks the file at `path`. Until the first check it counts as absent.
     pub fn new(path: PathBuf) -> Self {
         let file = path.clone();
-        Self::with(path, move || file.try_exists())
+        Self::with_check(path, move || file.try_exists())
     }
 
-    fn with(path: PathBuf, exists: impl Fn() -> io::Result<bool> + Send + Sync + 'static) -> Self {
-        let known: Arc<Mutex<Known>> = Arc::default();
-        let seen = Arc::clone(&known);
-        let look = BackgroundTask::new("maintenance", move || {
-            let on = exists().map_err(|error| error.to_string())?;
-            *lock(&seen) = Known { on, looked: Some(Instant::now()) };
+    fn with_check(
+        path: PathBuf,
+        exists: impl Fn() -> io::Result<bool> + Send + Sync + 'static,
+    ) -> Self {
+        let last: Arc<Mutex<LastCheck>> = Arc::default();
+        let result = Arc::clone(&last);
+        let check = BackgroundTask::new("maintenance", move || {
+            let is_on = exists().map_err(|error| error.to_string())?;
+            *lock(&result) = LastCheck { is_on, checked: Some(Instant::now()) };
             Ok(())
         });
-        Self { path, look, known, trouble: LogThrottle::default() }
+        Self { path, check, last, log_throttle: LogThrottle::default() }
     }
 
-    /// Whether the file exists. Where that cannot be seen in time, what was seen
-    /// last stands, and the log says so.
+    /// Whether the file exists. If the check fails or takes too long, logs a warning and
+    /// returns the last result.
     pub async fn is_on(&self) -> bool {
-        let known = *lock(&self.known);
-        if known.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
-            return known.on;
+        let last = *lock(&self.last);
+        if last.checked.is_some_and(|checked| checked.elapsed() < MAX_AGE) {
+            return last.is_on;
         }
-        if let Err(error) = self.look().await
-            && self.trouble.is_due()
+        if let Err(error) = self.check().await
+            && self.log_throttle.is_due()
         {
-            let stands = if lock(&self.known).on { "on" } else { "off" };
+            let state = if lock(&self.last).is_on { "on" } else { "off" };
             let path = self.path.display();
-            warn!(%path, error, "cannot look for the maintenance file: maintenance stays {stands}");
+            warn!(%path, error, "cannot check the maintenance file: maintenance stays {state}");
         }
-        lock(&self.known).on
+        lock(&self.last).is_on
     }
 
-    async fn look(&self) -> Result<(), String> {
-        self.look.within(TIMEOUT).await.map_err(|error| error.to_string())?
+    async fn check(&self) -> Result<(), String> {
+        self.check.run_with_timeout(TIMEOUT).await.map_err(|error| error.to_string())?
     }
 }
 
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(last: &Mutex<LastCheck>) -> MutexGuard<'_, LastCheck> {
+    last.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes the file; one that is there already is left as it is.
+/// Creates the file. Leaves an existing one as it is.
 ///
 /// # Errors
-/// What the operating system says, and that it takes too long.
+/// The operating system's error, or `TimedOut`.
 pub fn on(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
-    within(COMMAND_TIMEOUT, move || {
+    run_with_timeout(COMMAND_TIMEOUT, move || {
         OpenOptions::new().create(true).truncate(false).write(true).open(path).map(drop)
     })
 }
 
-/// Removes the file, if it is one that [`on`] or `touch` made.
+/// Removes the file if it is empty, as [`on`] or `touch` created it. A missing file is not
+/// an error.
 ///
 /// # Errors
-/// What the operating system says, and that it takes too long; a file with content
-/// is somebody else's, and left.
+/// The operating system's error, or `TimedOut`. Also for a file with content, which is not
+/// a maintenance file and is left as it is.
 pub fn off(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
-    within(COMMAND_TIMEOUT, move || match fs::metadata(&path) {
+    run_with_timeout(COMMAND_TIMEOUT, move || match fs::metadata(&path) {
         Ok(file) if !file.is_file() || file.len() > 0 => {
             Err(io::Error::other("it is no empty file: remove it by hand if it is the right one"))
         }
@@ -110,13 +116,13 @@ pub fn off(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Whether the file exists.
+/// Returns whether the file exists.
 ///
 /// # Errors
-/// What the operating system says, and that it takes too long.
+/// The operating system's error, or `TimedOut`.
 pub fn status(path: &Path) -> io::Result<bool> {
     let path = path.to_owned();
-    within(COMMAND_TIMEOUT, move || path.try_exists())
+    run_with_timeout(COMMAND_TIMEOUT, move || path.try_exists())
 }
 
 #[cfg(test)]
@@ -126,7 +132,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_on_while_the_file_exists() {
+    async fn maintenance_is_on_while_the_file_exists() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("maintenance");
         for _ in 0..2 {
@@ -141,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn off_removes_nothing_that_holds_anything() {
+    fn off_removes_no_directory_and_no_file_with_content() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("database");
         fs::write(&path, "precious").unwrap();
@@ -151,32 +157,32 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_missing_is_an_error_of_on_and_none_of_off() {
+    fn a_missing_directory_is_an_error_for_on_but_not_for_off() {
         let path = Path::new("/nonexistent/maintenance");
         assert_eq!(on(path).unwrap_err().kind(), io::ErrorKind::NotFound);
         off(path).unwrap();
     }
 
-    /// The time is tokio's: the looks' threads answer when the test says.
+    /// The checks run on real threads, and each returns when the test sends its result.
     #[tokio::test]
-    async fn a_dead_mount_holds_up_nobody_and_the_last_known_state_stands() {
-        let (answers, looks) = channel();
-        let looks = Mutex::new(looks);
+    async fn a_check_that_hangs_or_fails_keeps_the_last_state() {
+        let (results, checks) = channel();
+        let checks = Mutex::new(checks);
         let maintenance =
-            MaintenanceFile::with("x".into(), move || looks.lock().unwrap().recv().unwrap());
-        // Nobody answers: waited for a little, then not at all.
+            MaintenanceFile::with_check("x".into(), move || checks.lock().unwrap().recv().unwrap());
+        // The first check hangs: it is waited for once, for TIMEOUT.
         assert!(!maintenance.is_on().await);
-        answers.send(Ok(true)).unwrap();
+        results.send(Ok(true)).unwrap();
         while !maintenance.is_on().await {
             tokio::task::yield_now().await;
         }
-        let looked = Instant::now().checked_sub(FRESH);
-        lock(&maintenance.known).looked = looked;
-        assert!(maintenance.is_on().await, "nobody answers, and it stays on");
-        answers.send(Err(io::ErrorKind::PermissionDenied.into())).unwrap();
+        let expired = Instant::now().checked_sub(MAX_AGE);
+        lock(&maintenance.last).checked = expired;
+        assert!(maintenance.is_on().await, "the check hangs, and maintenance stays on");
+        results.send(Err(io::ErrorKind::PermissionDenied.into())).unwrap();
         assert!(maintenance.is_on().await);
-        while lock(&maintenance.known).on {
-            let _ = answers.send(Ok(false));
+        while lock(&maintenance.last).is_on {
+            let _ = results.send(Ok(false));
             maintenance.is_on().await;
         }
     }

@@ -1,5 +1,5 @@
-//! What the operating system gives and may block on: threads for blocking work, files
-//! that are read again, the log, and notices to systemd.
+//! Operating system services: threads for blocking work, reloaded files, the log, and
+//! notifications to systemd.
 
 pub(crate) mod background;
 pub(crate) mod log_throttle;

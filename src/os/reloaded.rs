@@ -1,4 +1,4 @@
-//! What files hold, read again while it is used.
+//! A value that is read again when its files change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,73 +10,83 @@ use tracing::warn;
 use crate::os::background::BackgroundTask;
 use crate::os::log_throttle::LogThrottle;
 
-/// The last good value of some files. Clones share it.
+/// The last valid value that was read from some files. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Reloaded<T> {
     value: watch::Receiver<Arc<T>>,
-    look: Option<BackgroundTask<()>>,
-    looked: Arc<Mutex<Option<Instant>>>,
-    trouble: Arc<LogThrottle>,
+    /// `None` for a fixed value.
+    reread: Option<BackgroundTask<()>>,
+    last_scheduled: Arc<Mutex<Option<Instant>>>,
+    log_throttle: Arc<LogThrottle>,
 }
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
-    /// The same value always.
+    /// Creates a value that never changes.
     pub(crate) fn fixed(value: T) -> Self {
         let (_, value) = watch::channel(Arc::new(value));
-        Self { value, look: None, looked: Arc::default(), trouble: Arc::default() }
+        Self { value, reread: None, last_scheduled: Arc::default(), log_throttle: Arc::default() }
     }
 
-    /// `first`, until `read`, which may block, finds another than the one it is given.
-    /// Its threads have this name.
+    /// Creates a value that starts as `first`.
+    ///
+    /// `read` gets the present value and returns the new one if the files have changed. It
+    /// may block: it runs on a background thread called `name`. `name` also names the value
+    /// in log messages, in the plural ("certificates").
     pub(crate) fn new(
         name: &'static str,
         first: T,
         read: impl Fn(&T) -> Option<T> + Send + Sync + 'static,
     ) -> Self {
         let (sender, value) = watch::channel(Arc::new(first));
-        let look = BackgroundTask::new(name, move || {
+        let reread = BackgroundTask::new(name, move || {
             let old = Arc::clone(&sender.borrow());
             if let Some(new) = read(&old) {
                 sender.send_replace(Arc::new(new));
             }
         });
-        Self { value, look: Some(look), looked: Arc::default(), trouble: Arc::default() }
+        Self {
+            value,
+            reread: Some(reread),
+            last_scheduled: Arc::default(),
+            log_throttle: Arc::default(),
+        }
     }
 
-    /// What was read last.
+    /// The last value that was read. Does not touch the files.
     pub(crate) fn get(&self) -> Arc<T> {
         Arc::clone(&self.value.borrow())
     }
 
-    /// What the files hold now, as far as that can be seen within `budget`.
-    pub(crate) async fn read(&self, budget: Duration) -> Arc<T> {
-        if let Some(look) = &self.look
-            && let Err(error) = look.within(budget).await
-            && self.trouble.is_due()
+    /// Reads the files again and returns the value. If that takes longer than `timeout`,
+    /// logs a warning and returns the last value.
+    pub(crate) async fn read(&self, timeout: Duration) -> Arc<T> {
+        if let Some(reread) = &self.reread
+            && let Err(error) = reread.run_with_timeout(timeout).await
+            && self.log_throttle.is_due()
         {
-            let what = look.name();
-            warn!("the {what} cannot be read again: {error}: the last ones serve on");
+            let name = reread.name();
+            warn!("cannot read the {name} again: {error}: keeping the last ones");
         }
         self.get()
     }
 
-    /// Has the files read soon, for those who wait for [`changed`](Self::changed),
-    /// unless that was asked for less than `pause` ago.
+    /// Starts to read the files in the background, unless this was called less than
+    /// `pause` ago. [`changed`](Self::changed) returns if they hold a new value.
     pub(crate) fn schedule_reread(&self, pause: Duration) {
-        let Some(look) = &self.look else { return };
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.is_none_or(|looked| looked.elapsed() >= pause) {
-            *looked = Some(Instant::now());
-            // Where no thread can be had, the next schedule_reread may do better.
-            let is_stuck = look.run().is_ok_and(|run| run.left(pause).is_zero());
-            if is_stuck && self.trouble.is_due() {
-                let what = look.name();
-                warn!("the {what} cannot be read again: it takes too long: the last ones serve on");
+        let Some(reread) = &self.reread else { return };
+        let mut last = self.last_scheduled.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= pause) {
+            *last = Some(Instant::now());
+            // If no thread can be created, the next call tries again.
+            let is_stuck = reread.run().is_ok_and(|run| run.time_left(pause).is_zero());
+            if is_stuck && self.log_throttle.is_due() {
+                let name = reread.name();
+                warn!("cannot read the {name} again: timed out: keeping the last ones");
             }
         }
     }
 
-    /// Returns when the value has changed since the last time.
+    /// Waits for a change since the last call. Never returns for a fixed value.
     pub(crate) async fn changed(&mut self) {
         if self.value.changed().await.is_err() {
             std::future::pending().await

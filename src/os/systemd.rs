@@ -1,5 +1,6 @@
-//! What systemd is told of a service of `Type=notify`. Nothing of it where
-//! NOTIFY_SOCKET is not set.
+//! Notifications to systemd for a service of `Type=notify`.
+//!
+//! Does nothing if `NOTIFY_SOCKET` is not set.
 
 use std::env;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -10,24 +11,25 @@ use sd_notify::{NotifyState, watchdog_enabled};
 use tokio::time::interval;
 use tracing::warn;
 
-/// Notices that may wait for a manager that is slow to take them.
+/// Notifications that may wait for a slow service manager.
 const QUEUE: usize = 8;
 
-/// Tells the manager, by a thread of its own: it may not take a notice at once.
+/// Sends notifications from a thread of its own, since a send may block.
 pub struct Notifier {
+    /// `None` without a service manager, or if the thread cannot be created.
     queue: Option<SyncSender<NotifyState<'static>>>,
 }
 
 impl Notifier {
-    /// Begins, if there is a manager to tell.
+    /// Starts the thread if `NOTIFY_SOCKET` is set.
     pub fn start() -> Self {
         if env::var_os("NOTIFY_SOCKET").is_none() {
             return Self { queue: None };
         }
-        let (queue, notices) = sync_channel(QUEUE);
+        let (queue, states) = sync_channel(QUEUE);
         let thread = thread::Builder::new().name("notify".to_owned()).spawn(move || {
-            for notice in notices {
-                if let Err(error) = sd_notify::notify(&[notice]) {
+            for state in states {
+                if let Err(error) = sd_notify::notify(&[state]) {
                     warn!(%error, "cannot notify the service manager (NOTIFY_SOCKET)");
                     break;
                 }
@@ -39,33 +41,34 @@ impl Notifier {
         Self { queue: thread.is_ok().then_some(queue) }
     }
 
-    /// HealthService are answered from now on.
+    /// Reports that the program answers health requests.
     pub fn ready(&self) {
-        self.tell(NotifyState::Ready);
+        self.send(NotifyState::Ready);
     }
 
-    /// The program was told to stop.
+    /// Reports that the program is shutting down.
     pub fn stopping(&self) {
-        self.tell(NotifyState::Stopping);
+        self.send(NotifyState::Stopping);
     }
 
-    /// Feeds the watchdog, twice in each of its periods, for as long as the caller
-    /// runs on.
+    /// Feeds the watchdog twice per `WatchdogSec=` period. Never returns.
+    ///
+    /// Runs on the caller's task, so the feeding stops when that task does.
     pub async fn feed(&self) {
         if let (Some(_), Some(period)) = (&self.queue, watchdog_enabled()) {
-            let mut times = interval((period / 2).max(Duration::from_millis(1)));
+            let mut ticks = interval((period / 2).max(Duration::from_millis(1)));
             loop {
-                times.tick().await;
-                self.tell(NotifyState::Watchdog);
+                ticks.tick().await;
+                self.send(NotifyState::Watchdog);
             }
         }
         std::future::pending().await
     }
 
-    fn tell(&self, notice: NotifyState<'static>) {
+    fn send(&self, state: NotifyState<'static>) {
         if let Some(queue) = &self.queue {
-            // What finds the queue full is lost; the next of its kind may not be.
-            let _ = queue.try_send(notice);
+            // A notification is dropped if the queue is full. The watchdog's are repeated.
+            let _ = queue.try_send(state);
         }
     }
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::os::background::within;
+use crate::os::background::run_with_timeout;
 
 /// All CAs of a Debian system are 220 kB.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -46,7 +46,7 @@ impl Files {
     /// By a thread that is given up when it takes too long.
     pub(super) fn read_in_time(&self) -> Outcome {
         let files = self.clone();
-        within(TIMEOUT, move || Ok(files.read())).unwrap_or_else(|_| {
+        run_with_timeout(TIMEOUT, move || Ok(files.read())).unwrap_or_else(|_| {
             let late =
                 "the certificates cannot be read in time: see --ssl-ca, --ssl-cert, --ssl-key";
             let error = Err(late.to_owned());
