@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         address: Address::Tcp { host: "127.0.0.1".to_owned(), port },
         security: Security::default(),
         settings: Settings {
-            login: CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD))?),
+            credentials: CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD))?),
             deadlines: Deadlines { step, whole: 2 * step },
             policy: Policy::default(),
             timing: Timing { max_age: Duration::ZERO, settle: 4 * step, ..Timing::default() },

@@ -1,5 +1,5 @@
-//! After a hundred thousand callers before a node that misbehaves at random,
-//! nothing is left behind: no file descriptor, no thread, no task.
+//! 100,000 callers of monitors whose node misbehaves at random leave nothing behind: no
+//! file descriptor, no thread, no task.
 
 mod support;
 
@@ -25,27 +25,27 @@ use support::wire;
 
 const SEED: u64 = 9200;
 const ROUNDS: usize = 1000;
-const ASKERS: usize = 100;
+const CALLERS: usize = 100;
 
-/// What one process has open and running.
+/// What this process has open and running.
 #[derive(Debug, PartialEq)]
-struct Held {
+struct Resources {
     descriptors: usize,
     threads: usize,
     tasks: usize,
 }
 
-fn held() -> Held {
+fn resources() -> Resources {
     let count = |directory| std::fs::read_dir(directory).unwrap().count();
-    Held {
+    Resources {
         descriptors: count("/proc/self/fd"),
         threads: count("/proc/self/task"),
         tasks: runtime::Handle::current().metrics().num_alive_tasks(),
     }
 }
 
-/// Mostly well, or a fault at a random byte, or any of the states.
-fn misbehave(random: &mut Rng) -> Script {
+/// A fault at a random byte, an error, another state or a synced node, equally likely.
+fn random_script(random: &mut Rng) -> Script {
     let byte = random.usize(0..700);
     match random.u8(0..10) {
         0 => Script::fault(Fault::FreezeAfter(byte)),
@@ -69,67 +69,71 @@ fn misbehave(random: &mut Rng) -> Script {
 
 fn settings() -> Settings {
     Settings {
-        login: CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
+        credentials: CredentialSource::fixed(
+            Credentials::new(USER, Password::new(PASSWORD)).unwrap(),
+        ),
         deadlines: Deadlines { step: Duration::from_millis(2), whole: Duration::from_millis(4) },
         policy: Policy::default(),
         timing: Timing::default(),
     }
 }
 
-/// A hundred callers at once, of whom some go away before they are answered.
-async fn ask(handle: &Handle, random: &mut Rng) -> usize {
+/// Lets [`CALLERS`] callers wait at once. Some give up before they are answered.
+/// Returns how many got an answer.
+async fn call(handle: &Handle, random: &mut Rng) -> usize {
     let mut callers = JoinSet::new();
-    for _ in 0..ASKERS {
+    for _ in 0..CALLERS {
         let handle = handle.clone();
-        let budget = Duration::from_micros(random.u64(1..20_000));
-        callers.spawn(async move { timeout(budget, handle.health(Role::ReadWrite)).await.is_ok() });
+        let patience = Duration::from_micros(random.u64(1..20_000));
+        callers
+            .spawn(async move { timeout(patience, handle.health(Role::ReadWrite)).await.is_ok() });
     }
     callers.join_all().await.into_iter().filter(|answered| *answered).count()
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the figures are to be seen")]
-async fn a_hundred_thousand_askers_leave_nothing_behind() {
+#[expect(clippy::print_stdout, reason = "prints the figures")]
+async fn leaves_nothing_behind_after_100_000_callers() {
     let mut random = Rng::with_seed(SEED);
     let node = Node::new(Script::synced());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let listening = tokio::spawn(node.clone().listen(listener));
-    let before = held();
+    let before = resources();
 
     let mut answered = 0;
-    // A target that backs off asks no more for a while, so each round has a new one.
+    // A monitor that backs off starts no probe run for a while, so each round has a new one.
     for round in 0..ROUNDS {
-        node.set_script(misbehave(&mut random));
+        node.set_script(random_script(&mut random));
         let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
         let (monitor, handle) = Monitor::new(Connector::new(&address), settings());
-        let target = tokio::spawn(monitor.run());
-        answered += ask(&handle, &mut random).await;
+        let monitor = tokio::spawn(monitor.run());
+        answered += call(&handle, &mut random).await;
         if round % 2 == 0 {
-            // A target ends when nobody can ask it any more, or as it is stopped.
+            // A monitor ends when its last handle is dropped, or when it is aborted.
             drop(handle);
-            target.await.unwrap();
+            monitor.await.unwrap();
         } else {
-            target.abort();
+            monitor.abort();
         }
     }
     node.set_script(Script::synced());
-    let left = timeout(Duration::from_secs(20), async {
-        while held() != before {
+    let cleanup = timeout(Duration::from_secs(20), async {
+        while resources() != before {
             sleep(Duration::from_millis(10)).await;
         }
     });
-    let ended = left.await;
+    let ended = cleanup.await;
     let connections = node.seen.connections.load(SeqCst);
-    println!("{answered} of {} callers answered by {connections} probes", ROUNDS * ASKERS);
-    ended.unwrap_or_else(|_| panic!("{:?} is left of {before:?}", held()));
+    println!("{answered} of {} callers answered by {connections} probes", ROUNDS * CALLERS);
+    ended.unwrap_or_else(|_| panic!("{:?} after, {before:?} before", resources()));
     assert_eq!(node.seen.open.load(SeqCst), 0);
-    assert!(answered > ROUNDS * ASKERS / 4);
+    assert!(answered > ROUNDS * CALLERS / 4);
 
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
     let (monitor, handle) = Monitor::new(Connector::new(&address), settings());
-    let target = tokio::spawn(monitor.run());
+    let monitor = tokio::spawn(monitor.run());
     while handle.health(Role::ReadWrite).await.verdict != Verdict::Serve {}
-    target.abort();
+    monitor.abort();
     listening.abort();
 }

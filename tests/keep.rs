@@ -52,7 +52,7 @@ impl Probe {
         let node = Node::new(Script::synced());
         let paths = Paths { node: node.clone(), last: Arc::default() };
         let settings = Settings {
-            login,
+            credentials: login,
             deadlines,
             policy: Policy::default(),
             timing: Timing { keep_connection: KEEP, settle: 10 * SECOND, ..Timing::default() },

@@ -46,7 +46,7 @@ fn credentials(password: &str) -> Credentials {
 
 fn start_as(node: impl Connect + 'static, login: CredentialSource, timing: Timing) -> Handle {
     let settings = Settings {
-        login,
+        credentials: login,
         deadlines: Deadlines { step: SECOND, whole: WHOLE },
         policy: Policy::default(),
         timing,
@@ -467,7 +467,7 @@ async fn a_target_that_is_dropped_closes_its_connection_and_tells_its_askers() {
         let node = Node::new(Script::fault(Fault::StallAfter(10)));
         let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
         let settings = Settings {
-            login: CredentialSource::fixed(credentials),
+            credentials: CredentialSource::fixed(credentials),
             deadlines: Deadlines { step: SECOND, whole: WHOLE },
             policy: Policy::default(),
             timing: TIMING,
@@ -610,7 +610,7 @@ async fn the_report_says_what_the_target_is_doing() {
 #[tokio::test(start_paused = true)]
 async fn who_asks_when_the_target_is_gone_is_told_that_it_stops() {
     let settings = Settings {
-        login: CredentialSource::fixed(credentials(PASSWORD)),
+        credentials: CredentialSource::fixed(credentials(PASSWORD)),
         deadlines: Deadlines { step: SECOND, whole: WHOLE },
         policy: Policy::default(),
         timing: TIMING,

@@ -224,7 +224,7 @@ impl World {
 
     fn settings(&self) -> Settings {
         Settings {
-            login: CredentialSource::fixed(
+            credentials: CredentialSource::fixed(
                 Credentials::new(USER, Password::new(PASSWORD)).unwrap(),
             ),
             deadlines: self.deadlines,

@@ -280,7 +280,9 @@ async fn who_shows_a_certificate_of_his_own_learns_neither_user_nor_password() {
 fn settings() -> Settings {
     let second = Duration::from_secs(1);
     Settings {
-        login: CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap()),
+        credentials: CredentialSource::fixed(
+            Credentials::new(USER, Password::new(PASSWORD)).unwrap(),
+        ),
         deadlines: Deadlines { step: second, whole: 2 * second },
         policy: Policy::default(),
         timing: Timing { max_age: second, ..Timing::default() },

@@ -117,7 +117,7 @@ impl NodeArgs {
     fn read(self, given: Given<'_>, timing: Timing) -> Result<Node, clap::Error> {
         let deadlines = Deadlines { step: self.step_timeout, whole: self.timeout };
         let policy = Policy { standalone: self.standalone, donor: self.donor.into() };
-        let (login, address) = secrets::read(secrets::Sources {
+        let (credentials, address) = secrets::read(secrets::Sources {
             user: (self.user, given.has("user")),
             password_file: self.password_file,
             defaults_file: self.defaults_file,
@@ -127,7 +127,7 @@ impl NodeArgs {
             _ => self.target,
         };
         let security = self.tls.read(&address)?;
-        let settings = Settings { login, deadlines, policy, timing };
+        let settings = Settings { credentials, deadlines, policy, timing };
         Ok(Node { address, security, settings })
     }
 }

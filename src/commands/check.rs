@@ -16,7 +16,7 @@ use crate::node::probe::{Probe, RELIES_ON_CACHE};
 pub(super) async fn node(node: &Node, role: Role) -> Verdict {
     let Node { address, security, settings } = node;
     let connector = Connector::secured(address, security.clone());
-    let mut probe = Probe::begin(&connector, &settings.login, settings.deadlines);
+    let mut probe = Probe::begin(&connector, &settings.credentials, settings.deadlines);
     let outcome = probe.run().await;
     if probe.relies_on_cache() {
         warn!("{RELIES_ON_CACHE}");

@@ -1,3 +1,6 @@
+//! The cached verdict: while it is valid, a [`Handle`](super::Handle) answers callers
+//! without a message to the monitor's task.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -5,29 +8,32 @@ use tokio::time::Instant;
 
 use crate::health::{Health, Role};
 
-/// What callers are told without troubling the target, as it would tell them the same:
-/// nothing has happened since it told somebody.
+/// Shared by the [`Monitor`](super::Monitor), which stores the verdict, and its handles,
+/// which read it.
+///
+/// The monitor stores a verdict only while it would itself give every caller the same.
 #[derive(Debug, Default)]
 pub(super) struct CachedVerdict {
     cached: Mutex<Option<Cached>>,
     hits: AtomicU64,
 }
 
-/// What is told.
+/// A verdict that is valid for a limited time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cached {
-    /// For the roles in the order of [`Role::ALL`].
+    /// One for each role, in the order of [`Role::ALL`].
     pub(super) healths: [Health; Role::ALL.len()],
+    /// The first moment at which it is no longer valid.
     pub(super) until: Instant,
 }
 
 impl CachedVerdict {
-    /// Puts this in the place of what was posted.
+    /// Replaces the verdict. `None` removes it.
     pub(super) fn store(&self, cached: Option<Cached>) {
         *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = cached;
     }
 
-    /// What is told to this role; nothing where the target is to be asked.
+    /// The verdict for `role`, or `None` if the caller has to query the monitor.
     pub(super) fn get(&self, role: Role) -> Option<Health> {
         let cached = (*self.cached.lock().unwrap_or_else(PoisonError::into_inner))?;
         if Instant::now() >= cached.until {
@@ -38,7 +44,7 @@ impl CachedVerdict {
         roles.find(|(other, _)| *other == role).map(|(_, health)| health)
     }
 
-    /// How many have read one.
+    /// How many callers were answered from the cache.
     pub(super) fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }

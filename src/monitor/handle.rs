@@ -1,3 +1,5 @@
+//! The client side of the monitor: sends requests to its task and waits for the replies.
+
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -6,59 +8,64 @@ use super::cached_verdict::CachedVerdict;
 use super::report::Report;
 use crate::health::{Health, Reason, Role, Verdict};
 
-/// The way to ask. Clones ask the same node.
+/// Queries a [`Monitor`](super::Monitor). Clones query the same one, which stops when
+/// the last of them is dropped.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) cached_verdict: Arc<CachedVerdict>,
 }
 
-/// What is wanted of the target. Whoever waits for the answer may be gone by then:
-/// that costs nothing.
+/// A request to the monitor's task, with the channel for the reply. The task ignores
+/// that the receiver was dropped.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// The node's health.
+    /// A caller wants the node's health.
     Health(Caller),
-    /// The same from one who may not have it, for this reason.
+    /// The operator refuses a caller, for this reason.
     Refuse(Reason, oneshot::Sender<Health>),
-    /// What was seen and done.
+    /// `/metrics` or `/status` wants the report.
     Report(oneshot::Sender<Report>),
 }
 
+/// A health request that waits for a verdict.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) role: Role,
-    pub(super) answer: oneshot::Sender<Health>,
+    pub(super) reply: oneshot::Sender<Health>,
 }
 
 impl Handle {
-    /// The node's health for a role, within the probe run's whole deadline.
-    /// Dropped, it cancels nobody else's.
+    /// The node's health for `role`: from the cached verdict, or from a probe run that
+    /// callers share. Returns within the deadline of the whole probe run, and refuses
+    /// with [`Reason::Stopping`] once the monitor is gone.
+    ///
+    /// Dropping the future does not cancel the probe run: other callers may wait for it.
     pub async fn health(&self, role: Role) -> Health {
         if !self.requests.is_closed()
             && let Some(health) = self.cached_verdict.get(role)
         {
             return health;
         }
-        let health = self.request(|answer| Request::Health(Caller { role, answer })).await;
+        let health = self.request(|reply| Request::Health(Caller { role, reply })).await;
         health.unwrap_or(Verdict::Refuse(Reason::Stopping).into())
     }
 
-    /// The refusal of a caller whom the operator keeps from the node. The node is
-    /// not asked.
+    /// Refuses one caller for the operator's reason, such as [`Reason::Maintenance`].
+    /// The monitor counts and records the refusal, and starts no probe run.
     pub async fn refuse(&self, reason: Reason) -> Health {
-        let health = self.request(|answer| Request::Refuse(reason, answer)).await;
+        let health = self.request(|reply| Request::Refuse(reason, reply)).await;
         health.unwrap_or(Verdict::Refuse(reason).into())
     }
 
-    /// What was seen and done; nothing where the target is gone.
+    /// What the monitor has seen and done. Empty once the monitor is gone.
     pub async fn report(&self) -> Report {
         self.request(Request::Report).await.unwrap_or_default()
     }
 
     async fn request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(request(answer)).await.ok()?;
-        answered.await.ok()
+        let (reply, replied) = oneshot::channel();
+        self.requests.send(request(reply)).await.ok()?;
+        replied.await.ok()
     }
 }

@@ -1,8 +1,25 @@
-//! Owns the node: one probe run at a time for all callers, stalled connections held
-//! until the node wakes, back-off, settling, and the report of what happened.
+//! The task that owns one node: callers share its probe runs, and the verdict depends on
+//! what happened in earlier ones.
+//!
+//! The rest of the program sees [`Monitor`], the task, and [`Handle`], which queries it.
+//! These laws of the program are implemented here; `tests/seeds.rs` lists all of them and
+//! holds them in simulation:
+//!
+//! - Law 2: one probe run at a time, however many callers. They share it, and a verdict
+//!   younger than `--max-age`.
+//! - Law 3: no caller waits for a silent node. When a deadline passes, every caller is
+//!   answered at once, and so is every later caller while the node stays silent.
+//! - Law 4: a handshake begun is a handshake finished. The server counts each unfinished
+//!   handshake against the prober's address and blocks it at `max_connect_errors` (100).
+//!   So a stalled connection is held, not dropped, and completed when the node wakes.
+//! - Law 5: everything can be cancelled. Dropping the [`Monitor`] closes its connections.
+//! - Law 6: after any doubt, 200 is proven and not believed. A node that woke from a
+//!   stall has to settle first.
 
+mod back_off;
 mod cached_verdict;
 mod handle;
+mod prober;
 mod report;
 mod settings;
 mod state;

@@ -1,4 +1,5 @@
-//! What a target has seen and done: for the log, for people, for Prometheus.
+//! What a monitor has seen and done since the program's start: recorded for the log,
+//! `/status` and `/metrics`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -11,12 +12,90 @@ use crate::galera::Facts;
 use crate::health::{Health, Reason, Role, Verdict};
 use crate::node::probe::{Probe, Stalled, Step};
 
-/// Changes of verdict that are kept: a night of a node that flaps. At the most
-/// 5 kB each.
-const MAX_CHANGES: usize = 100;
+/// What a monitor has seen and done.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The last verdicts, in the order of [`Role::ALL`]. `None` before the first caller
+    /// was answered.
+    pub verdicts: Option<[Health; Role::ALL.len()]>,
+    /// The facts of the last probe run that the node answered, and when it ended.
+    pub facts: Option<(Facts, SystemTime)>,
+    /// What the monitor is doing.
+    pub activity: Activity,
+    /// The rest of the back-off, during which no probe run starts. `None` outside of one.
+    pub back_off: Option<Duration>,
+    /// The last probe run that ended.
+    pub last: Option<LastProbe>,
+    /// The last changes of a verdict, the oldest first.
+    pub changes: VecDeque<Change>,
+    /// Totals since the program's start.
+    pub counters: Counters,
+}
 
-/// How often a refusal that goes on is logged again.
-const REPEAT: Duration = Duration::from_secs(60);
+/// What a monitor is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activity {
+    /// No probe run is under way.
+    #[default]
+    Idle,
+    /// A probe run is under way.
+    Probing {
+        /// Its current step.
+        step: Step,
+        /// The time since it began.
+        so_far: Duration,
+    },
+    /// A stalled probe run is held.
+    Held {
+        /// The step that stalled.
+        step: Step,
+        /// The time since the probe run began.
+        so_far: Duration,
+        /// The time after which it is given up, unless the node wakes.
+        left: Duration,
+    },
+}
+
+/// A probe run that ended.
+#[derive(Clone, Debug)]
+pub struct LastProbe {
+    /// When it ended.
+    pub at: SystemTime,
+    /// `answered`, or the reason of its failure.
+    pub outcome: &'static str,
+    /// The steps that it reached and how long each took, in order.
+    pub steps: Vec<(Step, Duration)>,
+}
+
+/// A change of the verdict for at least one role.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// When the verdict changed.
+    pub at: SystemTime,
+    /// The new verdicts, in the order of [`Role::ALL`].
+    pub verdicts: [Verdict; Role::ALL.len()],
+    /// The facts or the failure that led to them, as text.
+    pub cause: String,
+}
+
+/// Totals since the program's start.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Callers by the source of their answer: `dialogue`, `shared`, `known` or
+    /// `operator`.
+    pub callers: BTreeMap<&'static str, u64>,
+    /// Probe runs by outcome: `answered`, the reason of the failure, or `replaced` if a
+    /// kept connection failed and the probe run continued on a new one.
+    pub probes: BTreeMap<&'static str, u64>,
+    /// Durations of the steps of all probe runs that ended, by step.
+    pub steps: BTreeMap<&'static str, Histogram>,
+    /// Probe runs that ran into a deadline, by the step that stalled.
+    pub timeouts: BTreeMap<&'static str, u64>,
+    /// Held connections that were given up before their login was complete.
+    pub abandoned: u64,
+    /// Changes of the verdict for at least one role.
+    pub changes: u64,
+}
 
 /// Upper bounds of the buckets of a [`Histogram`]: from a login on loopback to the
 /// longest deadline.
@@ -31,109 +110,25 @@ pub const BUCKETS: [Duration; 8] = [
     Duration::from_secs(5),
 ];
 
-/// What a target has seen and done.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// What was told last, for the roles in the order of [`Role::ALL`].
-    pub verdicts: Option<[Health; Role::ALL.len()]>,
-    /// What the node last said of itself, and when.
-    pub facts: Option<(Facts, SystemTime)>,
-    /// What the target is doing.
-    pub activity: Activity,
-    /// For how long the node is not asked because of a handshake that could not
-    /// be finished.
-    pub back_off: Option<Duration>,
-    /// The last probe run that ended.
-    pub last: Option<LastProbe>,
-    /// The last changes of verdict, the oldest first.
-    pub changes: VecDeque<Change>,
-    /// Everything counted.
-    pub counters: Counters,
-}
-
-/// What a target is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activity {
-    /// Waiting to be asked.
-    #[default]
-    Idle,
-    /// A probe run is under way, in this step.
-    Probing {
-        /// The step that it is in.
-        step: Step,
-        /// For how long the probe run has been under way.
-        so_far: Duration,
-    },
-    /// A stalled probe run is held.
-    Held {
-        /// The step that it is in.
-        step: Step,
-        /// For how long the probe run has been under way.
-        so_far: Duration,
-        /// How long it will be held yet.
-        left: Duration,
-    },
-}
-
-/// A probe run that ended.
-#[derive(Clone, Debug)]
-pub struct LastProbe {
-    /// When.
-    pub at: SystemTime,
-    /// `answered`, or the reason's word.
-    pub outcome: &'static str,
-    /// Its steps, and how long each took.
-    pub steps: Vec<(Step, Duration)>,
-}
-
-/// A change of the verdict for any role.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// When.
-    pub at: SystemTime,
-    /// The new verdicts, for the roles in the order of [`Role::ALL`].
-    pub verdicts: [Verdict; Role::ALL.len()],
-    /// The facts or the failure behind them.
-    pub cause: String,
-}
-
-/// Everything counted, since the program's start.
-#[derive(Clone, Debug, Default)]
-pub struct Counters {
-    /// Callers by where their answer came from.
-    pub callers: BTreeMap<&'static str, u64>,
-    /// Probe runs by outcome: `answered`, the reason's word, or `replaced` where a kept
-    /// connection did not answer.
-    pub probes: BTreeMap<&'static str, u64>,
-    /// How long the steps of probe runs took.
-    pub steps: BTreeMap<&'static str, Histogram>,
-    /// Probe runs that ran into a deadline, by step.
-    pub timeouts: BTreeMap<&'static str, u64>,
-    /// Probe runs that were given up before their login was complete.
-    pub abandoned: u64,
-    /// Changes of verdict.
-    pub changes: u64,
-}
-
-/// How often something took how long.
+/// A cumulative histogram of durations, in Prometheus' sense.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    /// How often it took at most each of [`BUCKETS`].
+    /// For each of [`BUCKETS`], how many durations were at most its bound.
     pub counts: [u64; BUCKETS.len()],
-    /// How often at all.
+    /// How many durations were recorded.
     pub count: u64,
-    /// How long together.
+    /// Their sum.
     pub sum: Duration,
 }
 
 /// Where a caller's answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A probe run that it began.
+    /// A probe run that this caller started.
     Probe,
-    /// A probe run that was under way.
+    /// A probe run that was already under way.
     Shared,
-    /// What was known of the node.
+    /// An earlier verdict.
     Cached,
     /// The operator: maintenance or a drain.
     Operator,
@@ -153,17 +148,17 @@ impl Counters {
         }
     }
 
-    /// A kept connection did not answer, and another was opened in its place.
+    /// Counts a kept connection that failed and was replaced by a new one.
     pub(super) fn count_replaced(&mut self) {
-        count(&mut self.probes, "replaced");
+        increment(&mut self.probes, "replaced");
     }
 
     pub(super) fn count_timeout(&mut self, stalled: Stalled) {
-        count(&mut self.timeouts, stalled.step.as_str());
+        increment(&mut self.timeouts, stalled.step.as_str());
     }
 }
 
-fn count(counters: &mut BTreeMap<&'static str, u64>, label: &'static str) {
+fn increment(counters: &mut BTreeMap<&'static str, u64>, label: &'static str) {
     let counter = counters.entry(label).or_default();
     *counter = counter.saturating_add(1);
 }
@@ -178,16 +173,24 @@ impl Histogram {
     }
 }
 
-/// Keeps a [`Report`].
+/// Keeps a [`Report`] up to date, and logs the verdicts.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     pub(super) report: Report,
-    /// When the verdict was last logged, and how often it was told again since.
+    /// When the current verdict was last logged, and how often it was recorded again
+    /// since.
     logged: Option<(Instant, u64)>,
 }
 
+/// How often a refusal that persists is logged again.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// The changes that the report keeps, at most 5 kB each. Enough for a night of a node
+/// that flaps.
+const MAX_CHANGES: usize = 100;
+
 impl Recorder {
-    /// Notes the end of a probe run, with its facts or the reason why it has none.
+    /// Records the end of a probe run, with its facts or the reason of its failure.
     pub(super) fn probe_ended(&mut self, probe: &Probe, outcome: Result<&Facts, Reason>) {
         let at = SystemTime::now();
         let steps = probe.step_times();
@@ -199,15 +202,16 @@ impl Recorder {
             Err(reason) => reason.as_str(),
         };
         let counters = &mut self.report.counters;
-        count(&mut counters.probes, outcome);
+        increment(&mut counters.probes, outcome);
         for (step, took) in &steps {
             counters.steps.entry(step.as_str()).or_default().record(*took);
         }
         self.report.last = Some(LastProbe { at, outcome, steps });
     }
 
-    /// Notes what is told, and why. The log has each change, and once a minute a
-    /// node that nobody may use.
+    /// Records the verdicts that callers get, and their cause.
+    ///
+    /// Logs each change, and once per [`REPEAT`] a node that is refused for every role.
     pub(super) fn record(
         &mut self,
         healths: [Health; Role::ALL.len()],
@@ -218,11 +222,11 @@ impl Recorder {
         let before = self.report.verdicts.replace(healths);
         if before.map(|healths| healths.map(|health| health.verdict)) != Some(verdicts) {
             self.logged = Some((now, 0));
-            self.log_change(healths, cause.to_string());
+            self.record_change(healths, cause.to_string());
         } else if let Some((at, times)) = &mut self.logged {
             *times = times.saturating_add(1);
-            let nobody = verdicts.iter().all(|verdict| *verdict != Verdict::Serve);
-            if nobody && now.duration_since(*at) >= REPEAT {
+            let all_refused = verdicts.iter().all(|verdict| *verdict != Verdict::Serve);
+            if all_refused && now.duration_since(*at) >= REPEAT {
                 let [health, ..] = healths;
                 let advice = match health.verdict {
                     Verdict::Serve => None,
@@ -234,7 +238,7 @@ impl Recorder {
         }
     }
 
-    fn log_change(&mut self, healths: [Health; Role::ALL.len()], cause: String) {
+    fn record_change(&mut self, healths: [Health; Role::ALL.len()], cause: String) {
         let [read_write, reader, writer] = healths;
         let [reader, writer] = [reader, writer].map(|health| health.verdict.as_str());
         let headline = headline(read_write);
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hundred_changes_are_kept_and_nothing_that_is_none() {
+    fn keeps_the_last_100_changes_and_no_repetitions() {
         let mut recorder = Recorder::default();
         for turn in 0..150 {
             for reason in [Reason::Donor, Reason::Joined] {
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_for_one_role_is_a_change() {
+    fn records_a_change_for_one_role() {
         let mut recorder = Recorder::default();
         let serve = Verdict::Serve.into();
         for last in [serve, Verdict::Refuse(Reason::NotWriter).into(), serve] {
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_goes_on_is_due_in_the_log_once_a_minute() {
+    fn logs_a_refusal_that_persists_once_per_minute() {
         let mut recorder = Recorder::default();
         let began = Instant::now();
         for (seconds, times) in [(0, 0), (1, 1), (59, 2), (60, 0), (61, 1), (120, 0)] {
@@ -306,14 +310,14 @@ mod tests {
             recorder.record(refused(Reason::StalledQuery), &"", now);
             assert_eq!(recorder.logged.unwrap().1, times, "after {seconds} s");
         }
-        // A node that somebody may use is no news.
+        // A node that serves any role is not logged again.
         recorder.record([Verdict::Serve.into(); ROLES], &"", began);
         recorder.record([Verdict::Serve.into(); ROLES], &"", began + 2 * REPEAT);
         assert_eq!(recorder.logged, Some((began, 1)));
     }
 
     #[test]
-    fn a_histogram_counts_what_took_at_most_each_bound() {
+    fn histogram_counts_durations_up_to_each_bound() {
         let mut histogram = Histogram::default();
         for milliseconds in [0, 1, 2, 600, 60_000] {
             histogram.record(Duration::from_millis(milliseconds));

@@ -1,33 +1,38 @@
+//! The settings of a monitor: how to log in, the deadlines, and which node counts as
+//! healthy.
+
 use std::time::Duration;
 
 use crate::galera::Policy;
 use crate::node::credentials::CredentialSource;
 use crate::node::probe::Deadlines;
 
-/// How a node is asked.
+/// How a node is probed and judged.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Who logs in.
-    pub login: CredentialSource,
-    /// How long a probe run may take.
+    /// The account for the login.
+    pub credentials: CredentialSource,
+    /// How long a step and a whole probe run may take.
     pub deadlines: Deadlines,
-    /// What is wanted of the node.
+    /// Whether a plain server and a donor may serve.
     pub policy: Policy,
-    /// How its verdicts hang together in time.
+    /// How long verdicts and connections are used.
     pub timing: Timing,
 }
 
-/// How verdicts hang together in time.
+/// How long verdicts and connections are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// How old a verdict may be that is given without handle; zero: always ask.
+    /// `--max-age`: the age up to which a verdict is given again without a new probe
+    /// run. Zero: no verdict is given again; callers still share the probe run under way.
     pub max_age: Duration,
-    /// The longest time that a node must stay fit after a stall; zero: none.
+    /// `--settle`: the longest time for which a node must stay fit after a stall. Zero:
+    /// none.
     pub settle: Duration,
-    /// For how long a node that was fit is served on while it times out; zero:
-    /// not at all.
+    /// `--grace`: for how long after its last good answer a node that times out is still
+    /// served. Zero: not at all.
     pub grace: Duration,
-    /// How old a connection may be that is asked again; zero: each probe run has its
-    /// own.
+    /// `--keep-connection`: the age up to which a connection is used for further probe
+    /// runs. Zero: each probe run opens its own.
     pub keep_connection: Duration,
 }

@@ -1,34 +1,41 @@
+//! The state of the one probe run that a monitor may have, and the events that change it.
+
 use std::future::pending;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::handle::Caller;
+use super::report::Activity;
 use crate::galera::Facts;
 use crate::node::probe::{Failure, Probe, Stalled};
 
-/// What the target is doing.
+/// Whether a probe run is under way.
 pub(super) enum State {
-    /// No probe run. The next caller may begin one.
+    /// No probe run. The next caller may start one.
     Idle,
-    /// A probe run is under way within its deadlines; these wait for it.
+    /// A probe run is within its deadlines, and these callers wait for it.
     Probing { probe: Probe, callers: Vec<Caller> },
-    /// A probe run stalled after the connect. It is kept open at the same step
-    /// until the node wakes or the time comes.
+    /// A probe run stalled after the connect step. It is held in the step that stalled,
+    /// until the node wakes or `until` passes (law 4). No caller waits for it.
     Held { probe: Probe, until: Instant },
 }
 
-/// What happens to a probe run.
+/// What ends a state.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, moved once")]
 pub(super) enum Event {
+    /// The node answered, or the probe run failed.
     Ended(Result<Facts, Failure>),
+    /// A deadline of the probe run passed.
     Stalled(Stalled),
-    /// A probe run was held for as long as it may be.
+    /// A probe run was held for the whole time and the node did not wake.
     HoldExpired,
 }
 
 impl State {
-    /// Cancelled at any point it loses nothing.
-    pub(super) async fn next(&mut self) -> Event {
+    /// Runs the probe until the next event; in [`State::Idle`] there is none.
+    ///
+    /// Cancel safe: the probe run keeps its progress when the future is dropped.
+    pub(super) async fn next_event(&mut self) -> Event {
         match self {
             State::Idle => pending().await,
             State::Probing { probe, .. } => match probe.run().await {
@@ -38,6 +45,21 @@ impl State {
             State::Held { probe, until } => match timeout_at(*until, probe.finish()).await {
                 Ok(outcome) => Event::Ended(outcome),
                 Err(_) => Event::HoldExpired,
+            },
+        }
+    }
+
+    /// The state for the report.
+    pub(super) fn activity(&self, now: Instant) -> Activity {
+        match self {
+            State::Idle => Activity::Idle,
+            State::Probing { probe, .. } => {
+                Activity::Probing { step: probe.step(), so_far: now - probe.started() }
+            }
+            State::Held { probe, until } => Activity::Held {
+                step: probe.step(),
+                so_far: now - probe.started(),
+                left: until.saturating_duration_since(now),
             },
         }
     }

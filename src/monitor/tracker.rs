@@ -1,80 +1,75 @@
-//! What is remembered of a node from one probe run to the next, and what follows
-//! from it: functions of what happened and the time, without a probe run in them.
+//! What the monitor remembers of its node from one probe run to the next, and the rules
+//! that follow from it: stalls, holding, back-off, settling and grace.
+//!
+//! [`Tracker`] runs no probe and reads no clock. Its methods are functions of the events
+//! so far and of the time that is passed in.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::back_off::{BackOff, FIRST_PAUSE, hold_time, pause};
 use super::settings::Timing;
 use crate::health::{Health, Reason, Time, Verdict};
 use crate::node::probe::{Failure, Stalled, Step};
 
-/// The first time that a stalled probe run is held. A freeze that ends within it
-/// has nothing abandoned for the server to count; and behind the probe run that is
-/// held, another would only stand in the same queue.
-const FIRST_HOLD: Duration = Duration::from_secs(80);
-
-/// The first pause after a handshake that could not be finished: a mended
-/// password is noticed within 10 s.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-
-/// The longest of both. With doubling up to it, a stall of 24 h costs 76
-/// connections, under the 100 (max_connect_errors) that block an address.
-const LONGEST: Duration = Duration::from_secs(20 * 60);
-
+/// The history of one node, as far as later verdicts depend on it.
 #[derive(Debug)]
 pub(super) struct Tracker {
     timing: Timing,
-    /// The last verdict, and when it was reached.
+    /// The last verdict, and when it was reached. `None` before the first, and if later
+    /// callers must not get it.
     last: Option<(Verdict, Instant)>,
-    /// Probe runs since the last completed login that were closed while they
-    /// stalled.
+    /// Held probe runs that were given up since the last completed login.
     abandoned: u32,
-    /// Probe runs since then whose handshake could not be finished.
-    unfinished: u32,
-    /// No probe run begins before this.
-    not_before: Option<Instant>,
-    /// The node is stalled: it has said nothing since.
+    /// Failures with [`BackOff::Doubling`] since the last completed login.
+    failed_handshakes: u32,
+    /// The end of the back-off: no probe run starts before it.
+    back_off_until: Option<Instant>,
+    /// Set while the node is stalled: a probe run stalled, and no later one was answered.
     stall: Option<Stall>,
+    /// Set while the node settles.
     settling: Option<Settling>,
-    /// When the node was found fit, if that is the last that it said.
-    fit: Option<Instant>,
+    /// When the node was last found fit. `None` if a later verdict was a refusal other
+    /// than for a stall.
+    fit_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Stall {
     /// When the first step that stalled began.
     since: Instant,
-    /// The last that stalled.
+    /// The most recent stall.
     last: Stalled,
 }
 
-/// After a stall, until the node has stayed fit for long enough.
+/// The time after a stall in which a node is refused until it has stayed fit for `needed`.
 #[derive(Debug)]
 struct Settling {
     woke: Instant,
     needed: Duration,
-    /// The first of the probe runs that found it fit without a break, of those
-    /// that began after it woke.
+    /// Since when every probe run has found the node fit. Counts only probe runs that
+    /// began after it woke.
     fit_since: Option<Instant>,
 }
 
 impl Tracker {
+    /// The tracker of a node that was not probed yet.
     pub(super) fn new(timing: Timing) -> Self {
         Self {
             timing,
             last: None,
             abandoned: 0,
-            unfinished: 0,
-            not_before: None,
+            failed_handshakes: 0,
+            back_off_until: None,
             stall: None,
             settling: None,
-            fit: None,
+            fit_at: None,
         }
     }
 
-    /// What a caller is told without asking the node; `None` when the node is
-    /// to be asked.
+    /// The answer to a caller that needs no new probe run: the node is silent, or the
+    /// last verdict is younger than `--max-age`, or the back-off lasts. Else `None`.
     pub(super) fn cached(&self, now: Instant) -> Option<Health> {
         if let Some(health) = self.silent_verdict(now) {
             return Some(health);
@@ -84,7 +79,8 @@ impl Tracker {
         (fresh || self.back_off(now).is_some()).then(|| self.health(verdict, now))
     }
 
-    /// Until when [`answer`](Self::answer) is serve, whatever the time.
+    /// The end of the time in which [`cached`](Self::cached) returns serve, unless
+    /// something happens. `None` if it does not return serve now, or only by grace.
     pub(super) fn serves_until(&self, now: Instant) -> Option<Instant> {
         let (verdict, at) = self.last?;
         let until = at.checked_add(self.timing.max_age)?;
@@ -92,30 +88,33 @@ impl Tracker {
         serves.then_some(until)
     }
 
-    /// For how long yet no probe run begins.
+    /// The rest of the back-off, during which no probe run starts.
     pub(super) fn back_off(&self, now: Instant) -> Option<Duration> {
-        let left = self.not_before?.saturating_duration_since(now);
+        let left = self.back_off_until?.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
-    /// What made the handshakes fail may be mended: the next caller may ask.
+    /// Ends the back-off and restarts its schedule, because the cause of the failed
+    /// handshakes may be corrected. The next caller gets a new probe run.
     pub(super) fn reset_back_off(&mut self) {
-        if self.not_before.take().is_some() {
+        if self.back_off_until.take().is_some() {
             self.last = None;
         }
-        self.unfinished = 0;
+        self.failed_handshakes = 0;
     }
 
-    /// What a caller is told while the node, once connected, is known to say
-    /// nothing: nobody waits for it then. A connection that does not come about
-    /// is no such thing, since each caller's attempt at it is a new one.
+    /// The refusal of a node that accepted a connection and is silent since: no caller
+    /// waits for it (law 3).
+    ///
+    /// `None` after a stall in the connect step. There is no connection to hold then, so
+    /// a new attempt may succeed, and each caller may wait for one.
     pub(super) fn silent_verdict(&self, now: Instant) -> Option<Health> {
         let stall = self.stall.as_ref().filter(|stall| stall.last.step != Step::Connect)?;
         Some(self.health(Verdict::Refuse(stall.last.reason()), now))
     }
 
-    /// A probe run stalled. What its callers are told, and until when it is held;
-    /// `None` when it is to be dropped, as it costs the node nothing.
+    /// A probe run stalled. Returns the answer for its callers, and until when to hold
+    /// it: `None` to drop it, since no handshake began in the connect step.
     pub(super) fn probe_stalled(
         &mut self,
         stalled: Stalled,
@@ -127,55 +126,45 @@ impl Tracker {
         let verdict = Verdict::Refuse(stalled.reason());
         self.last = Some((verdict, now));
         let held = stalled.step != Step::Connect;
-        (self.health(verdict, now), held.then(|| now + hold(self.abandoned)))
+        (self.health(verdict, now), held.then(|| now + hold_time(self.abandoned)))
     }
 
-    /// A held probe run was closed at its limit.
-    pub(super) fn abandoned(&mut self) {
+    /// A held probe run was given up.
+    pub(super) fn hold_expired(&mut self) {
         self.abandoned = self.abandoned.saturating_add(1);
     }
 
-    /// A probe run that began at `begun` ended, with the verdict on its facts or
-    /// a failure. `step` is how far it came.
+    /// A probe run that began at `began` ended in `step`, with the verdict on its facts
+    /// or with a failure. Returns the answer for its callers.
     pub(super) fn probe_ended(
         &mut self,
         outcome: Result<Verdict, &Failure>,
         step: Step,
-        begun: Instant,
+        began: Instant,
         now: Instant,
     ) -> Health {
-        self.not_before = None;
-        if step == Step::Query {
-            self.abandoned = 0;
-            self.unfinished = 0;
-        } else if let Err(failure) = outcome {
-            self.not_before = self.pause(failure, step).map(|pause| now + pause);
-        }
+        self.update_back_off(outcome, step, now);
         if let Err(failure) = outcome
             && let Some(stall) = &mut self.stall
             && failure.is_silence()
         {
-            // Neither the node nor its kernel has said a word: it stalls on.
+            // Neither the node nor its kernel answered, so the stall continues. Its
+            // connection is lost: the next caller has to try a new one, as after a stall
+            // in the connect step.
             stall.last.step = Step::Connect;
             let verdict = Verdict::Refuse(failure.reason());
             self.last = Some((verdict, now));
             return self.health(verdict, now);
         }
-        let stall = self.stall.take();
-        if let Some(stall) = &stall {
-            // A node that grace kept in service all along has nothing to return to.
-            if !(matches!(outcome, Ok(Verdict::Serve)) && self.has_grace(now)) {
-                self.start_settling(now, now.duration_since(stall.since));
-            }
-        }
+        let woke = self.end_stall(outcome, now);
         let verdict = match outcome {
-            Ok(Verdict::Serve) => self.settling_verdict(begun, now),
+            Ok(Verdict::Serve) => self.settling_verdict(began, now),
             Ok(refused) => refused,
             Err(failure) => Verdict::Refuse(failure.reason()),
         };
-        self.fit = match verdict {
-            // What it says of a time before it woke renews nothing.
-            Verdict::Serve if stall.is_some() => self.fit,
+        self.fit_at = match verdict {
+            // The facts may be from before the stall, so they do not extend the grace.
+            Verdict::Serve if woke => self.fit_at,
             Verdict::Serve => Some(now),
             Verdict::Refuse(_) => None,
         };
@@ -184,10 +173,43 @@ impl Tracker {
         {
             settling.fit_since = None;
         }
-        // For the same reason the next caller need not wait to ask.
-        let is_old = stall.is_some() && matches!(outcome, Ok(Verdict::Serve));
-        self.last = (!is_old).then_some((verdict, now));
+        // Nor does a later caller get such facts: it starts a new probe run.
+        let is_outdated = woke && matches!(outcome, Ok(Verdict::Serve));
+        self.last = (!is_outdated).then_some((verdict, now));
         self.health(verdict, now)
+    }
+
+    /// A completed login resets the schedules. A failure before it starts a back-off, if
+    /// the server would count another attempt against the prober's address or a retry
+    /// cannot succeed.
+    fn update_back_off(&mut self, outcome: Result<Verdict, &Failure>, step: Step, now: Instant) {
+        self.back_off_until = None;
+        if step == Step::Query {
+            self.abandoned = 0;
+            self.failed_handshakes = 0;
+        } else if let Err(failure) = outcome {
+            let pause = match BackOff::after(failure, step) {
+                BackOff::None => return,
+                BackOff::Constant => FIRST_PAUSE,
+                BackOff::Doubling => {
+                    let pause = pause(self.failed_handshakes);
+                    self.failed_handshakes = self.failed_handshakes.saturating_add(1);
+                    pause
+                }
+            };
+            self.back_off_until = Some(now + pause);
+        }
+    }
+
+    /// Ends the stall, if there is one, and starts settling. Returns whether the node
+    /// was stalled.
+    fn end_stall(&mut self, outcome: Result<Verdict, &Failure>, now: Instant) -> bool {
+        let Some(stall) = self.stall.take() else { return false };
+        // A node that grace kept in service need not settle.
+        if !(matches!(outcome, Ok(Verdict::Serve)) && self.has_grace(now)) {
+            self.start_settling(now, now.duration_since(stall.since));
+        }
+        true
     }
 
     fn start_settling(&mut self, now: Instant, stalled: Duration) {
@@ -198,11 +220,12 @@ impl Tracker {
         }
     }
 
-    /// The verdict on a node that was found fit.
-    fn settling_verdict(&mut self, begun: Instant, now: Instant) -> Verdict {
+    /// The verdict on a node that was found fit: refused while it settles, because it
+    /// claims to be Synced for seconds after it was voted out (law 6).
+    fn settling_verdict(&mut self, began: Instant, now: Instant) -> Verdict {
         let Some(settling) = &mut self.settling else { return Verdict::Serve };
-        // What was asked before it woke, it may answer from before it slept.
-        if begun >= settling.woke {
+        // If the probe run began during the stall, its facts may be from before it.
+        if began >= settling.woke {
             let since = *settling.fit_since.get_or_insert(now);
             if now.duration_since(since) >= settling.needed {
                 self.settling = None;
@@ -212,6 +235,7 @@ impl Tracker {
         Verdict::Refuse(Reason::Settling)
     }
 
+    /// Applies grace to a verdict, and adds the time of the stall or of settling.
     fn health(&self, verdict: Verdict, now: Instant) -> Health {
         match (verdict, &self.stall, &self.settling) {
             (Verdict::Refuse(reason), Some(stall), _)
@@ -230,75 +254,16 @@ impl Tracker {
         }
     }
 
-    /// How long to wait after a failure before the node is asked again: where
-    /// asking at once would count against the prober's address, or could not
-    /// succeed.
-    fn pause(&mut self, failure: &Failure, step: Step) -> Option<Duration> {
-        match back_off_after(failure, step) {
-            BackOff::None => None,
-            BackOff::Constant => Some(FIRST_PAUSE),
-            BackOff::Doubling => {
-                let pause = pause(self.unfinished);
-                self.unfinished = self.unfinished.saturating_add(1);
-                Some(pause)
-            }
-        }
-    }
-
-    /// A node that times out is served on for a while.
+    /// Whether the last good answer is recent enough to serve a node that times out.
     fn has_grace(&self, now: Instant) -> bool {
-        self.fit.is_some_and(|fit| now.duration_since(fit) < self.timing.grace)
+        self.fit_at.is_some_and(|fit| now.duration_since(fit) < self.timing.grace)
     }
 }
 
-/// How long to hold a stalled probe run when `abandoned` were before it.
-fn hold(abandoned: u32) -> Duration {
-    doubled(FIRST_HOLD, abandoned)
-}
-
-/// How long to wait after a handshake that could not be finished when `unfinished`
-/// were before it.
-fn pause(unfinished: u32) -> Duration {
-    doubled(FIRST_PAUSE, unfinished)
-}
-
-fn doubled(first: Duration, times: u32) -> Duration {
-    first.saturating_mul(2_u32.saturating_pow(times)).min(LONGEST)
-}
-
-/// For how long a node must stay fit after it was stalled.
-fn settling_time(stalled: Duration, most: Duration) -> Duration {
-    stalled.saturating_mul(2).min(most)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BackOff {
-    /// The handshake was finished, or never begun.
-    None,
-    /// The server closed the connection before it said a word: it starts or
-    /// stops, and will be back soon.
-    Constant,
-    /// The handshake could not be finished, or will not succeed.
-    Doubling,
-}
-
-fn back_off_after(failure: &Failure, step: Step) -> BackOff {
-    match (failure, step) {
-        (Failure::Connect(_), _) | (_, Step::Query) => BackOff::None,
-        (Failure::Broken { .. }, Step::Greeting) => BackOff::Constant,
-        _ => match failure.reason() {
-            // States of the server or the account, for which nothing is counted.
-            Reason::TooManyConnections
-            | Reason::UserLimit
-            | Reason::HostDenied
-            | Reason::AccountLocked
-            | Reason::PasswordExpired
-            | Reason::Offline
-            | Reason::NotReady
-            | Reason::ShuttingDown => BackOff::None,
-            _ => BackOff::Doubling,
-        },
-    }
+/// For how long a node must stay fit after a stall: twice as long as it was stalled, at
+/// most `limit`.
+fn settling_time(stalled: Duration, limit: Duration) -> Duration {
+    stalled.saturating_mul(2).min(limit)
 }
 
 #[cfg(test)]
@@ -306,6 +271,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::monitor::back_off::FIRST_HOLD;
 
     const SECOND: Duration = Duration::from_secs(1);
     const FIT: Result<Verdict, &Failure> = Ok(Verdict::Serve);
@@ -319,62 +285,16 @@ mod tests {
     }
 
     #[test]
-    fn holds_double_from_80_s_and_pauses_from_5_s_up_to_20_minutes() {
-        let holds: Vec<_> = (0..6).map(|n| hold(n).as_secs()).collect();
-        assert_eq!(holds, [80, 160, 320, 640, 1200, 1200]);
-        let pauses: Vec<_> = (0..10).map(|n| pause(n).as_secs()).collect();
-        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1200, 1200]);
-        assert_eq!((hold(u32::MAX), pause(u32::MAX)), (LONGEST, LONGEST));
-    }
-
-    #[test]
-    fn settling_takes_twice_the_stall_and_at_most_what_was_set() {
-        let most = 10 * SECOND;
-        assert_eq!(settling_time(Duration::from_millis(2100), most), Duration::from_millis(4200));
-        assert_eq!(settling_time(30 * SECOND, most), most);
-        assert_eq!(settling_time(Duration::MAX, most), most);
+    fn settling_takes_twice_the_stall_up_to_the_limit() {
+        let limit = 10 * SECOND;
+        assert_eq!(settling_time(Duration::from_millis(2100), limit), Duration::from_millis(4200));
+        assert_eq!(settling_time(30 * SECOND, limit), limit);
+        assert_eq!(settling_time(Duration::MAX, limit), limit);
         assert_eq!(settling_time(30 * SECOND, Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
-    fn only_what_a_server_counts_or_what_cannot_succeed_backs_off() {
-        use crate::mysql::{Error, ServerError};
-        let refused =
-            |code| Failure::Session(Error::Refused(ServerError { code, text: String::new() }));
-        let broken = |step| Failure::Broken { step, error: io::ErrorKind::UnexpectedEof.into() };
-        for (failure, step, expected) in [
-            (refused(1045), Step::Login, BackOff::Doubling),
-            (refused(1129), Step::Greeting, BackOff::Doubling),
-            (refused(1040), Step::Greeting, BackOff::None),
-            (refused(1130), Step::Greeting, BackOff::None),
-            // ER_HANDSHAKE_ERROR, and what nobody has thought of.
-            (refused(1043), Step::Login, BackOff::Doubling),
-            (refused(9999), Step::Login, BackOff::Doubling),
-            (broken(Step::Greeting), Step::Greeting, BackOff::Constant),
-            (broken(Step::Login), Step::Login, BackOff::Doubling),
-            (broken(Step::Query), Step::Query, BackOff::None),
-            (Failure::Session(Error::Malformed { field: "x" }), Step::Greeting, BackOff::Doubling),
-            (
-                Failure::Session(Error::UnknownPlugin { plugin: "x".into() }),
-                Step::Login,
-                BackOff::Doubling,
-            ),
-            (Failure::Session(Error::NoTls), Step::Greeting, BackOff::Doubling),
-            (Failure::Session(Error::NeedsTls { plugin: "x" }), Step::Login, BackOff::Doubling),
-            (broken(Step::Tls), Step::Tls, BackOff::Doubling),
-            (Failure::Session(Error::Malformed { field: "x" }), Step::Query, BackOff::None),
-            (
-                Failure::Connect(io::ErrorKind::ConnectionRefused.into()),
-                Step::Connect,
-                BackOff::None,
-            ),
-        ] {
-            assert_eq!(back_off_after(&failure, step), expected, "{failure} in {step}");
-        }
-    }
-
-    #[test]
-    fn a_node_is_to_be_asked_when_nothing_is_known_or_what_is_known_is_old() {
+    fn caches_no_verdict_before_the_first_probe_or_after_max_age() {
         let now = Instant::now();
         let mut tracker = tracker(Duration::ZERO);
         assert_eq!(tracker.cached(now), None);
@@ -384,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_connect_is_dropped_and_every_other_stall_held() {
+    fn holds_every_stall_but_one_in_the_connect_step() {
         let now = Instant::now();
         for (step, held) in [
             (Step::Connect, false),
@@ -398,17 +318,17 @@ mod tests {
             assert_eq!(health.time, Some(Time::For(SECOND)));
             assert_eq!(until, held.then_some(now + FIRST_HOLD));
             assert_eq!(tracker.silent_verdict(now).is_some(), held);
-            // Nor is one asked that says nothing, however old that is.
+            // A silent node needs no new probe run, however old the stall is.
             assert_eq!(tracker.cached(now + 60 * SECOND).is_some(), held);
         }
     }
 
     #[test]
-    fn a_stall_is_as_long_as_from_its_first_step_through_every_probe_to_the_waking() {
+    fn a_stall_lasts_from_its_first_stalled_step_until_the_node_wakes() {
         let now = Instant::now();
         let mut tracker = tracker(Duration::ZERO);
         tracker.probe_stalled(stalled(Step::Greeting, SECOND), now);
-        tracker.abandoned();
+        tracker.hold_expired();
         tracker.probe_stalled(stalled(Step::Connect, SECOND), now + SECOND);
         let woke = now + SECOND + SECOND;
         let health = tracker.probe_ended(FIT, Step::Query, woke, woke);
@@ -417,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_has_stayed_fit_since_it_woke_has_settled() {
+    fn settling_ends_when_the_node_has_stayed_fit_for_long_enough() {
         let woke = Instant::now();
         let mut tracker = tracker(Duration::ZERO);
         tracker.probe_stalled(stalled(Step::Greeting, 3 * SECOND), woke);
@@ -430,15 +350,15 @@ mod tests {
     }
 
     #[test]
-    fn grace_is_for_a_node_whose_last_word_was_that_it_is_fit() {
+    fn grace_applies_only_if_the_last_verdict_was_serve() {
         let now = Instant::now();
-        for (last_word, verdict) in [
+        for (last, verdict) in [
             (Verdict::Serve, Verdict::Serve),
             (Verdict::Refuse(Reason::Donor), Verdict::Refuse(Reason::StalledGreeting)),
         ] {
             let mut tracker = tracker(5 * SECOND);
             tracker.probe_ended(FIT, Step::Query, now, now);
-            tracker.probe_ended(Ok(last_word), Step::Query, now, now + SECOND);
+            tracker.probe_ended(Ok(last), Step::Query, now, now + SECOND);
             let (health, _) =
                 tracker.probe_stalled(stalled(Step::Greeting, SECOND), now + 2 * SECOND);
             assert_eq!(health.verdict, verdict);
@@ -446,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn grace_spares_no_node_its_settling_that_was_refused_when_it_woke() {
+    fn a_node_refused_as_it_woke_has_to_settle_despite_grace() {
         let now = Instant::now();
         let refused = Failure::Connect(io::ErrorKind::ConnectionRefused.into());
         for outcome in [Ok(Verdict::Refuse(Reason::NotReady)), Err(&refused)] {
@@ -461,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_stall_while_settling_never_shortens_it() {
+    fn a_second_stall_while_settling_does_not_shorten_it() {
         let now = Instant::now();
         let mut tracker = tracker(Duration::ZERO);
         tracker.probe_stalled(stalled(Step::Greeting, 20 * SECOND), now);
@@ -472,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_gone_while_it_is_held_is_not_stalled_any_more() {
+    fn a_held_connection_that_the_node_closes_ends_the_stall() {
         let now = Instant::now();
         let mut tracker = tracker(Duration::ZERO);
         tracker.probe_stalled(stalled(Step::Greeting, SECOND), now);
@@ -484,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_goes_on_while_not_even_the_nodes_kernel_answers() {
+    fn a_stall_continues_while_the_nodes_kernel_does_not_answer_either() {
         let now = Instant::now();
         let mut tracker = tracker(3600 * SECOND);
         tracker.probe_ended(FIT, Step::Query, now, now);
@@ -493,7 +413,7 @@ mod tests {
         let away = Failure::Connect(io::ErrorKind::HostUnreachable.into());
         for (failure, step) in [(dead, Step::Greeting), (away, Step::Connect)] {
             let health = tracker.probe_ended(Err(&failure), step, now, now + 4 * SECOND);
-            // Told with its time, and grace does not soften it.
+            // The refusal carries the time of the stall, and grace does not apply.
             assert_eq!(health.verdict, Verdict::Refuse(failure.reason()));
             assert_eq!(health.time, Some(Time::For(4 * SECOND)));
             assert_eq!(tracker.silent_verdict(now + 4 * SECOND), None);
@@ -504,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_of_a_probe_that_stalled_are_given_to_nobody_later() {
+    fn facts_of_a_probe_that_stalled_are_not_cached() {
         let now = Instant::now();
         let timing = Timing { max_age: 3600 * SECOND, grace: 5 * SECOND, ..Timing::default() };
         let mut tracker = Tracker::new(timing);
@@ -513,12 +433,12 @@ mod tests {
         let health = tracker.probe_ended(FIT, Step::Query, now, now + 3 * SECOND);
         assert_eq!(health.verdict, Verdict::Serve);
         assert_eq!(tracker.cached(now + 3 * SECOND), None);
-        // Nor do they prolong its grace.
+        // They do not extend the grace either.
         assert!(tracker.has_grace(now + 4 * SECOND) && !tracker.has_grace(now + 5 * SECOND));
     }
 
     #[test]
-    fn what_may_be_mended_ends_the_back_off_and_begins_its_schedule_anew() {
+    fn reset_back_off_ends_it_and_restarts_its_schedule() {
         let now = Instant::now();
         let mut tracker = tracker(Duration::ZERO);
         let failure = Failure::Session(crate::mysql::Error::NoTls);
@@ -532,28 +452,28 @@ mod tests {
         assert_eq!((tracker.back_off(now), tracker.cached(now)), (None, None));
         tracker.probe_ended(Err(&failure), Step::Greeting, now, now);
         assert_eq!(tracker.back_off(now), Some(5 * SECOND));
-        // What the node said otherwise is as good as it was.
+        // Outside a back-off, the cached verdict stays.
         tracker.probe_ended(FIT, Step::Query, now, now);
         tracker.reset_back_off();
         assert_eq!(tracker.cached(now), Some(Verdict::Serve.into()));
     }
 
     #[test]
-    fn a_restart_after_a_long_stall_is_noticed_within_seconds() {
+    fn a_node_that_restarts_after_a_long_stall_is_probed_again_after_5_s() {
         let now = Instant::now();
         let mut tracker = tracker(Duration::ZERO);
         for _ in 0..6 {
             tracker.probe_stalled(stalled(Step::Greeting, SECOND), now);
-            tracker.abandoned();
+            tracker.hold_expired();
         }
         let closed =
             Failure::Broken { step: Step::Login, error: io::ErrorKind::UnexpectedEof.into() };
         tracker.probe_ended(Err(&closed), Step::Login, now, now);
-        assert_eq!(tracker.not_before, Some(now + FIRST_PAUSE));
+        assert_eq!(tracker.back_off_until, Some(now + FIRST_PAUSE));
     }
 
     #[test]
-    fn serve_that_stands_is_the_answer_until_then_and_no_longer() {
+    fn serves_until_is_the_end_of_the_cached_serve() {
         let now = Instant::now();
         let mut served = tracker(Duration::ZERO);
         assert_eq!(served.serves_until(now), None);
@@ -566,7 +486,7 @@ mod tests {
         let mut refused = tracker(Duration::ZERO);
         refused.probe_ended(Ok(Verdict::Refuse(Reason::Donor)), Step::Query, now, now);
         assert_eq!((refused.cached(now).is_some(), refused.serves_until(now)), (true, None));
-        // Nor where grace alone serves: it may be over first.
+        // Nor if only grace serves: it may end sooner.
         let mut graced = tracker(Duration::from_millis(1));
         graced.probe_ended(FIT, Step::Query, now, now);
         graced.probe_stalled(stalled(Step::Query, Duration::ZERO), now);

@@ -1,0 +1,87 @@
+//! Begins probe runs: on a new connection or on the kept one, with the credentials and
+//! certificates of the moment.
+
+use std::future::pending;
+use std::time::Duration;
+
+use super::settings::Settings;
+use crate::node::connector::Connect;
+use crate::node::credentials::CredentialSource;
+use crate::node::probe::{Deadlines, Probe};
+use crate::node::tls::Tls;
+
+/// Connects to one node and logs in.
+pub(super) struct Prober {
+    node: Box<dyn Connect>,
+    tls: Option<Tls>,
+    credentials: CredentialSource,
+    deadlines: Deadlines,
+    keep_connection: Duration,
+    /// The connection that stays logged in for the next probe run, with
+    /// `--keep-connection`. `None` while a probe run is under way.
+    kept: Option<Probe>,
+}
+
+impl Prober {
+    pub(super) fn new(node: impl Connect + 'static, settings: Settings) -> Self {
+        Self {
+            tls: node.security().tls,
+            node: Box::new(node),
+            credentials: settings.credentials,
+            deadlines: settings.deadlines,
+            keep_connection: settings.timing.keep_connection,
+            kept: None,
+        }
+    }
+
+    /// Begins a probe run, on the kept connection if there is one.
+    pub(super) fn begin(&mut self) -> Probe {
+        // Changed files are noticed while the node is probed. A login reads the password
+        // file itself.
+        self.tls.iter().for_each(Tls::schedule_reread);
+        let kept = self.kept.take().and_then(|kept| kept.repeat(self.deadlines));
+        if kept.is_some() {
+            self.credentials.schedule_reread();
+        }
+        kept.unwrap_or_else(|| {
+            Probe::begin(&*self.node, &self.credentials, self.deadlines).kept(self.keep_connection)
+        })
+    }
+
+    /// Begins a probe run in the place of one that failed on the kept connection, within
+    /// the time that its callers have left.
+    pub(super) fn replace(&self, failed: Probe) -> Probe {
+        failed.replace(&*self.node, &self.credentials, self.deadlines)
+    }
+
+    /// Keeps the connection of a probe run that the node answered, if it may be kept.
+    pub(super) fn keep(&mut self, probe: Probe) {
+        self.kept = probe.is_kept().then_some(probe);
+    }
+
+    /// Closes the kept connection.
+    pub(super) fn drop_kept(&mut self) {
+        self.kept = None;
+    }
+
+    /// Schedules a re-read of the credentials and certificates, so that
+    /// [`login_change`](Self::login_change) notices new ones.
+    pub(super) fn schedule_reread(&self) {
+        self.credentials.schedule_reread();
+        self.tls.iter().for_each(Tls::schedule_reread);
+    }
+
+    /// Returns when the credentials or the certificates have changed.
+    pub(super) async fn login_change(&mut self) {
+        let certificates = async {
+            match &mut self.tls {
+                Some(tls) => tls.changed().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.credentials.changed() => {}
+            () = certificates => {}
+        }
+    }
+}
