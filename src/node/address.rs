@@ -1,4 +1,4 @@
-//! Where a node listens.
+//! The address of a node: a host and port, or a Unix socket.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 /// Where a node listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A host name, or an IPv4 or IPv6 address without brackets, and a port.
+    /// A TCP address.
     Tcp {
-        /// The name or address.
+        /// A host name, an IPv4 address, or an IPv6 address without brackets.
         host: String,
         /// The port, never 0.
         port: u16,
@@ -18,7 +18,7 @@ pub enum Address {
 }
 
 impl fmt::Display for Address {
-    /// As on the command line.
+    /// Writes the address as it is given on the command line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),

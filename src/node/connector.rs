@@ -1,4 +1,4 @@
-//! The way to the node: a TCP address or a Unix socket, and how it is opened.
+//! Connects to the node, by TCP or over a Unix socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,29 +17,31 @@ use super::resolver::Resolver;
 use super::security::Security;
 use super::transport::{Transport, TransportFuture};
 
-/// Finds a peer that is gone while a probe run waits for it: after so much silence,
-/// questions at such intervals, so that it is found within 30 s.
+// TCP keep-alive detects a dead peer within 30 s while a probe run waits for it.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_COUNT: u32 = 3;
 
-/// The same, in milliseconds, where bytes of ours are on their way: their repetition
-/// would go on for a quarter of an hour, and keep-alive would not begin.
-const GONE: u32 = 30_000;
+/// TCP_USER_TIMEOUT in milliseconds: detects a dead peer in the same time while sent bytes
+/// are not acknowledged. Otherwise the kernel would retransmit them for a quarter of an
+/// hour, without keep-alive.
+const USER_TIMEOUT: u32 = 30_000;
 
-/// Opens ways to one node.
+/// Opens transports to one node.
 pub trait Connect: Send + Sync {
-    /// Begins to connect. The caller keeps the deadline; `budget` is what the
-    /// node's addresses have to share among them.
+    /// Starts to connect.
+    ///
+    /// The future has no deadline of its own: the caller drops it at its deadline. `budget`
+    /// is the time until then. It is divided among the addresses of the node.
     fn connect(&self, budget: Duration) -> TransportFuture;
 
-    /// How these ways are protected; not at all, unless said otherwise.
+    /// How the transports are protected. By default, not at all.
     fn security(&self) -> Security {
         Security::default()
     }
 }
 
-/// Opens real ways to an [`Address`].
+/// Connects to an [`Address`].
 #[derive(Clone)]
 pub struct Connector {
     endpoint: Endpoint,
@@ -48,19 +50,18 @@ pub struct Connector {
 
 #[derive(Clone)]
 enum Endpoint {
-    /// Over IPv4 or IPv6.
     Tcp(Resolver),
     Unix(PathBuf),
 }
 
 impl Connector {
-    /// The connector to an address, without TLS.
+    /// Creates a connector to an address, without TLS.
     pub fn new(address: &Address) -> Self {
         let is_socket = matches!(address, Address::Unix(_));
         Self::secured(address, Security { is_socket, ..Security::default() })
     }
 
-    /// The connector to an address, protected like this.
+    /// Creates a connector to an address, with this protection.
     pub fn secured(address: &Address, security: Security) -> Self {
         let endpoint = match address {
             Address::Tcp { host, port } => Endpoint::Tcp(Resolver::new(host, *port)),
@@ -79,10 +80,11 @@ impl Connect for Connector {
             }),
             Endpoint::Tcp(resolver) => Box::pin(async move {
                 let deadline = Instant::now() + budget;
-                // Half, so that the last good addresses get the other half.
+                // The other half is for connecting to the last known addresses if the
+                // lookup stalls.
                 let addresses = resolver.resolve(budget / 2).await?;
                 let stream = connect_in_turn(&addresses, deadline).await?;
-                prepare(&stream)?;
+                set_options(&stream)?;
                 let stream: Box<dyn Transport> = Box::new(stream);
                 Ok(stream)
             }),
@@ -94,29 +96,33 @@ impl Connect for Connector {
     }
 }
 
-/// Tries every address in turn. Each gets its share of the time that is left;
-/// the last is the caller's to end.
+/// Tries the addresses in order until one connects.
+///
+/// Each attempt but the last gets an equal share of the remaining time. The last one has no
+/// timeout: the caller's deadline ends it.
 async fn connect_in_turn(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let (last, others) = addresses.split_last().ok_or(io::ErrorKind::NotFound)?;
     let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    let mut stalled = None;
-    for (address, left) in others.iter().zip((2..=count).rev()) {
-        let share = deadline.saturating_duration_since(Instant::now()) / left;
+    let mut timed_out = None;
+    for (address, remaining) in others.iter().zip((2..=count).rev()) {
+        let share = deadline.saturating_duration_since(Instant::now()) / remaining;
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(_)) => {}
-            Err(elapsed) => stalled = Some(elapsed.into()),
+            Err(elapsed) => timed_out = Some(elapsed.into()),
         }
     }
-    // Where one address stalled and another refused, the node may be behind the first.
-    TcpStream::connect(last).await.map_err(|error| stalled.unwrap_or(error))
+    // If one address timed out and another refused, report the timeout: the node may be
+    // behind the address that timed out.
+    TcpStream::connect(last).await.map_err(|error| timed_out.unwrap_or(error))
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Sets the socket options.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     set_socket_keepalive(stream, true)?;
     set_tcp_keepidle(stream, KEEP_ALIVE_IDLE)?;
     set_tcp_keepintvl(stream, KEEP_ALIVE_INTERVAL)?;
     set_tcp_keepcnt(stream, KEEP_ALIVE_COUNT)?;
-    Ok(set_tcp_user_timeout(stream, GONE)?)
+    Ok(set_tcp_user_timeout(stream, USER_TIMEOUT)?)
 }

@@ -1,4 +1,4 @@
-//! The account to log in with, read again while its file changes.
+//! The account to log in with. It is read again when its files change.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::mysql::Credentials;
 use crate::os::log_throttle::LogThrottle;
 use crate::os::reloaded::Reloaded;
 
-/// How long a probe run waits for the file. A disk that works takes well under a
-/// millisecond; with one that does not, the last credentials serve on.
+/// How long a probe run waits for the files. A working disk takes well under a
+/// millisecond. At the timeout the last credentials are used.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// How often the file is read while nobody logs in.
+/// The minimum time between two scheduled re-reads.
 const REREAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Gives the credentials for each login. Clones share them.
+/// Provides the credentials for each login. Clones share them.
 #[derive(Clone)]
 pub struct CredentialSource(Reloaded<Credentials>);
 
@@ -28,18 +28,20 @@ impl fmt::Debug for CredentialSource {
 }
 
 impl CredentialSource {
-    /// The same credentials always.
+    /// Creates a source of credentials that never change.
     pub fn fixed(credentials: Credentials) -> Self {
         Self(Reloaded::fixed(credentials))
     }
 
-    /// What `read` gives, which may block: `first`, until it is read again. Where
-    /// it fails, the last credentials serve on, and the log says why.
+    /// Creates a source that starts with `first` and calls `read` for newer credentials.
+    ///
+    /// `read` may block: it runs on a background thread. If it fails, the last credentials
+    /// stay in use and the error is logged.
     pub fn reloaded(
         first: Credentials,
         read: impl Fn() -> Result<Credentials, String> + Send + Sync + 'static,
     ) -> Self {
-        let trouble = LogThrottle::default();
+        let throttle = LogThrottle::default();
         Self(Reloaded::new("credentials", first, move |old| match read() {
             Ok(new) if new != *old => {
                 info!("the credentials have changed");
@@ -47,25 +49,27 @@ impl CredentialSource {
             }
             Ok(_) => None,
             Err(error) => {
-                if trouble.is_due() {
-                    warn!("{error}; the last credentials serve on");
+                if throttle.is_due() {
+                    warn!("{error}; keeping the last credentials");
                 }
                 None
             }
         }))
     }
 
-    /// The credentials for a login that is about to begin.
+    /// Reads the files again and returns the credentials for a new login. If the files
+    /// cannot be read in 50 ms, returns the last credentials.
     pub async fn current(&self) -> Arc<Credentials> {
         self.0.read(TIMEOUT).await
     }
 
-    /// Has the file read soon, for those who wait for [`changed`](Self::changed).
+    /// Starts to read the files in the background, at most once per second.
+    /// [`changed`](Self::changed) returns if the credentials have changed.
     pub fn schedule_reread(&self) {
         self.0.schedule_reread(REREAD_PAUSE);
     }
 
-    /// Returns when the credentials have changed since the last time.
+    /// Waits for a change since the last call. Never returns for fixed credentials.
     pub async fn changed(&mut self) {
         self.0.changed().await;
     }
@@ -73,6 +77,8 @@ impl CredentialSource {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
 
@@ -83,58 +89,58 @@ mod tests {
         Credentials::new("probe", Password::new(password)).unwrap()
     }
 
-    fn from_file(path: &std::path::Path) -> CredentialSource {
+    fn source_from(path: &Path) -> CredentialSource {
         let path = path.to_owned();
         CredentialSource::reloaded(credentials("first"), move || {
-            std::fs::read_to_string(&path)
+            fs::read_to_string(&path)
                 .map(|password| credentials(&password))
                 .map_err(|error| error.to_string())
         })
     }
 
     #[tokio::test]
-    async fn a_login_has_what_the_file_holds_and_what_it_held_last_while_it_cannot_be_read() {
+    async fn a_login_uses_the_present_password_or_the_last_one_if_the_file_is_unreadable() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
-        let mut login = from_file(&path);
-        assert_eq!(*login.current().await, credentials("first"));
-        std::fs::write(&path, "second").unwrap();
-        assert_eq!(*login.current().await, credentials("second"));
-        login.changed().await;
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(*login.current().await, credentials("second"));
+        let mut source = source_from(&path);
+        assert_eq!(*source.current().await, credentials("first"));
+        fs::write(&path, "second").unwrap();
+        assert_eq!(*source.current().await, credentials("second"));
+        source.changed().await;
+        fs::remove_file(&path).unwrap();
+        assert_eq!(*source.current().await, credentials("second"));
     }
 
     #[tokio::test]
-    async fn a_change_is_seen_without_a_login_by_a_scheduled_reread() {
+    async fn a_scheduled_reread_detects_a_change_without_a_login() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
-        std::fs::write(&path, "second").unwrap();
-        let mut login = from_file(&path);
-        login.schedule_reread();
-        login.changed().await;
-        assert_eq!(*login.0.get(), credentials("second"));
+        fs::write(&path, "second").unwrap();
+        let mut source = source_from(&path);
+        source.schedule_reread();
+        source.changed().await;
+        assert_eq!(*source.0.get(), credentials("second"));
     }
 
     #[tokio::test]
-    async fn a_dead_mount_holds_up_no_login() {
-        let (answers, reads) = channel::<()>();
-        let reads = Mutex::new(reads);
-        let login = CredentialSource::reloaded(credentials("first"), move || {
-            let _ = reads.lock().unwrap().recv();
+    async fn a_read_that_hangs_does_not_delay_a_login() {
+        let (release, released) = channel::<()>();
+        let released = Mutex::new(released);
+        let source = CredentialSource::reloaded(credentials("first"), move || {
+            let _ = released.lock().unwrap().recv();
             Ok(credentials("second"))
         });
         for _ in 0..3 {
-            assert_eq!(*login.current().await, credentials("first"));
+            assert_eq!(*source.current().await, credentials("first"));
         }
-        answers.send(()).unwrap();
-        while *login.current().await != credentials("second") {
+        release.send(()).unwrap();
+        while *source.current().await != credentials("second") {
             tokio::task::yield_now().await;
         }
     }
 
     #[test]
-    fn the_password_is_in_no_debug_output() {
+    fn debug_output_does_not_contain_the_password() {
         assert!(
             !format!("{:?}", CredentialSource::fixed(credentials("secret"))).contains("secret")
         );

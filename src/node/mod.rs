@@ -1,5 +1,5 @@
-//! The way to the database node: its address, how a transport to it is opened, and one
-//! probe run over it.
+//! Access to the database node: its address, name resolution, transports, TLS, credentials,
+//! and one probe run.
 
 pub mod address;
 pub mod connector;

@@ -1,7 +1,7 @@
-//! A host name to its addresses, without ever holding up an answer or an exit.
+//! Resolves the node's host name on a background thread.
 //!
-//! The system's resolver blocks, for as long as it likes: with three silent name
-//! servers half a minute and more.
+//! The system's resolver blocks without a deadline. With three silent name servers it takes
+//! half a minute and more. Here it delays neither a response nor the exit of the program.
 
 use std::io;
 use std::mem;
@@ -14,100 +14,107 @@ use tracing::warn;
 
 use crate::os::background::BackgroundTask;
 
-/// For how long addresses serve on when the name does not resolve any more.
-/// Longer, and they might be somebody else's.
+/// How long addresses are used after the last successful lookup. After more time they may
+/// belong to another host.
 const MAX_STALE: Duration = Duration::from_secs(10 * 60);
 
-/// More addresses than any name of a single node has.
+/// The most addresses that are tried. No name of a single node has more.
 const MAX_ADDRESSES: usize = 8;
 
-/// Resolves one name. Clones share its lookup and what it found.
+/// Resolves one host name. Clones share the running lookup and its result.
 #[derive(Clone)]
 pub struct Resolver {
     host: Arc<str>,
     port: u16,
     lookup: BackgroundTask<Outcome>,
-    known: Arc<Mutex<Known>>,
+    cache: Arc<Mutex<Cache>>,
 }
 
 #[derive(Default)]
-struct Known {
-    /// The last addresses that were found, and when.
-    good: Option<(Vec<SocketAddr>, Instant)>,
-    /// The last good addresses had to serve since: said once.
-    failing: bool,
+struct Cache {
+    /// The addresses from the last successful lookup, and its time.
+    found: Option<(Vec<SocketAddr>, Instant)>,
+    /// Whether the fallback to these addresses has been logged. A successful lookup resets
+    /// it.
+    is_fallback_logged: bool,
 }
 
-/// Errors are not `Clone`; their kind and text are.
+/// The result of one lookup. `io::Error` is not `Clone`, so an error is kept as its kind and
+/// text.
 type Outcome = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
 
 impl Resolver {
-    /// A resolver for `host`, which may be an address, and a port.
+    /// Creates a resolver for `host`, a name or an IP address. The port is added to each
+    /// address that it returns.
     pub fn new(host: &str, port: u16) -> Self {
-        Self::with(host, port, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
+        Self::with_system(host, port, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
     }
 
-    fn with(
+    fn with_system(
         host: &str,
         port: u16,
         system: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         let host: Arc<str> = host.into();
-        let known: Arc<Mutex<Known>> = Arc::default();
-        let (name, found) = (Arc::clone(&host), Arc::clone(&known));
+        let cache: Arc<Mutex<Cache>> = Arc::default();
+        let (name, shared) = (Arc::clone(&host), Arc::clone(&cache));
         let lookup = BackgroundTask::new("resolver", move || {
             let outcome = look_up(&name, port, &system);
             if let Ok(addresses) = &outcome {
-                let good = Some((addresses.clone(), Instant::now()));
-                *lock(&found) = Known { good, failing: false };
+                let found = Some((addresses.clone(), Instant::now()));
+                *lock(&shared) = Cache { found, is_fallback_logged: false };
             }
             outcome
         });
-        Self { host, port, lookup, known }
+        Self { host, port, lookup, cache }
     }
 
-    /// The addresses: at most eight of them, at least one. When the name does not
-    /// resolve within `budget`, the last good ones, if they are under ten
-    /// minutes old; without such, the lookup is waited for until the caller goes.
+    /// Returns one to eight addresses.
+    ///
+    /// If the lookup fails or takes longer than `limit`, returns the addresses from the last
+    /// successful lookup, if they are under ten minutes old. Without such addresses, waits
+    /// for the lookup without a timeout: the caller drops the future at its deadline.
+    ///
+    /// `limit` counts from the start of the lookup, which an earlier call may have started.
     ///
     /// # Errors
-    /// What the operating system says.
-    pub async fn resolve(&self, budget: Duration) -> io::Result<Vec<SocketAddr>> {
+    /// The error of the system's resolver. `NotFound` if the name has no address.
+    pub async fn resolve(&self, limit: Duration) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
-        let lookup = match (self.lookup.run(), self.good()) {
+        let lookup = match (self.lookup.run(), self.cached()) {
             (Ok(lookup), _) => lookup,
-            (Err(error), Some(good)) => return Ok(self.fall_back(good, &error.to_string())),
+            (Err(error), Some(cached)) => return Ok(self.fall_back(cached, &error.to_string())),
             (Err(error), None) => return Err(error),
         };
-        let outcome = match self.good() {
+        let outcome = match self.cached() {
             None => lookup.outcome().await,
-            // One that has used up somebody's budget gets no more of it.
-            Some(good) => match timeout(lookup.time_left(budget), lookup.outcome()).await {
+            Some(cached) => match timeout(lookup.time_left(limit), lookup.outcome()).await {
                 Ok(outcome) => outcome,
-                Err(_) => return Ok(self.fall_back(good, "it takes too long")),
+                Err(_) => return Ok(self.fall_back(cached, "timed out")),
             },
         };
-        match (outcome, self.good()) {
+        match (outcome, self.cached()) {
             (Some(Ok(addresses)), _) => Ok(addresses),
-            (Some(Err((_, error))), Some(good)) => Ok(self.fall_back(good, &error)),
+            (Some(Err((_, error))), Some(cached)) => Ok(self.fall_back(cached, &error)),
             (Some(Err((kind, error))), None) => Err(io::Error::new(kind, error)),
-            (None, _) => Err(io::Error::other("the lookup's thread is gone")),
+            (None, _) => Err(io::Error::other("the lookup's thread panicked")),
         }
     }
 
-    fn fall_back(&self, good: Vec<SocketAddr>, error: &str) -> Vec<SocketAddr> {
-        if !mem::replace(&mut lock(&self.known).failing, true) {
+    /// Logs that the cached addresses are used, once until a lookup succeeds.
+    fn fall_back(&self, cached: Vec<SocketAddr>, error: &str) -> Vec<SocketAddr> {
+        if !mem::replace(&mut lock(&self.cache).is_fallback_logged, true) {
             warn!(host = %self.host, error, "the name does not resolve: using its last addresses");
         }
-        good
+        cached
     }
 
-    fn good(&self) -> Option<Vec<SocketAddr>> {
-        let known = lock(&self.known);
-        let (addresses, at) = known.good.as_ref()?;
-        (at.elapsed() < MAX_STALE).then(|| addresses.clone())
+    fn cached(&self) -> Option<Vec<SocketAddr>> {
+        let cache = lock(&self.cache);
+        let (addresses, found_at) = cache.found.as_ref()?;
+        (found_at.elapsed() < MAX_STALE).then(|| addresses.clone())
     }
 }
 
@@ -124,8 +131,8 @@ fn look_up(
     }
 }
 
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -141,27 +148,28 @@ mod tests {
         SocketAddr::from(([10, 0, 0, last], 3306))
     }
 
-    /// A resolver whose lookups end when, and as, the test says.
-    fn by_hand() -> (Resolver, Sender<io::Result<Vec<SocketAddr>>>, Arc<AtomicUsize>) {
-        let (answers, lookups) = channel();
+    /// A resolver whose lookups wait for a result from the test; the sender of the results;
+    /// the number of lookups.
+    fn controlled() -> (Resolver, Sender<io::Result<Vec<SocketAddr>>>, Arc<AtomicUsize>) {
+        let (results, lookups) = channel();
         let lookups = Mutex::new(lookups);
         let count = Arc::new(AtomicUsize::new(0));
-        let counter = count.clone();
-        let resolver = Resolver::with("db", 3306, move |_, _| {
+        let counter = Arc::clone(&count);
+        let resolver = Resolver::with_system("db", 3306, move |_, _| {
             counter.fetch_add(1, SeqCst);
             lookups.lock().unwrap().recv().unwrap()
         });
-        (resolver, answers, count)
+        (resolver, results, count)
     }
 
-    fn refused() -> io::Result<Vec<SocketAddr>> {
+    fn failure() -> io::Result<Vec<SocketAddr>> {
         Err(io::Error::other("no such name"))
     }
 
     #[tokio::test]
-    async fn an_address_needs_no_lookup() {
+    async fn an_ip_address_needs_no_lookup() {
         for host in ["192.0.2.7", "::1"] {
-            let resolver = Resolver::with(host, 1, |_, _| panic!("a lookup"));
+            let resolver = Resolver::with_system(host, 1, |_, _| panic!("a lookup"));
             let addresses = resolver.resolve(Duration::ZERO).await.unwrap();
             assert_eq!(addresses, [SocketAddr::new(host.parse().unwrap(), 1)]);
         }
@@ -174,57 +182,58 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lookup_that_hangs_is_waited_for_no_longer_than_told_and_never_doubled() {
-        let (resolver, answers, count) = by_hand();
+    async fn a_lookup_that_hangs_is_shared_and_each_caller_can_give_up() {
+        let (resolver, results, count) = controlled();
         for _ in 0..20 {
             let waited = timeout(Duration::from_millis(1), resolver.resolve(Duration::ZERO)).await;
             assert!(waited.is_err());
         }
         assert_eq!(count.load(SeqCst), 1);
-        let ends = async { answers.send(Ok(vec![address(1)])).unwrap() };
-        let (resolved, ()) = tokio::join!(resolver.resolve(Duration::from_secs(10)), ends);
+        let send = async { results.send(Ok(vec![address(1)])).unwrap() };
+        let (resolved, ()) = tokio::join!(resolver.resolve(Duration::from_secs(10)), send);
         assert_eq!(resolved.unwrap(), [address(1)]);
         assert_eq!(count.load(SeqCst), 1);
     }
 
     #[tokio::test]
-    async fn the_last_good_addresses_serve_on_when_the_lookup_fails_or_hangs() {
-        let (resolver, answers, count) = by_hand();
-        let good = [address(1), address(2)];
+    async fn the_last_addresses_are_used_if_the_lookup_fails_or_hangs() {
+        let (resolver, results, count) = controlled();
+        let found = [address(1), address(2)];
         let long = Duration::from_secs(10);
-        answers.send(Ok(good.to_vec())).unwrap();
-        assert_eq!(resolver.resolve(long).await.unwrap(), good);
-        answers.send(refused()).unwrap();
-        assert_eq!(resolver.resolve(long).await.unwrap(), good);
+        results.send(Ok(found.to_vec())).unwrap();
+        assert_eq!(resolver.resolve(long).await.unwrap(), found);
+        results.send(failure()).unwrap();
+        assert_eq!(resolver.resolve(long).await.unwrap(), found);
         for _ in 0..20 {
-            assert_eq!(resolver.resolve(Duration::from_millis(1)).await.unwrap(), good);
+            assert_eq!(resolver.resolve(Duration::from_millis(1)).await.unwrap(), found);
         }
         assert_eq!(count.load(SeqCst), 3);
-        answers.send(Ok(vec![address(3)])).unwrap();
+        results.send(Ok(vec![address(3)])).unwrap();
         while resolver.resolve(Duration::ZERO).await.unwrap() != [address(3)] {
-            answers.send(Ok(vec![address(3)])).unwrap();
+            results.send(Ok(vec![address(3)])).unwrap();
         }
     }
 
     #[tokio::test]
-    async fn addresses_are_not_used_for_longer_than_ten_minutes() {
-        let (resolver, answers, _) = by_hand();
+    async fn addresses_older_than_ten_minutes_are_not_used() {
+        let (resolver, results, _) = controlled();
         let long_ago = Instant::now().checked_sub(MAX_STALE).unwrap();
-        lock(&resolver.known).good = Some((vec![address(1)], long_ago));
-        answers.send(refused()).unwrap();
+        lock(&resolver.cache).found = Some((vec![address(1)], long_ago));
+        results.send(failure()).unwrap();
         assert!(resolver.resolve(Duration::from_secs(10)).await.is_err());
     }
 
     #[tokio::test]
     async fn a_name_without_an_address_is_an_error() {
-        let resolver = Resolver::with("db", 3306, |_, _| Ok(Vec::new()));
+        let resolver = Resolver::with_system("db", 3306, |_, _| Ok(Vec::new()));
         let error = resolver.resolve(Duration::from_secs(10)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[tokio::test]
     async fn a_name_gives_at_most_eight_addresses() {
-        let resolver = Resolver::with("db", 3306, |_, _| Ok((0..200).map(address).collect()));
+        let resolver =
+            Resolver::with_system("db", 3306, |_, _| Ok((0..200).map(address).collect()));
         assert_eq!(resolver.resolve(Duration::from_secs(10)).await.unwrap().len(), 8);
     }
 }

@@ -1,15 +1,15 @@
-//! How a transport to the node is protected.
+//! How the transport to the node is protected.
 
 use super::tls::Tls;
 
-/// How ways to a node are protected, and so what may be said on them.
+/// How a transport is protected, which decides what the login may send over it.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
-    /// They do not leave the machine.
+    /// The transport is a Unix socket, so nothing leaves the machine.
     pub is_socket: bool,
-    /// Begun before anything of the account is said.
+    /// TLS, started before the user name is sent. `None`: plain text.
     pub tls: Option<Tls>,
-    /// A password may be sent as it is by mysql_clear_password, on a Unix socket or over
-    /// TLS, and to a server that is not verified.
+    /// Allows mysql_clear_password on a Unix socket or over TLS, and allows sending the
+    /// password to a server whose certificate is not verified.
     pub allow_cleartext: bool,
 }

@@ -1,4 +1,4 @@
-//! An open stream to the node, of any kind.
+//! An open stream to the node: TCP, TLS or a Unix socket.
 
 use std::io;
 use std::pin::Pin;
@@ -6,15 +6,16 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 
-/// An open way to a node.
+/// An open stream to a node.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
-    /// From now on closing it resets the connection, where there is such a thing.
+    /// Makes a later close reset the connection (TCP RST). Does nothing on a stream that
+    /// cannot be reset.
     fn reset_on_close(&self) {}
 }
 
 impl Transport for TcpStream {
     fn reset_on_close(&self) {
-        // Where it fails, closing is as it always is.
+        // On an error, the connection is closed in the normal way.
         let _ = self.set_zero_linger();
     }
 }
@@ -23,5 +24,5 @@ impl Transport for UnixStream {}
 
 impl Transport for DuplexStream {}
 
-/// A way that is being opened. Dropped, it abandons the attempt.
+/// Opens a transport. Dropping the future abandons the attempt.
 pub type TransportFuture = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>;

@@ -1,8 +1,8 @@
-//! The TLS of a build without the feature `tls`.
+//! Stands in for the TLS client in a build without the feature `tls`.
 
 use crate::node::transport::{Transport, TransportFuture};
 
-/// TLS to the node. This build has none, so there is no value of this type.
+/// TLS to the node. This build has no TLS, so no value of this type exists.
 #[derive(Clone, Debug)]
 pub enum Tls {}
 

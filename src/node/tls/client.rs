@@ -1,3 +1,5 @@
+//! The TLS client: verifies the server as `--ssl-mode` says, and reloads its certificates.
+
 use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,22 +19,22 @@ use super::files::{Files, Fingerprint, Material};
 use crate::node::transport::{Transport, TransportFuture};
 use crate::os::reloaded::Reloaded;
 
-/// How often the files are looked at while the node is asked: the same time within
-/// which a password that was mended is noticed.
-const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// The minimum time between two reads of the files. A corrected password is noticed in the
+/// same time.
+const REREAD_PAUSE: Duration = Duration::from_secs(5);
 
-/// What is asked of the server's certificate.
+/// How the server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing.
+    /// Accept any certificate (`--ssl-mode required`).
     Nothing,
-    /// That a CA vouches for it.
+    /// Require a signature of a CA in `--ssl-ca` (`verify-ca`).
     Ca,
-    /// That, and that it is for the server's name.
+    /// Require that signature and the server's name (`verify-identity`).
     Identity,
 }
 
-/// Begins TLS 1.2 or 1.3 on open ways. Clones share their certificates.
+/// Starts TLS 1.2 or 1.3 on an open transport. Clones share the certificates.
 #[derive(Clone)]
 pub struct Tls {
     check: Check,
@@ -41,23 +43,24 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads the files. `name` is what [`Check::Identity`] compares with.
+    /// Reads the files. `name` is the name that [`Check::Identity`] requires.
     ///
     /// # Errors
-    /// What is wrong with a file, with the flag that names it and the fix.
+    /// The problem with a file, the flag that names the file, and the fix.
     pub fn new(check: Check, name: ServerName<'static>, files: Files) -> Result<Self, String> {
-        let (first, material) = files.read_in_time();
-        let config = config(check, material?)?;
+        let (first, material) = files.read_with_timeout();
+        let config = build_config(check, material?)?;
         let config = match files == Files::default() {
             true => Reloaded::fixed(config),
             false => {
                 let last = Mutex::new(first);
-                Reloaded::new("certificates", config, move |_| changed(check, &files, &last))
+                Reloaded::new("certificates", config, move |_| reload(check, &files, &last))
             }
         };
         Ok(Self { check, name, config })
     }
 
+    /// Starts the TLS handshake on `stream`.
     pub(crate) fn start(&self, stream: Box<dyn Transport>) -> TransportFuture {
         let connector = TlsConnector::from(self.config.get());
         let connecting = connector.connect(self.name.clone(), stream);
@@ -67,38 +70,39 @@ impl Tls {
         })
     }
 
-    /// Whether a CA has to vouch for the server.
+    /// Whether the server's certificate is verified.
     pub(crate) fn verifies(&self) -> bool {
         self.check != Check::Nothing
     }
 
-    /// The node is about to be asked, or would be: has the files read soon if they
-    /// were not for a while.
+    /// Starts to read the files in the background, at most every five seconds.
+    /// [`changed`](Self::changed) returns if the certificates have changed.
     pub(crate) fn schedule_reread(&self) {
-        self.config.schedule_reread(LOOK_PAUSE);
+        self.config.schedule_reread(REREAD_PAUSE);
     }
 
-    /// Returns when the certificates have changed since the last time.
+    /// Waits for a change of the certificates since the last call.
     pub(crate) async fn changed(&mut self) {
         self.config.changed().await;
     }
 }
 
-/// What the files hold, if that is another than the last time and can be used. What
-/// cannot is logged, once, and what was read before stays.
-fn changed(check: Check, files: &Files, last: &Mutex<Fingerprint>) -> Option<ClientConfig> {
+/// Reads the files. Returns a new configuration if they have changed and are valid.
+///
+/// Files that are not valid are logged once. `last` is the fingerprint of the last read.
+fn reload(check: Check, files: &Files, last: &Mutex<Fingerprint>) -> Option<ClientConfig> {
     let (read, material) = files.read();
     let before = mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), read);
     if before == read {
         return None;
     }
-    match material.and_then(|material| config(check, material)) {
+    match material.and_then(|material| build_config(check, material)) {
         Ok(config) => {
-            info!("the certificates have changed: they are read again");
+            info!("the certificates have changed");
             Some(config)
         }
         Err(error) => {
-            warn!(error, "the certificates have changed: the last good ones stay");
+            warn!(error, "cannot use the changed certificates: keeping the last ones");
             None
         }
     }
@@ -119,15 +123,15 @@ impl Transport for TlsStream<Box<dyn Transport>> {
     }
 }
 
-fn config(check: Check, material: Material) -> Result<ClientConfig, String> {
+fn build_config(check: Check, material: Material) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     let roots = material.roots()?;
     let verifier: Arc<dyn ServerCertVerifier> = match check {
-        Check::Nothing => Arc::new(Lenient { roots: None, provider }),
-        Check::Ca => Arc::new(Lenient { roots: Some(roots), provider }),
+        Check::Nothing => Arc::new(PartialVerifier { roots: None, provider }),
+        Check::Ca => Arc::new(PartialVerifier { roots: Some(roots), provider }),
         Check::Identity => WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| error.to_string())?,
@@ -139,20 +143,19 @@ fn config(check: Check, material: Material) -> Result<ClientConfig, String> {
             .with_client_auth_cert(chain, key)
             .map_err(|error| format!("--ssl-cert and --ssl-key do not go together: {error}"))?,
     };
-    // Each login is a whole one: a session taken up again would prove less.
+    // Every login uses a full handshake: a resumed session would prove less.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// Asks less of a certificate than rustls does: of its name nothing, and without
-/// roots nothing at all.
+/// Verifies less than rustls does: never the server's name, and without `roots` nothing.
 #[derive(Debug)]
-struct Lenient {
+struct PartialVerifier {
     roots: Option<RootCertStore>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for PartialVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -188,7 +191,8 @@ impl ServerCertVerifier for Lenient {
                 signed,
                 &self.provider.signature_verification_algorithms,
             ),
-            // Whoever may show any certificate can also sign with its key.
+            // Any certificate is accepted, so an attacker can present one of its own and sign
+            // with its key: checking the signature proves nothing.
             None => Ok(HandshakeSignatureValid::assertion()),
         }
     }
@@ -225,7 +229,7 @@ mod tests {
     use super::super::Identity;
     use super::*;
 
-    /// A certificate that vouches for itself, its key, and a folder to put them in.
+    /// A folder with a self-signed certificate and its key.
     struct Folder(TempDir);
 
     impl Folder {
@@ -235,13 +239,13 @@ mod tests {
             folder
         }
 
-        /// Writes a new certificate, its key, or both.
+        /// Generates a new certificate and key, and writes the named files.
         fn renew<const N: usize>(&self, names: [&str; N]) {
-            let made = generate_simple_self_signed(["node".to_owned()]).unwrap();
+            let generated = generate_simple_self_signed(["node".to_owned()]).unwrap();
             for name in names {
                 let text = match name {
-                    "cert.pem" => made.cert.pem(),
-                    _ => made.signing_key.serialize_pem(),
+                    "cert.pem" => generated.cert.pem(),
+                    _ => generated.signing_key.serialize_pem(),
                 };
                 fs::write(self.0.path().join(name), text).unwrap();
             }
@@ -255,41 +259,41 @@ mod tests {
         }
     }
 
-    /// Whether a look at the files takes them up.
-    async fn takes_up(tls: &Tls) -> bool {
+    /// Reads the files and returns whether the configuration was replaced.
+    async fn reloads(tls: &Tls) -> bool {
         let before = tls.config.get();
         !Arc::ptr_eq(&before, &tls.config.read(Duration::MAX).await)
     }
 
     #[tokio::test]
-    async fn files_are_taken_up_when_they_change_and_only_then() {
+    async fn certificates_are_reloaded_only_when_the_files_change() {
         let folder = Folder::new();
         let tls = folder.tls();
-        assert!(!takes_up(&tls).await);
+        assert!(!reloads(&tls).await);
         folder.renew(["cert.pem", "key.pem"]);
-        assert!(takes_up(&tls).await);
-        assert!(!takes_up(&tls).await);
+        assert!(reloads(&tls).await);
+        assert!(!reloads(&tls).await);
     }
 
     #[tokio::test]
-    async fn files_that_cannot_be_used_change_nothing_until_they_are_mended() {
+    async fn unusable_files_are_ignored_until_they_are_corrected() {
         let folder = Folder::new();
         let tls = folder.tls();
-        // A certificate whose key has yet to be written.
+        // A new certificate with the old key.
         folder.renew(["cert.pem"]);
-        assert!(!takes_up(&tls).await);
+        assert!(!reloads(&tls).await);
         for broken in [&b""[..], b"-----BEGIN CERTIFICATE-----\n####"] {
             fs::write(folder.0.path().join("cert.pem"), broken).unwrap();
-            assert!(!takes_up(&tls).await);
+            assert!(!reloads(&tls).await);
         }
         fs::remove_file(folder.0.path().join("cert.pem")).unwrap();
-        assert!(!takes_up(&tls).await);
+        assert!(!reloads(&tls).await);
         folder.renew(["cert.pem", "key.pem"]);
-        assert!(takes_up(&tls).await);
+        assert!(reloads(&tls).await);
     }
 
     #[tokio::test]
-    async fn a_change_is_seen_by_a_scheduled_reread() {
+    async fn a_scheduled_reread_detects_a_change() {
         let folder = Folder::new();
         let mut tls = folder.tls();
         let before = tls.config.get();

@@ -1,4 +1,4 @@
-//! Why TLS to the node failed.
+//! TLS errors, with the reason to refuse the node and advice for the operator.
 
 use std::fmt;
 use std::io;
@@ -8,12 +8,12 @@ use rustls::{CertificateError, Error};
 
 use crate::health::Reason;
 
-/// The most characters of a TLS error that are kept, as it may quote the certificate:
-/// bounds what one server can write into a log.
+/// The most characters of a TLS error that are kept. The error may quote the certificate, so
+/// this bounds what a server can write into the log.
 #[cfg(feature = "tls")]
 const MAX_TEXT: usize = 256;
 
-/// A failure of the TLS handshake, or of TLS on an open connection.
+/// An error in the TLS handshake, or in TLS on an open connection.
 #[derive(Debug)]
 pub struct TlsError {
     reason: Reason,
@@ -21,7 +21,7 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    /// The TLS error inside an error of a transport, if TLS is what failed.
+    /// Extracts the TLS error from a transport's error. `None` if the error is not from TLS.
     #[cfg(feature = "tls")]
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         let error = error.get_ref()?.downcast_ref::<Error>()?;
@@ -30,13 +30,13 @@ impl TlsError {
             Error::AlertReceived(_) => Reason::TlsRefused,
             _ => Reason::TlsFailed,
         };
-        // It may quote the certificate.
+        // The error may quote the certificate.
         let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
         let error = error.to_string().chars().map(printable).take(MAX_TEXT).collect();
         Some(Self { reason, error })
     }
 
-    /// The TLS error inside an error of a transport: none in a build without TLS.
+    /// Returns `None`: this build has no TLS.
     #[cfg(not(feature = "tls"))]
     pub(crate) fn of(_error: &io::Error) -> Option<Self> {
         None
@@ -63,7 +63,7 @@ fn certificate_reason(error: &CertificateError) -> Reason {
 }
 
 impl fmt::Display for TlsError {
-    /// The error, and what to do about it.
+    /// Writes the error and advice for the operator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let advice = match self.reason {
             Reason::TlsUntrusted => "name the CA that signed the server's certificate in --ssl-ca",
@@ -72,10 +72,10 @@ impl fmt::Display for TlsError {
                 "give the name that the server's certificate is for in --ssl-server-name"
             }
             Reason::TlsRefused => {
-                "see the server's log; where it asks for a certificate of its clients, give one \
-                 that its CA signed in --ssl-cert and --ssl-key"
+                "see the server's log; if it requires a client certificate, give one that its \
+                 CA signed in --ssl-cert and --ssl-key"
             }
-            _ => "see that the server speaks TLS 1.2 or 1.3 on this port",
+            _ => "check that the server speaks TLS 1.2 or 1.3 on this port",
         };
         write!(f, "{}: {advice}", self.error)
     }

@@ -1,4 +1,4 @@
-//! The certificates and the key, read where a dead mount holds up nothing.
+//! Reads the CA file, the client certificate and its key.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,48 +13,49 @@ use zeroize::Zeroizing;
 
 use crate::os::background::run_with_timeout;
 
-/// All CAs of a Debian system are 220 kB.
+/// The longest file, in bytes. All CAs of a Debian system are 220 kB.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// How long the files may take when the program starts.
+/// How long reading the files may take when the program starts.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the certificates are.
+/// The paths of the certificate files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// The CAs of which one must vouch for the server.
+    /// The CA certificates (`--ssl-ca`). One must have signed the server's certificate.
     pub ca: Option<PathBuf>,
-    /// What the server may ask for.
+    /// The client certificate, for a server that requires one.
     pub identity: Option<Identity>,
 }
 
-/// The client's own certificate.
+/// The paths of the client certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The certificate, and those between it and the server's CA.
+    /// The certificate, followed by the intermediate ones (`--ssl-cert`).
     pub certificate: PathBuf,
-    /// Its key, without a passphrase.
+    /// The private key, without a passphrase (`--ssl-key`).
     pub key: PathBuf,
 }
 
-/// Tells one state of the files from another, without keeping the key.
+/// A hash of the files' contents. It detects a change without keeping the key in memory.
 pub(super) type Fingerprint = [u8; 32];
 
+/// What one read of the files returned, and its fingerprint.
 pub(super) type Outcome = (Fingerprint, Result<Material, String>);
 
 impl Files {
-    /// By a thread that is given up when it takes too long.
-    pub(super) fn read_in_time(&self) -> Outcome {
+    /// Reads the files on a thread. Returns an error if that takes longer than [`TIMEOUT`].
+    pub(super) fn read_with_timeout(&self) -> Outcome {
         let files = self.clone();
         run_with_timeout(TIMEOUT, move || Ok(files.read())).unwrap_or_else(|_| {
-            let late =
+            let timed_out =
                 "the certificates cannot be read in time: see --ssl-ca, --ssl-cert, --ssl-key";
-            let error = Err(late.to_owned());
+            let error = Err(timed_out.to_owned());
             (fingerprint(&error), error)
         })
     }
 
-    /// It may block for as long as the files do.
+    /// Reads the files. Blocks without a timeout.
     pub(super) fn read(&self) -> Outcome {
         let material = Material::read(self);
         (fingerprint(&material), material)
@@ -74,13 +75,12 @@ fn fingerprint(material: &Result<Material, String>) -> Fingerprint {
     hash.finalize().into()
 }
 
-/// What the files hold.
+/// The contents of the files that were named.
 pub(super) struct Material {
-    /// The CAs, if any; the certificate and its key, if any.
-    files: Vec<Loaded>,
+    files: Vec<LoadedFile>,
 }
 
-struct Loaded {
+struct LoadedFile {
     flag: Flag,
     path: PathBuf,
     bytes: Zeroizing<Vec<u8>>,
@@ -102,22 +102,23 @@ impl Material {
             (Flag::Key, identity.map(|identity| &identity.key)),
         ];
         let named = all.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
-        let files = named.map(|(flag, path)| Loaded::read(flag, path)).collect::<Result<_, _>>()?;
+        let files =
+            named.map(|(flag, path)| LoadedFile::read(flag, path)).collect::<Result<_, _>>()?;
         Ok(Self { files })
     }
 
-    /// The CAs; none without --ssl-ca.
+    /// Returns the CA certificates. Empty without `--ssl-ca`.
     pub(super) fn roots(&self) -> Result<RootCertStore, String> {
         let mut roots = RootCertStore::empty();
         if let Some(file) = self.file(Flag::Ca) {
             for certificate in file.certificates()? {
-                roots.add(certificate).map_err(|error| file.wrong(&error.to_string()))?;
+                roots.add(certificate).map_err(|error| file.error(&error.to_string()))?;
             }
         }
         Ok(roots)
     }
 
-    /// The client's certificate with its chain, and its key.
+    /// Returns the client certificate with its chain, and its key.
     pub(super) fn identity(
         &self,
     ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, String> {
@@ -125,49 +126,53 @@ impl Material {
             return Ok(None);
         };
         let private = PrivateKeyDer::from_pem_slice(&key.bytes)
-            .map_err(|_| key.wrong("holds no PEM key without a passphrase"))?;
+            .map_err(|_| key.error("holds no PEM key without a passphrase"))?;
         Ok(Some((chain.certificates()?, private)))
     }
 
-    fn file(&self, flag: Flag) -> Option<&Loaded> {
+    fn file(&self, flag: Flag) -> Option<&LoadedFile> {
         self.files.iter().find(|file| file.flag == flag)
     }
 }
 
-impl Loaded {
+impl LoadedFile {
     fn read(flag: Flag, path: &Path) -> Result<Self, String> {
         let mut loaded = Self { flag, path: path.to_owned(), bytes: Zeroizing::default() };
         let read = File::open(path)
             .and_then(|file| {
-                // With room for all from the start: a buffer that grows leaves copies of
-                // the key behind.
+                // Reserve the whole length first: a growing buffer would leave copies of
+                // the key in freed memory.
                 let length = file.metadata()?.len().min(MAX_FILE);
                 loaded.bytes.reserve(usize::try_from(length).unwrap_or_default() + 1);
                 file.take(MAX_FILE + 1).read_to_end(&mut loaded.bytes)
             })
-            .map_err(|error| loaded.wrong(&format!("cannot be read: {error}")))?;
+            .map_err(|error| loaded.error(&format!("cannot be read: {error}")))?;
         match u64::try_from(read) {
             Ok(length) if length <= MAX_FILE => Ok(loaded),
-            _ => Err(loaded.wrong("is over 1 MiB: it is no such file")),
+            _ => Err(loaded.error("is over 1 MiB")),
         }
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&self.bytes)
             .collect::<Result<_, _>>()
-            .map_err(|error| self.wrong(&format!("is no PEM file: {error}")))?;
+            .map_err(|error| self.error(&format!("is not a PEM file: {error}")))?;
         match certificates.is_empty() {
-            true => Err(self.wrong("holds no PEM certificate")),
+            true => Err(self.error("holds no PEM certificate")),
             false => Ok(certificates),
         }
     }
 
-    fn wrong(&self, what: &str) -> String {
+    /// Prefixes a problem with the flag and the path, and appends the fix.
+    fn error(&self, problem: &str) -> String {
         let flag = match self.flag {
             Flag::Ca => "--ssl-ca (GALERA_PROBE_SSL_CA)",
             Flag::Certificate => "--ssl-cert (GALERA_PROBE_SSL_CERT)",
             Flag::Key => "--ssl-key (GALERA_PROBE_SSL_KEY)",
         };
-        format!("{flag} '{}' {what}: name a PEM file that this user may read", self.path.display())
+        format!(
+            "{flag} '{}' {problem}: name a PEM file that this user may read",
+            self.path.display()
+        )
     }
 }

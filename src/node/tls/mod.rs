@@ -1,4 +1,4 @@
-//! TLS to the node: certificates, verification, and what can go wrong.
+//! TLS to the node: reading certificate files, verifying the server, and TLS errors.
 
 #[cfg(not(feature = "tls"))]
 mod absent;
