@@ -62,7 +62,7 @@ fn play(source: &mut Unstructured<'_>) -> Result<()> {
     let run = session::holds(&server, channel, cut);
     let is_too_large = server.len() > 64 * 1024;
     if is_too_large {
-        assert_eq!(run.result, Err(Error::TooLarge { what: "bytes in all" }));
+        assert_eq!(run.result, Err(Error::TooLarge { what: "total bytes" }));
     } else {
         assert_eq!(read_all(run.result), said);
         let replies = encode(&packets[login..]);

@@ -85,7 +85,7 @@ fn keeps_as_it_asks_once(server: &[u8], channel: Channel, cut: u8, once: &Run) {
     assert_eq!(session.is_idle(), is_done);
     match &once.result {
         Ok(Progress::Done(_)) if !is_done => {
-            assert_eq!(result, Err(Error::Unexpected { what: "bytes behind the replies" }));
+            assert_eq!(result, Err(Error::Unexpected { what: "bytes after the last reply" }));
         }
         once => assert_eq!(&result, once),
     }

@@ -1,3 +1,5 @@
+//! The responses that prove knowledge of the password, one function for each plugin.
+
 use std::fmt;
 
 use pbkdf2::pbkdf2_hmac;
@@ -7,26 +9,28 @@ use zeroize::Zeroizing;
 
 use super::ed25519;
 
-/// The bytes of the server's challenge that enter a scramble of SHA-1 or SHA-256.
+/// The length of the server's nonce in bytes, for the plugins that hash it
+/// (mysql_native_password and caching_sha2_password).
 pub(super) const NONCE: usize = 20;
 
-/// The bytes of the server's challenge that are signed.
+/// The length of the server's nonce in bytes, for the plugins that sign it (client_ed25519
+/// and parsec).
 pub(super) const LONG_NONCE: usize = 32;
 
-/// An account's password; empty for an account without one. `Debug` hides it, and
-/// its memory is wiped when it is dropped.
+/// The password of an account. It is empty for an account without a password.
+///
+/// `Debug` hides the password, and its memory is wiped on drop.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
-    /// The password's bytes, as the account was made with.
+    /// Takes the password's bytes, as given to `IDENTIFIED BY`.
     pub fn new(password: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(password.into()))
     }
 
-    /// The answer to a `mysql_native_password` challenge:
-    /// `SHA1(password) XOR SHA1(nonce, SHA1(SHA1(password)))`, and nothing at
-    /// all for an empty password.
+    /// Returns the response to a `mysql_native_password` challenge, or `None` for an empty
+    /// password: `SHA1(password) XOR SHA1(nonce, SHA1(SHA1(password)))`.
     ///
     /// Source: MySQL's protocol documents, "Secure Password Authentication".
     pub(super) fn scramble_native(&self, nonce: &[u8; NONCE]) -> Option<[u8; 20]> {
@@ -42,8 +46,8 @@ impl Password {
         Some(scramble)
     }
 
-    /// The same for `caching_sha2_password`:
-    /// `SHA256(password) XOR SHA256(SHA256(SHA256(password)), nonce)`.
+    /// Returns the response to a `caching_sha2_password` challenge, or `None` for an empty
+    /// password: `SHA256(password) XOR SHA256(SHA256(SHA256(password)), nonce)`.
     ///
     /// Source: MySQL's protocol documents, "Caching_sha2_password information".
     pub(super) fn scramble_sha2(&self, nonce: &[u8; NONCE]) -> Option<[u8; 32]> {
@@ -59,19 +63,20 @@ impl Password {
         Some(scramble)
     }
 
-    /// The answer to a `client_ed25519` challenge: its signature, with a key whose
-    /// seed is the password itself.
+    /// Returns the response to a `client_ed25519` challenge: the signature of the nonce,
+    /// with the password as the seed of the key.
     ///
     /// Source: MariaDB's documents, "Authentication Plugin - ed25519".
     pub(super) fn sign_ed25519(&self, nonce: &[u8; LONG_NONCE]) -> [u8; 64] {
         ed25519::sign(&self.0, &[nonce])
     }
 
-    /// The answer to a `parsec` challenge: a nonce of ours, then the signature of
+    /// Returns the response to a `parsec` challenge: a client nonce, then the signature of
     /// both nonces with a key that PBKDF2 derives from the password.
     ///
-    /// Ours must be another for each of the server's, and nobody's to foresee. A
-    /// hash of the secret key with the server's is both, and needs no random source.
+    /// The client nonce must be unpredictable, and different for each server nonce. A hash
+    /// of the secret key and the server nonce meets both conditions without a random
+    /// source.
     ///
     /// Source: MariaDB's documents, "Authentication Plugin - PARSEC".
     pub(super) fn sign_parsec(
@@ -82,12 +87,12 @@ impl Password {
     ) -> Vec<u8> {
         let mut key = Zeroizing::new([0; 32]);
         pbkdf2_hmac::<Sha512>(&self.0, salt, iterations, &mut *key);
-        let ours = Sha256::new().chain_update(*key).chain_update(nonce).finalize();
-        let signature = ed25519::sign(&*key, &[nonce, &ours]);
-        [&ours[..], &signature].concat()
+        let client_nonce = Sha256::new().chain_update(*key).chain_update(nonce).finalize();
+        let signature = ed25519::sign(&*key, &[nonce, &client_nonce]);
+        [&client_nonce[..], &signature].concat()
     }
 
-    /// The password itself, with the NUL that ends it on the wire.
+    /// Returns the cleartext password and its terminating NUL.
     pub(super) fn cleartext(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new([&self.0[..], b"\0"].concat())
     }
@@ -99,7 +104,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The bytes that hexadecimal digits stand for.
+/// Decodes hexadecimal digits.
 #[cfg(test)]
 pub(super) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
@@ -113,30 +118,30 @@ mod tests {
     use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
     use curve25519_dalek::scalar::Scalar;
 
-    /// What the server does: it stores SHA1(SHA1(password)), takes the mask
-    /// off the answer and hashes what is left.
-    fn server_accepts(stored: [u8; 20], nonce: &[u8; NONCE], answer: [u8; 20]) -> bool {
+    /// The server's check: it stores SHA1(SHA1(password)), removes the mask from the
+    /// response, and compares the hash of the result.
+    fn server_accepts(stored: [u8; 20], nonce: &[u8; NONCE], response: [u8; 20]) -> bool {
         let mask = Sha1::new().chain_update(nonce).chain_update(stored).finalize();
-        let unmasked: Vec<u8> = answer.iter().zip(mask).map(|(a, m)| a ^ m).collect();
+        let unmasked: Vec<u8> = response.iter().zip(mask).map(|(a, m)| a ^ m).collect();
         <[u8; 20]>::from(Sha1::digest(unmasked)) == stored
     }
 
     #[test]
-    fn a_server_accepts_the_scramble_of_its_own_stored_hash() {
+    fn a_native_scramble_matches_the_hash_that_a_server_stores() {
         // SELECT PASSWORD('secret') of MariaDB 10.11.
         let stored = [
             0x14, 0xE6, 0x55, 0x67, 0xAB, 0xDB, 0x51, 0x35, 0xD0, 0xCF, //
             0xD9, 0xA7, 0x0B, 0x30, 0x32, 0xC1, 0x79, 0xA4, 0x9E, 0xE7,
         ];
         let nonce = b"0123456789abcdefghij";
-        let answer = Password::new("secret").scramble_native(nonce).unwrap();
-        assert!(server_accepts(stored, nonce, answer));
+        let response = Password::new("secret").scramble_native(nonce).unwrap();
+        assert!(server_accepts(stored, nonce, response));
         let wrong = Password::new("Secret").scramble_native(nonce).unwrap();
         assert!(!server_accepts(stored, nonce, wrong));
     }
 
     #[test]
-    fn scrambles_of_sha2_are_those_of_other_clients() {
+    fn sha2_scrambles_match_the_test_vectors_of_another_client() {
         // The test vectors of the Go driver, TestScrambleSHA256Pass.
         let nonce =
             [10, 47, 74, 111, 75, 73, 34, 48, 88, 76, 114, 74, 37, 13, 3, 80, 82, 2, 23, 21];
@@ -149,8 +154,8 @@ mod tests {
         }
     }
 
-    /// RFC 8032, section 5.1.7: the point that the response leads to, less the
-    /// challenge's, is the commitment.
+    /// RFC 8032, section 5.1.7: a signature is valid if `response * base - challenge *
+    /// public` is the commitment.
     fn verifies(public: [u8; 32], message: &[u8], signature: &[u8]) -> bool {
         let (commitment, response) = signature.split_at(32);
         let hash = Sha512::new().chain_update(commitment).chain_update(public);
@@ -163,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn a_server_accepts_signatures_with_the_password_for_a_seed() {
-        // SHOW CREATE USER of MariaDB 11.8.6; that of "secret" is in its documents too.
+    fn ed25519_signatures_verify_with_the_key_that_a_server_stores() {
+        // SHOW CREATE USER of MariaDB 11.8.6. MariaDB's documents have the key of "secret" too.
         let nonce = [7; LONG_NONCE];
         for (password, public) in [
             ("secret", "ZIgUREUg5PVgQ6LskhXmO+eZLS0nC8be6HPjYWR4YJY"),
@@ -180,15 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_accepts_signatures_with_a_key_derived_from_password_and_salt() {
+    fn parsec_signatures_verify_with_the_key_that_a_server_stores() {
         // SHOW CREATE USER of MariaDB 11.8.6.
         let nonce = [7; LONG_NONCE];
         for (password, salt, public) in [
             ("secret", "YjhMiMfB0QhN+RMVmwKTnnh3", "kEKfv5F5MDUjreV4bLnjfpvRTDGg04+dpa4SrMo/42Y"),
             ("", "LGkvyPwSu0PcbZgaP2C0kpq6", "ddY085QaJ7FU60Ug4qKgjt4f2hS3tOvOIoeqkk47QGc"),
         ] {
-            let answer = Password::new(password).sign_parsec(&nonce, &base64(salt), 1024);
-            let (ours, signature) = answer.split_at(LONG_NONCE);
+            let response = Password::new(password).sign_parsec(&nonce, &base64(salt), 1024);
+            let (ours, signature) = response.split_at(LONG_NONCE);
             let public = base64(public).try_into().unwrap();
             assert!(verifies(public, &[&nonce, ours].concat(), signature), "{password}");
             assert!(!verifies(public, &[ours, &nonce].concat(), signature));
@@ -196,19 +201,19 @@ mod tests {
     }
 
     #[test]
-    fn the_nonce_that_parsec_adds_is_another_for_each_of_the_servers() {
+    fn the_parsec_client_nonce_differs_for_each_server_nonce() {
         let ours =
             |nonce| Password::new("secret").sign_parsec(&[nonce; 32], b"salt", 1024)[..32].to_vec();
         assert_ne!(ours(1), ours(2));
     }
 
     #[test]
-    fn an_empty_password_is_answered_with_nothing() {
+    fn an_empty_password_has_no_scramble() {
         assert_eq!(Password::default().scramble_native(&[1; NONCE]), None);
         assert_eq!(Password::default().scramble_sha2(&[1; NONCE]), None);
     }
 
-    /// Without padding.
+    /// Decodes base64 without padding.
     fn base64(text: &str) -> Vec<u8> {
         const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);

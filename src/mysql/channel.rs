@@ -1,15 +1,19 @@
-/// What a session's bytes travel on, and so what a login may say there.
+//! The kinds of connection that a session can run over.
+
+/// The kind of connection that a session runs over. It decides whether the session
+/// requests TLS, and whether it may send the cleartext password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Channel {
-    /// TCP as it is: whoever is on the way may read and write.
+    /// Plain TCP: anyone on the network path can read and change the bytes.
     #[default]
     Tcp,
-    /// A Unix socket, which does not leave the machine.
+    /// A Unix socket: the bytes do not leave the machine.
     Socket,
-    /// TLS with a server that nobody vouches for: whoever is on the way may be it. It
-    /// is begun before anything of the account is said.
+    /// TLS without verification of the server's certificate: anyone on the network path
+    /// can pose as the server. TLS still begins before the user name is sent.
     UnverifiedTls,
-    /// TLS with a server whose certificate is verified.
+    /// TLS with verification of the server's certificate.
     Tls,
 }
 

@@ -1,20 +1,23 @@
+//! The user name and password of the account that logs in.
+
 use super::auth::Password;
 use super::error::Error;
 
-/// The longest user name of any server: 80 characters of MariaDB, in UTF-8.
-const MAX_USER: usize = 320;
-
-/// Who logs in.
+/// A user name and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     user: String,
     password: Password,
 }
 
+/// The longest user name of any server, in bytes: 80 characters on MariaDB, in UTF-8.
+const MAX_USER: usize = 320;
+
 impl Credentials {
+    /// Creates the credentials of an account.
+    ///
     /// # Errors
-    /// [`Error::Request`] for a user name that no login packet can carry: with
-    /// a NUL in it, or over 320 bytes.
+    /// [`Error::Request`] if the user name contains NUL or is longer than 320 bytes.
     pub fn new(user: impl Into<String>, password: Password) -> Result<Self, Error> {
         let user = user.into();
         if user.contains('\0') {

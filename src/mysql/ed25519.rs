@@ -1,26 +1,29 @@
+//! Ed25519 signatures with a seed of any length.
+
 use curve25519_dalek::EdwardsPoint;
 use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
-/// The Ed25519 signature of a message given in parts, RFC 8032, section 5.1.6,
-/// but that the seed may be of any length: MariaDB's client_ed25519 takes a
-/// password for it.
+/// Returns the Ed25519 signature of a message that is given in parts.
+///
+/// Source: RFC 8032, section 5.1.6, except that the seed can have any length: MariaDB's
+/// client_ed25519 uses the password as the seed.
 #[expect(
     clippy::arithmetic_side_effects,
-    reason = "scalars are numbers modulo the group's order: nothing overflows"
+    reason = "scalars are integers modulo the group order, which cannot overflow"
 )]
 pub(super) fn sign(seed: &[u8], message: &[&[u8]]) -> [u8; 64] {
     let (secret, prefix) = expand(seed);
     let public = EdwardsPoint::mul_base(&secret).compress().to_bytes();
-    let once = Zeroizing::new(hash(&[&prefix[..]], message));
-    let commitment = EdwardsPoint::mul_base(&once).compress().to_bytes();
+    let ephemeral = Zeroizing::new(hash(&[&prefix[..]], message));
+    let commitment = EdwardsPoint::mul_base(&ephemeral).compress().to_bytes();
     let challenge = hash(&[&commitment, &public], message);
-    let response = challenge * *secret + *once;
+    let response = challenge * *secret + *ephemeral;
 
     let mut signature = [0; 64];
-    for (byte, of) in signature.iter_mut().zip(commitment.into_iter().chain(response.to_bytes())) {
-        *byte = of;
+    for (to, from) in signature.iter_mut().zip(commitment.into_iter().chain(response.to_bytes())) {
+        *to = from;
     }
     signature
 }
@@ -33,7 +36,8 @@ fn hash(prefix: &[&[u8]], message: &[&[u8]]) -> Scalar {
     Scalar::from_bytes_mod_order_wide(&hash.finalize().into())
 }
 
-/// The secret scalar, and what keeps the number that is used once secret.
+/// Returns the secret scalar, and the prefix that keeps the ephemeral scalar of each
+/// signature secret.
 fn expand(seed: &[u8]) -> (Zeroizing<Scalar>, Zeroizing<[u8; 32]>) {
     let hash = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(seed)));
     let mut secret = Zeroizing::new([0; 32]);
@@ -51,7 +55,7 @@ mod tests {
 
     /// RFC 8032, section 7.1, tests 1 to 3.
     #[test]
-    fn signatures_are_those_of_rfc_8032() {
+    fn signatures_match_the_test_vectors_of_rfc_8032() {
         for (seed, message, signature) in [
             (
                 "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",

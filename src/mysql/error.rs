@@ -1,60 +1,65 @@
+//! The errors of a session, and the server's own errors.
+
 use std::fmt;
 
-/// Why a [`Session`](super::Session) failed. Every failure is final.
+/// The reason that a [`Session`](super::Session) failed. Every error is final.
+///
+/// `Display` gives one line for logs: lower case, no full stop, printable ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The server answered the connection or the login with an ERR packet.
+    /// The server refused the connection or the login with an ERR packet.
     Refused(ServerError),
-    /// A packet ended before this field, or the field has no legal value.
+    /// A packet ended before a field was complete, or the field has an illegal value.
     Malformed {
         /// The field's name in the protocol's documents.
         field: &'static str,
     },
-    /// A packet came out of turn.
+    /// A packet has the wrong sequence number.
     Sequence {
-        /// The number that the packet should have had.
+        /// The sequence number that was due.
         expected: u8,
-        /// The number that it had.
+        /// The packet's sequence number.
         received: u8,
     },
-    /// A cap was exceeded; the peer wants more memory or time than a probe gives.
+    /// The server exceeded a limit that bounds the session's memory or time.
     TooLarge {
-        /// What there was too much of.
+        /// The quantity that is limited.
         what: &'static str,
     },
-    /// A well-formed packet that has no place where it came.
+    /// The server sent data that the protocol does not allow in this state.
     Unexpected {
-        /// What it was.
+        /// The kind of data.
         what: &'static str,
     },
-    /// The server lacks a part of the protocol that the session cannot do without.
+    /// The server lacks a protocol feature that the session requires.
     Incompatible {
-        /// What is lacking.
+        /// The missing feature.
         what: &'static str,
     },
-    /// The account wants an authentication plugin that is not spoken here.
+    /// The account uses an authentication plugin that the session does not support.
     UnknownPlugin {
-        /// The plugin's name as the server sent it, printable ASCII, at most
+        /// The plugin's name as the server sent it, escaped to printable ASCII, at most
         /// [`ServerError::MAX_TEXT`] bytes.
         plugin: String,
     },
-    /// The login asks for the password itself, on a channel that others may read, or
-    /// whose other end may be another.
+    /// The server asked for the cleartext password on a channel that others can read, or
+    /// on which another host can pose as the server.
     NeedsTls {
-        /// The plugin that asks.
+        /// The plugin that needs the cleartext password.
         plugin: &'static str,
     },
-    /// The account wants mysql_clear_password, which was not allowed.
+    /// The account uses mysql_clear_password, which
+    /// [`Session::over`](super::Session::over) did not allow.
     CleartextForbidden,
-    /// The server offers no TLS, which the channel needs.
+    /// The server does not offer TLS, and the channel requires it.
     NoTls,
-    /// The user name or a statement cannot be sent.
+    /// A user name or a statement cannot be sent.
     Request {
-        /// What is wrong with it.
+        /// The problem with it.
         what: &'static str,
     },
-    /// The session was fed after it had ended.
+    /// The session was used after it had ended, or a method was called in the wrong state.
     Ended,
 }
 
@@ -64,25 +69,25 @@ impl fmt::Display for Error {
             Error::Refused(error) => write!(f, "server refused: {error}"),
             Error::Malformed { field } => write!(f, "malformed packet: {field}"),
             Error::Sequence { expected, received } => {
-                write!(f, "packet out of order: expected number {expected}, received {received}")
+                write!(f, "packet out of order: expected {expected}, received {received}")
             }
-            Error::TooLarge { what } => write!(f, "server sent too much: {what}"),
-            Error::Unexpected { what } => write!(f, "server sent out of place: {what}"),
+            Error::TooLarge { what } => write!(f, "server exceeded a limit: {what}"),
+            Error::Unexpected { what } => write!(f, "server sent unexpected data: {what}"),
             Error::Incompatible { what } => write!(f, "server is incompatible: {what}"),
             Error::UnknownPlugin { plugin } => {
-                write!(f, "account wants an unsupported authentication plugin: {plugin}")
+                write!(f, "account uses an unsupported authentication plugin: {plugin}")
             }
             Error::NeedsTls { plugin } => {
                 write!(
                     f,
-                    "{plugin} asks for the password itself, which goes over verified TLS only"
+                    "{plugin} needs the cleartext password, which is sent only over verified TLS"
                 )
             }
             Error::CleartextForbidden => {
-                f.write_str("account wants mysql_clear_password, which is not allowed")
+                f.write_str("account uses mysql_clear_password, which is not allowed")
             }
-            Error::NoTls => f.write_str("server offers no TLS"),
-            Error::Request { what } => write!(f, "cannot be sent: {what}"),
+            Error::NoTls => f.write_str("server does not offer TLS"),
+            Error::Request { what } => write!(f, "cannot send request: {what}"),
             Error::Ended => f.write_str("session has ended"),
         }
     }
@@ -91,27 +96,30 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// An ERR packet.
+///
+/// `Display` gives `error CODE: TEXT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerError {
-    /// The server's error number, as in 1045.
+    /// The server's error code, such as 1045.
     pub code: u16,
-    /// The server's text: printable ASCII (all else escaped), at most
-    /// [`ServerError::MAX_TEXT`] bytes. It may name users and addresses: for
-    /// logs, never for a caller.
+    /// The server's error message, escaped to printable ASCII, at most
+    /// [`ServerError::MAX_TEXT`] bytes. It can contain user names and addresses: write it
+    /// to logs, but do not send it to clients.
     pub text: String,
 }
 
 impl ServerError {
-    /// Bounds what one server can write into a log with one error.
+    /// The longest error message in bytes. It bounds what a server can write into a log.
     pub const MAX_TEXT: usize = 256;
 
     pub(super) fn new(code: u16, text: &[u8]) -> Self {
-        let text = escape(text);
-        Self { code, text }
+        Self { code, text: escape(text) }
     }
 }
 
-/// A peer's text made fit for a log: escaped, but for quotation marks, and bounded.
+/// Returns a server's text for a log: quotation marks kept, everything else escaped as by
+/// [`u8::escape_ascii`], cut to [`ServerError::MAX_TEXT`] bytes.
 pub(super) fn escape(text: &[u8]) -> String {
     let mut escaped = String::new();
     for &byte in text.iter().take(ServerError::MAX_TEXT) {
@@ -135,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_failure_is_said_in_a_line_for_logs() {
+    fn displays_every_error_in_one_line() {
         let what = "rows";
         let refused = Error::Refused(ServerError::new(1045, b"no"));
         for (error, line) in [
@@ -143,22 +151,22 @@ mod tests {
             (Error::Malformed { field: "row" }, "malformed packet: row"),
             (
                 Error::Sequence { expected: 1, received: 2 },
-                "packet out of order: expected number 1, received 2",
+                "packet out of order: expected 1, received 2",
             ),
-            (Error::TooLarge { what }, "server sent too much: rows"),
-            (Error::Unexpected { what }, "server sent out of place: rows"),
+            (Error::TooLarge { what }, "server exceeded a limit: rows"),
+            (Error::Unexpected { what }, "server sent unexpected data: rows"),
             (Error::Incompatible { what }, "server is incompatible: rows"),
             (
                 Error::UnknownPlugin { plugin: "x".into() },
-                "account wants an unsupported authentication plugin: x",
+                "account uses an unsupported authentication plugin: x",
             ),
             (
                 Error::NeedsTls { plugin: "x" },
-                "x asks for the password itself, which goes over verified TLS only",
+                "x needs the cleartext password, which is sent only over verified TLS",
             ),
-            (Error::CleartextForbidden, "account wants mysql_clear_password, which is not allowed"),
-            (Error::NoTls, "server offers no TLS"),
-            (Error::Request { what }, "cannot be sent: rows"),
+            (Error::CleartextForbidden, "account uses mysql_clear_password, which is not allowed"),
+            (Error::NoTls, "server does not offer TLS"),
+            (Error::Request { what }, "cannot send request: rows"),
             (Error::Ended, "session has ended"),
         ] {
             assert_eq!(error.to_string(), line);
@@ -166,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn server_text_is_escaped_and_bounded() {
+    fn escapes_and_bounds_server_text() {
         let error = ServerError::new(1045, b"no 'user'\n\x1b[31m\xff\\");
         assert_eq!(error.to_string(), r"error 1045: no 'user'\n\x1b[31m\xff\\");
         let error = ServerError::new(1, &[0; 4096]);

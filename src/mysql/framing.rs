@@ -1,28 +1,35 @@
+//! Packet framing: the header with length and sequence number.
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use zeroize::Zeroize;
 
-use super::Error;
+use super::error::Error;
 use super::reader::Reader;
 
-/// The largest payload taken from a server. What a probe reads is a greeting,
-/// short errors and rows of a name and a value; the largest of them seen is
-/// 108 bytes. A length above this is refused before its body is waited for, so
-/// that the peer cannot choose how much memory it gets.
+/// The largest payload that is accepted from a server or sent to it.
+///
+/// A probe reads a greeting, short errors, and rows of a name and a value. The largest
+/// payload observed has 108 bytes. A longer length is refused before the payload arrives,
+/// so that the peer does not control how much memory is used.
 pub(super) const MAX_PAYLOAD: u16 = 16 * 1024;
 
-/// All that is taken from a server in one session, or each time that one is asked
-/// again, headers included. A whole probe run with MariaDB 10.11 is 1.1 kB.
+/// The most bytes that are accepted from a server, headers included, up to the last reply.
+/// A kept session counts anew for each query. A whole probe run against MariaDB 10.11
+/// receives 1.1 kB.
 pub(super) const MAX_TOTAL: usize = 64 * 1024;
 
+/// The length of a packet header: three bytes of payload length, one sequence number.
 const HEADER: usize = 4;
 
-/// Cuts the incoming bytes into packets and checks their numbers.
+/// Splits the server's bytes into packets and checks their sequence numbers.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 pub(super) struct Deframer {
     buffer: BytesMut,
+    /// The sequence number that the next packet of either side must have.
     sequence: u8,
-    taken: usize,
+    /// The bytes of all packets so far, headers included.
+    total: usize,
 }
 
 impl Deframer {
@@ -30,7 +37,7 @@ impl Deframer {
         self.buffer.extend_from_slice(input);
     }
 
-    /// The payload of the next packet, or `None` while it is incomplete.
+    /// Returns the payload of the next packet, or `None` while it is incomplete.
     pub(super) fn next_payload(&mut self) -> Result<Option<Bytes>, Error> {
         let mut header = Reader::new(&self.buffer);
         let Ok([a, b, c, received]) = header.array::<HEADER>("packet header") else {
@@ -47,38 +54,41 @@ impl Deframer {
         if header.bytes(length, "payload").is_err() {
             return Ok(None);
         }
-        self.taken = self.taken.saturating_add(length).saturating_add(HEADER);
-        if self.taken > MAX_TOTAL {
-            return Err(Error::TooLarge { what: "bytes in all" });
+        self.total = self.total.saturating_add(length).saturating_add(HEADER);
+        if self.total > MAX_TOTAL {
+            return Err(Error::TooLarge { what: "total bytes" });
         }
         self.sequence = expected.wrapping_add(1);
         self.buffer.advance(HEADER);
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
-    /// The cap counts anew.
-    pub(super) fn restart(&mut self) {
-        self.taken = 0;
+    /// Restarts the count that [`MAX_TOTAL`] limits.
+    pub(super) fn reset_total(&mut self) {
+        self.total = 0;
     }
 
-    /// Whether nothing is left of what was fed.
+    /// Returns whether all bytes have been consumed.
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    /// The number that the next packet of either side must have.
+    /// Returns the sequence number that the next packet of either side must have.
     pub(super) fn sequence(&self) -> u8 {
         self.sequence
     }
 
-    /// Sets the number of the next packet to come: after a packet of ours, or
-    /// when the reply to a new command begins.
+    /// Sets the sequence number that the server's next packet must have: after a packet was
+    /// sent, or when the reply to a new command begins.
     pub(super) fn expect(&mut self, sequence: u8) {
         self.sequence = sequence;
     }
 }
 
-/// Appends one packet; `write` appends its payload.
+/// Appends one packet, whose payload `write` appends.
+///
+/// # Errors
+/// [`Error::Request`] if the payload is larger than [`MAX_PAYLOAD`].
 pub(super) fn frame(
     output: &mut BytesMut,
     sequence: u8,
@@ -92,7 +102,7 @@ pub(super) fn frame(
     };
     output.put_slice(&[a, b, c, sequence]);
     output.put_slice(&payload);
-    // It may be a password.
+    // The payload may contain a password.
     payload.zeroize();
     Ok(())
 }
@@ -102,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_framed_is_cut_again_wherever_the_bytes_were_split() {
+    fn deframes_the_framed_packets_for_every_split_of_the_bytes() {
         let mut wire = BytesMut::new();
         frame(&mut wire, 0, |payload| payload.put_slice(b"one")).unwrap();
         frame(&mut wire, 1, |_| ()).unwrap();
@@ -120,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_out_of_order_is_refused_before_its_body_comes() {
+    fn refuses_a_packet_out_of_order_before_its_payload_arrives() {
         let mut deframer = Deframer::default();
         deframer.feed(&[3, 0, 0, 1]);
         let error = Error::Sequence { expected: 0, received: 1 };
@@ -128,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn packet_numbers_wrap_after_255() {
+    fn sequence_numbers_wrap_after_255() {
         let mut deframer = Deframer::default();
         deframer.expect(255);
         deframer.feed(&[0, 0, 0, 255, 0, 0, 0, 0]);
@@ -137,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_over_the_cap_is_refused_before_its_body_comes() {
+    fn refuses_a_length_over_the_cap_before_the_payload_arrives() {
         let cap = u32::from(MAX_PAYLOAD);
         for (length, fits) in
             [(cap, true), (cap + 1, false), (0x01_0000, false), (0xFF_FFFF, false)]
@@ -151,22 +161,22 @@ mod tests {
     }
 
     #[test]
-    fn packets_without_end_are_refused_at_the_total_cap() {
+    fn refuses_packets_over_the_total_cap() {
         let mut deframer = Deframer::default();
-        let mut taken = 0;
+        let mut accepted = 0;
         let error = loop {
             deframer.feed(&[0, 0, 0, deframer.sequence()]);
             match deframer.next_payload() {
-                Ok(_) => taken += HEADER,
+                Ok(_) => accepted += HEADER,
                 Err(error) => break error,
             }
         };
-        assert_eq!(error, Error::TooLarge { what: "bytes in all" });
-        assert_eq!(taken, 64 * 1024);
+        assert_eq!(error, Error::TooLarge { what: "total bytes" });
+        assert_eq!(accepted, 64 * 1024);
     }
 
     #[test]
-    fn a_payload_of_ours_over_the_cap_is_refused() {
+    fn refuses_to_frame_a_payload_over_the_cap() {
         let mut wire = BytesMut::new();
         let error =
             frame(&mut wire, 0, |payload| payload.put_bytes(b'x', usize::from(MAX_PAYLOAD) + 1));

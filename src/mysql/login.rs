@@ -1,66 +1,76 @@
+//! The authentication rounds of a login, from the first plugin to the server's OK.
+
 use std::mem;
 
 use zeroize::Zeroizing;
 
-use super::Error;
 use super::auth::{LONG_NONCE, NONCE, Password};
 use super::channel::Channel;
-use super::error::escape;
+use super::error::{Error, escape};
 use super::reader::Reader;
 
-/// The plugin that every login begins with; the server switches to the account's.
+/// The plugin that every login begins with. The server switches to the account's plugin if
+/// that is a different one.
 pub(super) const FIRST_PLUGIN: &str = "mysql_native_password";
 
-/// Accounts are known with up to three plugins, of which a server tries one after
-/// the other. Each switch costs a signature, or a key derivation of 10 ms.
+/// The most plugin switches in one login. A server tries the plugins of an account one
+/// after the other, and accounts with up to three are known. Each switch costs a signature,
+/// or a key derivation of 10 ms.
 const MAX_SWITCHES: u8 = 8;
 
-/// parsec's largest number of iterations, 1024 << 3. A server that could ask for
-/// more could keep the prober's processor busy for hours.
+/// The largest factor of parsec, for 1024 << 3 PBKDF2 iterations. With a larger factor, a
+/// server could keep the processor busy for hours.
 const MAX_ITERATION_FACTOR: u8 = 3;
 
-/// A login under way: what a packet means that is neither OK nor ERR.
+/// The state of a login: how to respond to each packet other than OK and ERR.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 pub(super) struct Login {
     channel: Channel,
     allow_cleartext: bool,
     switches: u8,
-    turn: Turn,
-    /// The server took the scramble from its cache.
+    awaited: Awaited,
+    /// Whether the server accepted a scramble by the password in its cache.
     cached: bool,
 }
 
-/// What a plugin waits for.
+/// The AuthMoreData packet that the current plugin waits for.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
-enum Turn {
-    /// Everything is said.
-    Last,
+enum Awaited {
+    /// None: the plugin has sent everything.
+    Nothing,
     /// caching_sha2_password: whether the server has the password in its cache.
-    CachingSha2,
-    /// parsec: what its key is derived with.
+    FastAuthResult,
+    /// parsec: the parameters of the key derivation.
     ExtSalt { nonce: [u8; LONG_NONCE] },
 }
 
-/// The payload to answer with.
+/// caching_sha2_password: the server found the password in its cache.
+const FAST_AUTH_SUCCESS: u8 = 3;
+
+/// caching_sha2_password: the server needs the cleartext password.
+const PERFORM_FULL_AUTHENTICATION: u8 = 4;
+
+/// The payload of a response.
 type Payload = Zeroizing<Vec<u8>>;
 
 impl Login {
-    /// `allow_cleartext`: whether mysql_clear_password may be spoken, and whether a
-    /// server that nobody vouches for may have the password itself.
+    /// `allow_cleartext` allows mysql_clear_password, and the cleartext password over
+    /// [`Channel::UnverifiedTls`].
     pub(super) fn new(channel: Channel, allow_cleartext: bool) -> Self {
-        Self { channel, allow_cleartext, switches: 0, turn: Turn::Last, cached: false }
+        let awaited = Awaited::Nothing;
+        Self { channel, allow_cleartext, switches: 0, awaited, cached: false }
     }
 
-    /// Whether the server took the scramble from its cache, on a channel over which
-    /// it could not have had the password itself.
+    /// Returns whether the server accepted a scramble by the password in its cache, on a
+    /// channel over which it could not have got the cleartext password.
     pub(super) fn relies_on_cache(&self) -> bool {
-        self.cached && !self.may_give_password()
+        self.cached && !self.may_send_cleartext()
     }
 
-    /// Protocol::AuthSwitchRequest: the account's plugin is another, or the
-    /// challenge is new.
+    /// Responds to Protocol::AuthSwitchRequest: the server names the account's plugin, with
+    /// a new challenge.
     pub(super) fn switch(
         &mut self,
         plugin: &[u8],
@@ -71,16 +81,16 @@ impl Login {
         if self.switches > MAX_SWITCHES {
             return Err(Error::TooLarge { what: "authentication switches" });
         }
-        self.turn = Turn::Last;
+        self.awaited = Awaited::Nothing;
         let mut data = Reader::new(data);
-        let answer = match plugin {
+        let response = match plugin {
             b"mysql_native_password" => {
                 let nonce: [u8; NONCE] = data.array("plugin provided data")?;
                 password.scramble_native(&nonce).map_or(Vec::new(), Vec::from)
             }
             b"caching_sha2_password" => {
                 let nonce: [u8; NONCE] = data.array("plugin provided data")?;
-                self.turn = Turn::CachingSha2;
+                self.awaited = Awaited::FastAuthResult;
                 password.scramble_sha2(&nonce).map_or(Vec::new(), Vec::from)
             }
             b"client_ed25519" => {
@@ -89,10 +99,10 @@ impl Login {
             }
             b"parsec" => {
                 let nonce = data.array("plugin provided data")?;
-                self.turn = Turn::ExtSalt { nonce };
+                self.awaited = Awaited::ExtSalt { nonce };
                 Vec::new()
             }
-            // The server asks its kernel who is at the other end of the socket.
+            // The server identifies the client by the peer credentials of the socket.
             b"auth_socket" | b"unix_socket" => Vec::new(),
             b"mysql_clear_password" if self.allow_cleartext => {
                 return self.cleartext("mysql_clear_password", password);
@@ -100,45 +110,48 @@ impl Login {
             b"mysql_clear_password" => return Err(Error::CleartextForbidden),
             other => return Err(Error::UnknownPlugin { plugin: escape(other) }),
         };
-        Ok(Zeroizing::new(answer))
+        Ok(Zeroizing::new(response))
     }
 
-    /// Protocol::AuthMoreData. What to answer, if anything.
+    /// Takes Protocol::AuthMoreData. Returns the response, or `None` if there is none to
+    /// send.
     pub(super) fn more(
         &mut self,
         data: &[u8],
         password: &Password,
     ) -> Result<Option<Payload>, Error> {
-        match (mem::replace(&mut self.turn, Turn::Last), data) {
-            (Turn::CachingSha2, [3]) => {
+        match (mem::replace(&mut self.awaited, Awaited::Nothing), data) {
+            (Awaited::FastAuthResult, [FAST_AUTH_SUCCESS]) => {
                 self.cached = true;
                 Ok(None)
             }
-            (Turn::CachingSha2, [4]) => self.cleartext("caching_sha2_password", password).map(Some),
-            (Turn::ExtSalt { nonce }, ext_salt) => {
+            (Awaited::FastAuthResult, [PERFORM_FULL_AUTHENTICATION]) => {
+                self.cleartext("caching_sha2_password", password).map(Some)
+            }
+            (Awaited::ExtSalt { nonce }, ext_salt) => {
                 let mut ext_salt = Reader::new(ext_salt);
                 let field = "ext-salt";
                 let [b'P', factor @ 0..=MAX_ITERATION_FACTOR] = ext_salt.array(field)? else {
                     return Err(Error::Malformed { field });
                 };
                 let iterations = 1024_u32 << factor;
-                let answer = password.sign_parsec(&nonce, ext_salt.rest(), iterations);
-                Ok(Some(Zeroizing::new(answer)))
+                let response = password.sign_parsec(&nonce, ext_salt.rest(), iterations);
+                Ok(Some(Zeroizing::new(response)))
             }
             _ => Err(Error::Unexpected { what: "login reply" }),
         }
     }
 
     fn cleartext(&self, plugin: &'static str, password: &Password) -> Result<Payload, Error> {
-        match self.may_give_password() {
+        match self.may_send_cleartext() {
             true => Ok(password.cleartext()),
             false => Err(Error::NeedsTls { plugin }),
         }
     }
 
-    /// It is the server that says which plugin the account has, so that whoever is in
-    /// its place can ask for the password of any account.
-    fn may_give_password(&self) -> bool {
+    /// Returns whether the channel allows the cleartext password. The server chooses the
+    /// plugin, so a host that poses as the server could get the password of any account.
+    fn may_send_cleartext(&self) -> bool {
         match self.channel {
             Channel::Tcp => false,
             Channel::UnverifiedTls => self.allow_cleartext,
@@ -162,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn caching_sha2_password_is_done_when_the_server_has_it_in_its_cache() {
+    fn caching_sha2_password_needs_no_response_if_the_server_has_the_password_in_its_cache() {
         for (channel, relies_on_cache) in [
             (Channel::Tcp, true),
             (Channel::UnverifiedTls, true),
@@ -179,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn the_password_itself_is_for_a_socket_and_verified_tls_and_by_leave_for_any_tls() {
-        for (channel, allow_cleartext, is_given) in [
+    fn sends_the_cleartext_password_over_a_socket_and_verified_tls_and_if_allowed_over_any_tls() {
+        for (channel, allow_cleartext, is_sent) in [
             (Channel::Tcp, false, false),
             (Channel::Tcp, true, false),
             (Channel::UnverifiedTls, false, false),
@@ -192,85 +205,85 @@ mod tests {
             let mut login = Login::new(channel, allow_cleartext);
             login.switch(plugin.as_bytes(), NONCES, &secret()).unwrap();
             match login.more(&[4], &secret()) {
-                Ok(answer) => assert!(is_given && answer.unwrap()[..] == *b"secret\0"),
-                Err(error) => assert!(!is_given && error == Error::NeedsTls { plugin }),
+                Ok(response) => assert!(is_sent && response.unwrap()[..] == *b"secret\0"),
+                Err(error) => assert!(!is_sent && error == Error::NeedsTls { plugin }),
             }
         }
     }
 
     #[test]
-    fn mysql_clear_password_is_spoken_only_where_it_is_allowed() {
+    fn uses_mysql_clear_password_only_if_allowed() {
         let plugin = "mysql_clear_password";
         for channel in [Channel::Tcp, Channel::UnverifiedTls, Channel::Socket, Channel::Tls] {
-            let answer = login(channel).switch(plugin.as_bytes(), b"", &secret());
-            assert_eq!(answer, Err(Error::CleartextForbidden));
-            let answer = Login::new(channel, true).switch(plugin.as_bytes(), b"", &secret());
+            let response = login(channel).switch(plugin.as_bytes(), b"", &secret());
+            assert_eq!(response, Err(Error::CleartextForbidden));
+            let response = Login::new(channel, true).switch(plugin.as_bytes(), b"", &secret());
             match channel {
-                Channel::Tcp => assert_eq!(answer, Err(Error::NeedsTls { plugin })),
-                _ => assert_eq!(answer.unwrap()[..], *b"secret\0"),
+                Channel::Tcp => assert_eq!(response, Err(Error::NeedsTls { plugin })),
+                _ => assert_eq!(response.unwrap()[..], *b"secret\0"),
             }
         }
     }
 
     #[test]
-    fn accounts_without_a_password_answer_with_nothing() {
+    fn accounts_without_a_password_send_an_empty_response() {
         for plugin in [&b"mysql_native_password"[..], b"caching_sha2_password"] {
-            let answer = login(Channel::Tcp).switch(plugin, NONCES, &Password::default());
-            assert_eq!(answer.unwrap()[..], *b"");
+            let response = login(Channel::Tcp).switch(plugin, NONCES, &Password::default());
+            assert_eq!(response.unwrap()[..], *b"");
         }
         for plugin in [&b"auth_socket"[..], b"unix_socket"] {
-            let answer = login(Channel::Socket).switch(plugin, b"", &secret());
-            assert_eq!(answer.unwrap()[..], *b"");
+            let response = login(Channel::Socket).switch(plugin, b"", &secret());
+            assert_eq!(response.unwrap()[..], *b"");
         }
     }
 
     #[test]
-    fn parsec_asks_for_its_salt_and_then_signs_both_nonces() {
+    fn parsec_requests_the_salt_and_then_signs_both_nonces() {
         let nonce = [7; 32];
         let mut login = login(Channel::Tcp);
         assert_eq!(login.switch(b"parsec", &nonce, &secret()).unwrap()[..], *b"");
-        let answer = login.more(b"P\x01salt", &secret()).unwrap().unwrap();
-        assert_eq!(answer[..], secret().sign_parsec(&nonce, b"salt", 2048));
-        assert_eq!(answer.len(), 32 + 64);
+        let response = login.more(b"P\x01salt", &secret()).unwrap().unwrap();
+        assert_eq!(response[..], secret().sign_parsec(&nonce, b"salt", 2048));
+        assert_eq!(response.len(), 32 + 64);
         let again = login.more(b"P\x01salt", &secret());
         assert_eq!(again, Err(Error::Unexpected { what: "login reply" }));
     }
 
     #[test]
-    fn parsec_derives_no_key_in_another_way_or_with_more_iterations_than_servers_do() {
+    fn parsec_refuses_other_key_derivations_and_more_iterations_than_servers_use() {
         for ext_salt in [&b"P\x04salt"[..], b"Q\x01salt", b"P", b""] {
             let mut login = login(Channel::Tcp);
             login.switch(b"parsec", &[7; 32], &secret()).unwrap();
-            let answer = login.more(ext_salt, &secret());
-            assert_eq!(answer, Err(Error::Malformed { field: "ext-salt" }));
+            let response = login.more(ext_salt, &secret());
+            assert_eq!(response, Err(Error::Malformed { field: "ext-salt" }));
         }
     }
 
     #[test]
-    fn plugins_that_are_not_spoken_are_refused_by_name() {
+    fn refuses_unsupported_plugins_by_name() {
         for plugin in ["sha256_password", "dialog", "auth_gssapi_client", "mysql_old_password"] {
-            let answer = login(Channel::Tls).switch(plugin.as_bytes(), NONCES, &secret());
-            assert_eq!(answer, Err(Error::UnknownPlugin { plugin: plugin.into() }));
+            let response = login(Channel::Tls).switch(plugin.as_bytes(), NONCES, &secret());
+            assert_eq!(response, Err(Error::UnknownPlugin { plugin: plugin.into() }));
         }
     }
 
     #[test]
     fn a_switch_with_a_short_nonce_is_malformed() {
-        for (plugin, long) in [
+        for (plugin, length) in [
             ("mysql_native_password", 20),
             ("caching_sha2_password", 20),
             ("client_ed25519", 32),
             ("parsec", 32),
         ] {
-            let nonce = vec![7; long];
+            let nonce = vec![7; length];
             assert!(login(Channel::Tcp).switch(plugin.as_bytes(), &nonce, &secret()).is_ok());
-            let answer = login(Channel::Tcp).switch(plugin.as_bytes(), &nonce[1..], &secret());
-            assert_eq!(answer, Err(Error::Malformed { field: "plugin provided data" }));
+            let response = login(Channel::Tcp).switch(plugin.as_bytes(), &nonce[1..], &secret());
+            assert_eq!(response, Err(Error::Malformed { field: "plugin provided data" }));
         }
     }
 
     #[test]
-    fn more_data_that_nothing_waits_for_is_out_of_place() {
+    fn refuses_auth_more_data_that_the_plugin_does_not_wait_for() {
         for (plugin, data) in [
             (&b"mysql_native_password"[..], &[3][..]),
             (b"caching_sha2_password", &[2]),
@@ -287,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn switches_without_end_are_refused_at_the_ninth() {
+    fn refuses_the_ninth_switch() {
         let mut login = login(Channel::Tcp);
         for _ in 0..8 {
             assert!(login.switch(b"client_ed25519", &[7; 32], &secret()).is_ok());

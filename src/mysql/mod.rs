@@ -1,26 +1,29 @@
-//! The client side of the MySQL protocol, sans I/O: bytes in, bytes and rows out.
+//! The client side of the MySQL protocol, sans I/O: server bytes in, client bytes and rows
+//! out.
 //!
-//! [`Session`] is the way in. It knows no socket, no clock and no log. Whoever
-//! drives it has four things to do:
+//! [`Session`] is the entry point. It has no socket, no clock and no log. Its caller does
+//! four things:
 //!
-//! 1. **Read first.** The server speaks first, and a session writes nothing before
-//!    its greeting is complete.
-//! 2. **Feed** [`Session::receive`] whatever was read, in pieces of any size: how
-//!    the bytes are cut makes no difference.
-//! 3. **Send** all that it appended to the output before reading on; it asks for
-//!    that by nothing else than appending. Until [`Progress::Done`] it waits for
-//!    the server, and [`Stage`] says for what.
-//! 4. **Keep the time.** A server may stay silent for ever, or send a byte an hour.
-//!    A deadline for each stage and one for the whole are the driver's, who closes
-//!    the connection when one has passed. Since a server counts handshakes that its
-//!    clients leave unfinished, and in the end blocks their address, a driver should
-//!    not close one often before [`Stage::Query`].
+//! 1. **Read first.** The server sends the first packet, and the session sends nothing
+//!    before that packet is complete.
+//! 2. **Pass the bytes** that were read to [`Session::receive`], in pieces of any size. How
+//!    the bytes are split makes no difference.
+//! 3. **Send** everything that the session appended to the output, before reading again.
+//!    Until [`Progress::Done`], the session waits for the server, and [`Stage`] names what
+//!    it waits for.
+//! 4. **Keep the deadlines.** A server can stay silent for ever, or send one byte an hour.
+//!    Set one deadline for each stage and one for the whole, and close the connection when
+//!    one has passed. Avoid closing connections before [`Stage::Query`]: a server counts
+//!    handshakes that its clients leave unfinished, and blocks the client's address at
+//!    `max_connect_errors`.
 //!
-//! The end is [`Progress::Done`] with a reply for each statement, or an [`Error`];
-//! both are final, but that a session that is [`kept`](Session::kept) can be asked more
-//! once it is done, and says COM_QUIT when it is told to. What a server can make a session keep is bounded: a packet's
-//! length, the columns and rows, and 64 KiB in all; beyond that it fails. The
-//! password leaves it as a scramble of the server's nonce alone.
+//! A session ends with [`Progress::Done`] and one reply for each statement, or with an
+//! [`Error`]. Both are final, except that a [kept](Session::kept) session can send more
+//! statements once it is done. The memory that a server can make a session use is bounded:
+//! there are limits for the packet length, the columns and the rows, and 64 KiB in total.
+//! A server that exceeds a limit is an error. The password is sent as a hash or a signature
+//! of the server's nonce. It is sent in cleartext only if the server asks for it on a
+//! channel that allows it ([`Session::over`]).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -33,7 +36,7 @@
 //! #         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures/", $name, ".bin"))
 //! #     };
 //! # }
-//! // What a server sent, read from its socket.
+//! // The bytes of a server, as read from a socket.
 //! let greeting = capture!("greeting-plain");
 //! let login_ok = capture!("auth-ok");
 //! let rows = capture!("resultset-status-eof");
@@ -42,17 +45,17 @@
 //! let mut session = Session::new(Arc::new(credentials), &["SHOW SESSION STATUS"])?;
 //! let mut output = BytesMut::new();
 //!
-//! // Half of a greeting: nothing to send yet.
+//! // Half of the greeting: nothing to send yet.
 //! let progress = session.receive(&greeting[..50], &mut output)?;
 //! assert_eq!(progress, Progress::Wait(Stage::Greeting));
 //! assert!(output.is_empty());
 //!
-//! // The rest of it: the login is to be sent.
+//! // The rest of the greeting: the output is the login.
 //! let progress = session.receive(&greeting[50..], &mut output)?;
 //! assert_eq!(progress, Progress::Wait(Stage::Login));
 //! assert!(!output.split().is_empty());
 //!
-//! // The statements and COM_QUIT go out together.
+//! // The login succeeded: the output is the statements and COM_QUIT.
 //! let progress = session.receive(login_ok, &mut output)?;
 //! assert_eq!(progress, Progress::Wait(Stage::Query));
 //! assert!(output.split().ends_with(b"\x01\0\0\0\x01"));
@@ -60,17 +63,16 @@
 //! let Progress::Done(replies) = session.receive(rows, &mut output)? else { panic!() };
 //! assert!(matches!(&replies[..], [Reply::Rows(rows)] if rows.len() == 9));
 //!
-//! // What has ended stays so.
+//! // The session has ended.
 //! assert_eq!(session.receive(greeting, &mut output), Err(Error::Ended));
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! Only what a health probe needs is spoken: protocol version 10, text result
-//! sets, COM_QUERY and COM_QUIT; and of the authentication plugins
+//! The module supports what a health probe needs: protocol version 10, text result sets,
+//! COM_QUERY and COM_QUIT. The supported authentication plugins are
 //! `mysql_native_password`, `caching_sha2_password`, `client_ed25519`, `parsec`,
-//! those that ask who is at the other end of a Unix socket, and, where it is
-//! allowed, `mysql_clear_password`. Names are those of the protocol's own documents
-//! ([MySQL], [MariaDB]).
+//! `unix_socket` and `auth_socket`, and, if allowed, `mysql_clear_password`. Names are those
+//! of the protocol's documents ([MySQL], [MariaDB]).
 //!
 //! [MySQL]: https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html
 //! [MariaDB]: https://mariadb.com/kb/en/clientserver-protocol/

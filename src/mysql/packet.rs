@@ -1,12 +1,14 @@
+//! The packets that a session reads and writes, named as in the protocol's documents.
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::auth::NONCE;
-use super::framing::MAX_PAYLOAD;
+use super::error::{Error, ServerError};
+use super::framing::{MAX_PAYLOAD, frame};
 use super::login::FIRST_PLUGIN;
 use super::reader::Reader;
-use super::{Error, ServerError};
 
-// Capability flags, MySQL's protocol documents, "Capabilities Flags".
+// Source: MySQL's protocol documents, "Capabilities Flags".
 const LONG_PASSWORD: u32 = 1;
 const PROTOCOL_41: u32 = 1 << 9;
 const SSL: u32 = 1 << 11;
@@ -14,11 +16,15 @@ const TRANSACTIONS: u32 = 1 << 13;
 const SECURE_CONNECTION: u32 = 1 << 15;
 const PLUGIN_AUTH: u32 = 1 << 19;
 
-/// All that is asked for, and [`SSL`]: whatever is not asked for cannot be sent.
+/// The flags that a login sets if the server offers them, besides [`SSL`]. The server
+/// cannot use a feature whose flag is not set.
 const WANTED: u32 = LONG_PASSWORD | PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTION | PLUGIN_AUTH;
 
-/// `utf8mb4_general_ci`, which every server since MySQL 5.5 knows.
+/// `utf8mb4_general_ci`, known to every server since MySQL 5.5.
 const COLLATION: u8 = 45;
+
+/// The sequence number of a command: each one starts anew.
+const COMMAND_SEQUENCE: u8 = 0;
 
 const COM_QUIT: u8 = 0x01;
 const COM_QUERY: u8 = 0x03;
@@ -27,7 +33,7 @@ const COM_QUERY: u8 = 0x03;
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Greeting {
-    /// Those of the server's that are wanted.
+    /// The capability flags that the login will set.
     capabilities: u32,
     /// Whether the server offers TLS.
     pub(super) ssl: bool,
@@ -35,7 +41,8 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
-    /// A server that refuses at once (1040, 1129, 1130) sends an ERR instead.
+    /// A server that refuses the connection (1040, 1129, 1130) sends an ERR packet instead
+    /// of a greeting. That is [`Error::Refused`].
     pub(super) fn parse(payload: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(payload);
         match reader.u8("protocol version")? {
@@ -56,11 +63,11 @@ impl Greeting {
             return Err(Error::Incompatible { what: "no 4.1 protocol" });
         }
         reader.u8("auth-plugin-data length")?;
-        // Zeros from MySQL; MariaDB's own capabilities, none of which is used.
+        // MySQL sends zeros. MariaDB sends further capability flags, none of which is used.
         reader.array::<10>("reserved")?;
         let second: [u8; 12] = reader.array("auth-plugin-data-part-2")?;
-        // What follows is the nonce's terminator and the default plugin's
-        // name. The account decides, and switches where it wants another.
+        // The rest is the nonce's terminator and the name of the default plugin. That name
+        // is not needed: the server switches to the account's plugin.
         let mut nonce = [0; NONCE];
         for (byte, sent) in nonce.iter_mut().zip(first.into_iter().chain(second)) {
             *byte = sent;
@@ -68,28 +75,28 @@ impl Greeting {
         Ok(Self { capabilities: capabilities & WANTED, ssl: capabilities & SSL != 0, nonce })
     }
 
-    /// Protocol::SSLRequest: from here on this side speaks TLS. The login behind it
-    /// begins with the same bytes.
+    /// Writes Protocol::SSLRequest, after which the client begins TLS. It equals the first
+    /// bytes of the login that follows.
     pub(super) fn write_ssl_request(&mut self, payload: &mut BytesMut) {
         self.capabilities |= SSL;
-        self.write_head(payload);
+        self.write_fixed_part(payload);
     }
 
-    fn write_head(&self, payload: &mut BytesMut) {
+    fn write_fixed_part(&self, payload: &mut BytesMut) {
         payload.put_u32_le(self.capabilities);
         payload.put_u32_le(MAX_PAYLOAD.into());
         payload.put_u8(COLLATION);
         payload.put_bytes(0, 23);
     }
 
-    /// Protocol::HandshakeResponse41, without a database.
+    /// Writes Protocol::HandshakeResponse41, without a database.
     pub(super) fn write_login(
         &self,
         payload: &mut BytesMut,
         user: &str,
         scramble: Option<[u8; 20]>,
     ) {
-        self.write_head(payload);
+        self.write_fixed_part(payload);
         payload.put_slice(user.as_bytes());
         payload.put_u8(0);
         match scramble {
@@ -106,14 +113,14 @@ impl Greeting {
     }
 }
 
-/// What a server says to a login.
+/// A packet that the server sends during the login.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LoginReply<'a> {
     /// The login is complete.
     Ok,
-    /// The account's plugin is another, or the challenge is new.
+    /// Protocol::AuthSwitchRequest.
     Switch { plugin: &'a [u8], data: &'a [u8] },
-    /// The plugin's next turn.
+    /// The data of Protocol::AuthMoreData.
     More(&'a [u8]),
 }
 
@@ -123,7 +130,7 @@ impl<'a> LoginReply<'a> {
         match reader.u8("login reply")? {
             0x00 => Ok(Self::Ok),
             0xFF => Err(Error::Refused(parse_err(payload)?)),
-            // Protocol::OldAuthSwitchRequest: the password scheme from before 4.1.
+            // Protocol::OldAuthSwitchRequest: the password hash from before MySQL 4.1.
             0xFE if reader.is_empty() => {
                 Err(Error::UnknownPlugin { plugin: "mysql_old_password".into() })
             }
@@ -132,7 +139,7 @@ impl<'a> LoginReply<'a> {
                 Ok(Self::Switch { plugin, data: reader.rest() })
             }
             0x01 => Ok(Self::More(reader.rest())),
-            // MariaDB puts the 0x01 only before data that would look like another packet.
+            // MariaDB omits the 0x01 unless the data could be taken for another packet.
             _ => Ok(Self::More(payload)),
         }
     }
@@ -152,7 +159,7 @@ impl QueryReply {
         match reader.peek() {
             Some(0x00) => Ok(Self::Ok),
             Some(0xFF) => parse_err(payload).map(Self::Err),
-            // The server asks for a file of ours (LOCAL INFILE Request).
+            // LOCAL INFILE Request: the server requests a file of the client.
             Some(0xFB) => Err(Error::Unexpected { what: "LOCAL INFILE request" }),
             _ => {
                 let columns = reader.length_encoded_integer("column count")?;
@@ -165,10 +172,10 @@ impl QueryReply {
     }
 }
 
-/// One row of a text result set: a value, or `None` for NULL, for each column.
+/// One row of a text result set, with one value for each column. `None` is NULL.
 pub type Row = Vec<Option<Bytes>>;
 
-/// What can follow the column definitions.
+/// A packet that can follow the column definitions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RowReply {
     Row(Row),
@@ -196,21 +203,30 @@ impl RowReply {
     }
 }
 
-/// EOF_Packet. 0xFE also begins an 8-byte length, in packets of 9 bytes or more.
+/// Returns whether the packet is EOF_Packet. In packets of 9 bytes or more, 0xFE begins an
+/// 8-byte length instead.
 pub(super) fn is_eof(payload: &[u8]) -> bool {
     payload.first() == Some(&0xFE) && payload.len() < 9
 }
 
-pub(super) fn write_query(payload: &mut BytesMut, statement: &str) {
-    payload.put_u8(COM_QUERY);
-    payload.put_slice(statement.as_bytes());
+/// Returns one framed COM_QUERY for each statement.
+pub(super) fn frame_queries(statements: &[&str]) -> Result<BytesMut, Error> {
+    let mut output = BytesMut::new();
+    for statement in statements {
+        frame(&mut output, COMMAND_SEQUENCE, |payload| {
+            payload.put_u8(COM_QUERY);
+            payload.put_slice(statement.as_bytes());
+        })?;
+    }
+    Ok(output)
 }
 
-pub(super) fn write_quit(payload: &mut BytesMut) {
-    payload.put_u8(COM_QUIT);
+/// Appends a framed COM_QUIT.
+pub(super) fn frame_quit(output: &mut BytesMut) -> Result<(), Error> {
+    frame(output, COMMAND_SEQUENCE, |payload| payload.put_u8(COM_QUIT))
 }
 
-/// ERR_Packet; before the login it has no SQLSTATE.
+/// ERR_Packet. Before the login it has no SQLSTATE.
 fn parse_err(payload: &[u8]) -> Result<ServerError, Error> {
     let mut reader = Reader::new(payload);
     reader.u8("ERR header")?;
@@ -233,7 +249,7 @@ fn text_value<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Error> {
 mod tests {
     use super::*;
 
-    /// Protocol::HandshakeV10 as `version` sends it.
+    /// Protocol::HandshakeV10, as a server of that version sends it.
     fn greeting(
         version: &[u8],
         lower: u16,
@@ -261,7 +277,7 @@ mod tests {
     const MARIADB_RESERVED: [u8; 10] = [0, 0, 0, 0, 0, 0, 0x1D, 0, 0, 0];
 
     #[test]
-    fn greetings_of_every_kind_of_server_give_their_nonce() {
+    fn reads_the_nonce_in_the_greeting_of_every_kind_of_server() {
         for (payload, plugin_auth) in [
             (greeting(b"5.5.5-10.6.18-MariaDB", 0xF7FE, 0x81FF, MARIADB_RESERVED, NATIVE), true),
             (greeting(b"11.4.3-MariaDB-log", 0xFFFE, 0x81FF, MARIADB_RESERVED, NATIVE), true),
@@ -271,7 +287,7 @@ mod tests {
                 greeting(b"8.0.37-29.1 Percona XtraDB Cluster", 0xFFFF, 0xDFFF, [0; 10], CACHING),
                 true,
             ),
-            // No plugin name at all: servers before MySQL 5.5.7.
+            // Servers before MySQL 5.5.7 send no plugin name.
             (greeting(b"5.1.73", 0xF7FF, 0, [0; 10], b"89abcdefghij\0"), false),
         ] {
             let greeting = Greeting::parse(&payload).unwrap();
@@ -281,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_cut_at_any_byte_of_its_fixed_part_is_malformed() {
+    fn a_greeting_truncated_anywhere_in_its_fixed_part_is_malformed() {
         let whole = greeting(b"8.0.39", 0xFFFF, 0xDFFF, [0; 10], b"89abcdefghij");
         for length in 0..whole.len() {
             let error = Greeting::parse(&whole[..length]).unwrap_err();
@@ -301,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_asks_for_nothing_that_the_server_does_not_offer() {
+    fn the_login_sets_only_capabilities_that_the_server_offers() {
         let login = |lower, upper| {
             let payload = greeting(b"x", lower, upper, [0; 10], NATIVE);
             let mut login = BytesMut::new();
@@ -336,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_err_is_read_with_and_without_sqlstate() {
+    fn reads_an_err_with_and_without_sqlstate() {
         for payload in
             [&b"\xFF\x10\x04#08004Too many connections"[..], b"\xFF\x10\x04Too many connections"]
         {
@@ -346,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_gives_the_plugin_and_its_data() {
+    fn reads_the_plugin_and_the_data_of_a_switch() {
         let payload = b"\xFEclient_ed25519\x000123456789";
         let switch = LoginReply::Switch { plugin: b"client_ed25519", data: b"0123456789" };
         assert_eq!(LoginReply::parse(payload), Ok(switch));
@@ -357,13 +373,13 @@ mod tests {
     }
 
     #[test]
-    fn the_old_password_scheme_is_refused() {
+    fn refuses_the_password_hash_from_before_4_1() {
         let error = LoginReply::parse(b"\xFE").unwrap_err();
         assert_eq!(error, Error::UnknownPlugin { plugin: "mysql_old_password".into() });
     }
 
     #[test]
-    fn more_data_comes_with_and_without_its_mark() {
+    fn reads_auth_more_data_with_and_without_its_header() {
         assert_eq!(LoginReply::parse(b"\x01\x03"), Ok(LoginReply::More(b"\x03")));
         assert_eq!(LoginReply::parse(b"\x01\x01"), Ok(LoginReply::More(b"\x01")));
         assert_eq!(LoginReply::parse(b"P\0salt"), Ok(LoginReply::More(b"P\0salt")));
@@ -372,13 +388,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_for_a_local_file_is_refused() {
+    fn refuses_a_request_for_a_local_file() {
         let error = QueryReply::parse(b"\xFB/etc/passwd").unwrap_err();
         assert_eq!(error, Error::Unexpected { what: "LOCAL INFILE request" });
     }
 
     #[test]
-    fn a_column_count_has_nothing_behind_it() {
+    fn a_column_count_with_trailing_bytes_is_malformed() {
         assert_eq!(QueryReply::parse(b"\x02"), Ok(QueryReply::Columns(2)));
         for payload in [&b"\x02\x02"[..], b"", b"\xFC"] {
             let error = QueryReply::parse(payload).unwrap_err();
@@ -387,14 +403,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_a_value_or_null_for_each_column_and_nothing_more() {
+    fn a_row_has_exactly_one_value_or_null_for_each_column() {
         let row = |payload: &'static [u8]| RowReply::parse(&Bytes::from_static(payload), 2);
         let values = vec![Some(Bytes::from_static(b"ab")), None];
         assert_eq!(row(b"\x02ab\xFB"), Ok(RowReply::Row(values)));
         assert_eq!(row(b"\x02ab"), Err(Error::Malformed { field: "value" }));
         assert_eq!(row(b"\x02ab\xFBx"), Err(Error::Malformed { field: "row" }));
         assert_eq!(row(b"\xFE\0\0\x22\0"), Ok(RowReply::Eof));
-        // 0xFE in nine bytes or more is a length, here one longer than the packet.
+        // 0xFE in nine bytes or more begins a length, here longer than the packet.
         let long = row(b"\xFE\x09\0\0\0\0\0\0\0");
         assert_eq!(long, Err(Error::Malformed { field: "value" }));
     }

@@ -1,26 +1,37 @@
+//! The progress that a session reports after each call.
+
+#[cfg(doc)]
+use super::Session;
 use super::reply::Reply;
 
 /// What a session waits for.
+///
+/// The stages come in this order. A session never goes back to an earlier one, except that
+/// a [kept](Session::kept) session enters [`Stage::Query`] again for more statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stage {
-    /// The server's first packet, before anything of ours is sent.
+    /// The server's first packet, before the session sends anything.
     Greeting,
-    /// The answer to the login or to one of its further turns.
+    /// The server's reply to the login, or to a further round of the authentication.
     Login,
     /// The replies to the statements.
     Query,
 }
 
-/// Where a session stands after it was fed.
+/// The state of a session after a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Progress {
-    /// More bytes of the server are needed.
+    /// The session needs more bytes from the server.
     Wait(Stage),
-    /// The output ends with SSLRequest. Once it is written, TLS begins on the same
-    /// stream; then [`Session::tls_started`] is due.
+    /// The output ends with SSLRequest. Send it, begin TLS on the same stream, then call
+    /// [`Session::tls_started`]. Only a session on a TLS channel returns this.
     StartTls,
-    /// Every statement has its reply, in order, and COM_QUIT is in the output.
-    /// The connection can be closed once the output is written. A session that is
-    /// [kept](Session::kept) has sent no COM_QUIT, and [`Session::query`] may follow.
+    /// Every statement has its reply, in the order of the statements.
+    ///
+    /// The output ends with COM_QUIT. The connection can be closed once it is sent. A
+    /// [kept](Session::kept) session has sent no COM_QUIT, and [`Session::query`] can send
+    /// more statements.
     Done(Vec<Reply>),
 }

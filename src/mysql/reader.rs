@@ -1,7 +1,10 @@
-use super::Error;
+//! A checked cursor over the payload of one packet.
 
-/// A checked cursor over one packet's payload: the only place that cuts a
-/// slice of a peer's bytes. Every error names the field that was missing.
+use super::error::Error;
+
+/// A cursor over a payload. Only this type takes slices of bytes that a server sent. Each
+/// method that reads a field returns [`Error::Malformed`] with the field's name if the
+/// payload is too short, and then consumes nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -16,12 +19,12 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// The next byte, without taking it.
+    /// Returns the next byte without consuming it.
     pub(super) fn peek(&self) -> Option<u8> {
         self.rest.first().copied()
     }
 
-    /// All that is left.
+    /// Returns the bytes that are left.
     pub(super) fn rest(self) -> &'a [u8] {
         self.rest
     }
@@ -46,7 +49,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// Protocol::NullTerminatedString, without its NUL.
+    /// Reads Protocol::NullTerminatedString, and returns it without its NUL.
     pub(super) fn null_terminated(&mut self, field: &'static str) -> Result<&'a [u8], Error> {
         let length = self.rest.iter().position(|&byte| byte == 0);
         let text = self.bytes(length.ok_or(Error::Malformed { field })?, field)?;
@@ -54,7 +57,7 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
-    /// Protocol::LengthEncodedInteger.
+    /// Reads Protocol::LengthEncodedInteger.
     pub(super) fn length_encoded_integer(&mut self, field: &'static str) -> Result<u64, Error> {
         match self.u8(field)? {
             small @ 0..=0xFA => Ok(small.into()),
@@ -64,12 +67,12 @@ impl<'a> Reader<'a> {
                 Ok(u32::from_le_bytes([a, b, c, 0]).into())
             }
             0xFE => self.array(field).map(u64::from_le_bytes),
-            // 0xFB stands for NULL and 0xFF for an error; neither is a length.
+            // 0xFB marks NULL and 0xFF an ERR packet. Neither begins an integer.
             0xFB | 0xFF => Err(Error::Malformed { field }),
         }
     }
 
-    /// Protocol::LengthEncodedString.
+    /// Reads Protocol::LengthEncodedString.
     pub(super) fn length_encoded_bytes(&mut self, field: &'static str) -> Result<&'a [u8], Error> {
         let length = self.length_encoded_integer(field)?;
         let length = usize::try_from(length).map_err(|_| Error::Malformed { field })?;
@@ -82,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_encoded_integer_comes_in_four_sizes() {
+    fn reads_a_length_encoded_integer_of_each_size() {
         for (bytes, value) in [
             (&[0x00][..], 0),
             (&[0xFA], 250),
@@ -98,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn null_and_error_markers_are_no_lengths() {
+    fn refuses_null_and_err_markers_as_integers() {
         for marker in [0xFB, 0xFF] {
             let error = Reader::new(&[marker, 0, 0]).length_encoded_integer("n");
             assert_eq!(error, Err(Error::Malformed { field: "n" }));
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_payload_is_an_error_that_names_the_field_and_takes_nothing() {
+    fn a_short_payload_is_an_error_with_the_fields_name_and_consumes_nothing() {
         let short = Err(Error::Malformed { field: "f" });
         let mut reader = Reader::new(&[0xFC]);
         assert_eq!(reader.u16_le("f").map(drop), short);
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_longer_than_the_packet_is_an_error_whatever_length_it_claims() {
+    fn refuses_a_string_longer_than_the_packet() {
         for claim in [&[0x02, b'x'][..], &[0xFE, 255, 255, 255, 255, 255, 255, 255, 255, b'x']] {
             let error = Reader::new(claim).length_encoded_bytes("s");
             assert_eq!(error, Err(Error::Malformed { field: "s" }));
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_terminated_string_leaves_its_terminator_behind() {
+    fn reads_a_null_terminated_string_without_its_terminator() {
         let mut reader = Reader::new(b"abc\0def");
         assert_eq!(reader.null_terminated("s").unwrap(), b"abc");
         assert_eq!(reader.rest(), b"def");

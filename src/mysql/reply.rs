@@ -1,29 +1,33 @@
+//! The reply to one statement, assembled packet by packet.
+
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use bytes::Bytes;
 
+use super::error::{Error, ServerError};
 use super::packet::{self, QueryReply, Row, RowReply};
-use super::{Error, ServerError};
 
-/// SHOW STATUS and SHOW VARIABLES give two columns, a SELECT of all eight variables and
-/// their names sixteen; the cap bounds what a column count can make us read.
-const MAX_COLUMNS: usize = 16;
-
-/// A probe asks for a dozen variables; the cap bounds the rows kept in memory.
-const MAX_ROWS: usize = 64;
-
-/// What a server replied to one statement.
+/// The server's reply to one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Done, no rows.
+    /// The statement succeeded without a result set.
     Ok,
-    /// Refused; the statements behind it were answered all the same.
+    /// The statement failed. The server still executed the statements after it.
     Err(ServerError),
     /// A text result set.
     Rows(Vec<Row>),
 }
 
-/// Which packet of a reply comes next.
+/// The most columns of a result set. SHOW STATUS and SHOW VARIABLES return two, a SELECT
+/// of all eight variables and their names sixteen. The cap bounds how many column
+/// definitions a server can make a session read.
+const MAX_COLUMNS: usize = 16;
+
+/// The most rows of a result set. A probe queries a dozen variables. The cap bounds the rows
+/// that are kept in memory.
+const MAX_ROWS: usize = 64;
+
+/// The packet of a reply that comes next.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 pub(super) enum Part {
@@ -34,7 +38,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// The part after a packet, or the reply when it is complete.
+    /// Takes one packet. Returns the part that comes next, or the reply if it is complete.
     pub(super) fn next(self, payload: &Bytes) -> Result<ControlFlow<Reply, Self>, Error> {
         Ok(match self {
             Part::First => match QueryReply::parse(payload)? {
@@ -48,7 +52,7 @@ impl Part {
                     Continue(Part::column(columns, columns))
                 }
             },
-            // What a column is called and holds is known from the statement.
+            // The definition is not read: the statement determines the names and types.
             Part::Column { columns, left } => {
                 Continue(Part::column(columns, left.saturating_sub(1)))
             }

@@ -1,43 +1,47 @@
+//! The state machine of one connection: greeting, login, statements, COM_QUIT.
+
 use std::mem;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Error;
 use super::channel::Channel;
 use super::credentials::Credentials;
+use super::error::Error;
 use super::framing::{Deframer, frame};
 use super::login::Login;
 use super::packet::{self, Greeting, LoginReply};
 use super::progress::{Progress, Stage};
 use super::reply::{Part, Reply};
 
-/// One connection's probe run: greeting, login, the statements, COM_QUIT.
+/// The client side of one connection: reads the greeting, logs in, sends the statements
+/// and COM_QUIT, and collects the replies.
 ///
-/// Feed it what the server sends, in pieces of any size, with
-/// [`receive`](Session::receive); send what it appends to the output. It says
-/// nothing before the greeting. The statements and COM_QUIT are written
-/// together once the login is complete, so they cost one round trip; the
-/// server answers them in order.
+/// Pass the server's bytes to [`receive`](Session::receive), in pieces of any size, and
+/// send what it appends to the output. The session sends nothing before the greeting is
+/// complete. Once the login has succeeded, it sends the statements and COM_QUIT together:
+/// they cost one round trip, and the server replies in order.
 ///
-/// How the bytes are split makes no difference. A session that is done or has
-/// failed stays so: it answers [`Error::Ended`] and writes nothing. Only one that is
-/// [kept](Session::kept) goes on after it is done.
+/// How the bytes are split into pieces makes no difference. A session that is done or has
+/// failed stays so: it returns [`Error::Ended`] and sends nothing. Only a
+/// [kept](Session::kept) session goes on after it is done.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 pub struct Session {
     credentials: Arc<Credentials>,
     channel: Channel,
     login: Login,
-    /// What to ask first, framed.
-    commands: BytesMut,
-    statements: usize,
+    /// The statements to send after the login, framed.
+    queries: BytesMut,
+    /// How many replies make the session done.
+    expected_replies: usize,
+    /// Whether the session stays open when it is done, instead of sending COM_QUIT.
     kept: bool,
     deframer: Deframer,
     /// `None` once the session is done or has failed.
     state: Option<State>,
-    /// Done, and to be asked more.
+    /// Whether the session is kept and done, so that it can take more statements.
     idle: bool,
 }
 
@@ -46,7 +50,7 @@ pub struct Session {
 #[cfg_attr(test, derive(Clone, PartialEq))]
 enum State {
     Greeting,
-    /// None: TLS has to begin.
+    /// No packet: TLS must begin first.
     Tls {
         greeting: Greeting,
     },
@@ -58,18 +62,18 @@ enum State {
 }
 
 impl Session {
-    /// A session that will log in with `credentials` and send `statements`, on
-    /// [`Channel::Tcp`].
+    /// Creates a session that logs in with `credentials` over [`Channel::Tcp`] and sends
+    /// `statements`.
     ///
     /// # Errors
-    /// [`Error::Request`] for a statement longer than a packet (16 KiB).
+    /// [`Error::Request`] if a statement does not fit into a packet of 16 KiB.
     pub fn new(credentials: Arc<Credentials>, statements: &[&str]) -> Result<Self, Error> {
         Ok(Self {
             credentials,
             channel: Channel::default(),
             login: Login::new(Channel::default(), false),
-            commands: commands(statements)?,
-            statements: statements.len(),
+            queries: packet::frame_queries(statements)?,
+            expected_replies: statements.len(),
             kept: false,
             idle: false,
             deframer: Deframer::default(),
@@ -77,54 +81,56 @@ impl Session {
         })
     }
 
-    /// The same on another channel; where that is TLS, it asks for it before it logs in.
+    /// Sets the channel. On a TLS channel, the session requests TLS before it logs in.
     ///
-    /// The password itself is given to a server that asks for it by
-    /// caching_sha2_password, on [`Channel::Socket`] and [`Channel::Tls`]. With
-    /// `allow_cleartext` also by mysql_clear_password, and on
-    /// [`Channel::UnverifiedTls`] too; never on [`Channel::Tcp`].
+    /// A server can ask for the cleartext password through caching_sha2_password. It gets
+    /// it on [`Channel::Socket`] and [`Channel::Tls`]. With `allow_cleartext`, it also gets
+    /// it through mysql_clear_password, and on [`Channel::UnverifiedTls`]. The cleartext
+    /// password is never sent on [`Channel::Tcp`].
     #[must_use]
     pub fn over(self, channel: Channel, allow_cleartext: bool) -> Self {
         Self { channel, login: Login::new(channel, allow_cleartext), ..self }
     }
 
-    /// The same, without COM_QUIT behind the statements: once it is done, it can be
-    /// asked more, or told to quit.
+    /// Keeps the session open after its statements, without COM_QUIT. Once it is done,
+    /// [`query`](Session::query) sends more statements and [`quit`](Session::quit) ends it.
     #[must_use]
     pub fn kept(self) -> Self {
         Self { kept: true, ..self }
     }
 
-    /// Appends more statements to `output`. Where a session is done, nothing of what
-    /// the server sent is left in it.
+    /// Appends more statements to `output`, on a kept session that is done.
+    ///
+    /// The limit on the total bytes starts anew.
     ///
     /// # Errors
-    /// [`Error::Ended`] unless the session is [kept](Session::kept) and done;
-    /// [`Error::Request`] for a statement longer than a packet (16 KiB).
+    /// [`Error::Ended`] unless the session [is idle](Session::is_idle);
+    /// [`Error::Request`] if a statement does not fit into a packet of 16 KiB.
     pub fn query(&mut self, statements: &[&str], output: &mut BytesMut) -> Result<Progress, Error> {
         self.leave_idle()?;
-        output.unsplit(commands(statements)?);
-        self.statements = statements.len();
-        self.deframer.restart();
+        output.unsplit(packet::frame_queries(statements)?);
+        self.expected_replies = statements.len();
+        self.deframer.reset_total();
         match self.next_reply(Vec::new()) {
             Continue(state) => {
                 self.state = Some(state);
                 Ok(Progress::Wait(Stage::Query))
             }
-            Break(replies) => self.done(replies),
+            Break(replies) => self.finish(replies),
         }
     }
 
-    /// Appends COM_QUIT to `output`: the end.
+    /// Appends COM_QUIT to `output` and ends the session.
     ///
     /// # Errors
-    /// [`Error::Ended`] unless the session is [kept](Session::kept) and done.
+    /// [`Error::Ended`] unless the session [is idle](Session::is_idle).
     pub fn quit(&mut self, output: &mut BytesMut) -> Result<(), Error> {
         self.leave_idle()?;
-        frame(output, 0, packet::write_quit)
+        packet::frame_quit(output)
     }
 
-    /// Whether it is [kept](Session::kept) and done, and so can be asked more.
+    /// Returns whether the session is [kept](Session::kept) and done, so that it can take
+    /// more statements or be ended.
     pub fn is_idle(&self) -> bool {
         self.idle
     }
@@ -136,37 +142,40 @@ impl Session {
         }
     }
 
-    /// Whether the login succeeded only because the server had the password in its
-    /// cache (caching_sha2_password): a server that has restarted refuses the same
-    /// login until it was given the password over TLS or a socket.
+    /// Returns whether the login succeeded only because the server had the password in its
+    /// cache (caching_sha2_password).
+    ///
+    /// After a restart, the server refuses such a login until it has received the password
+    /// over TLS or a socket.
     pub fn relies_on_cache(&self) -> bool {
         self.login.relies_on_cache()
     }
 
-    /// Takes what the server sent, appends what to send to `output`, and says
-    /// what is waited for. Bytes behind the last reply are ignored, and an error in a
-    /// session that is [kept](Session::kept).
+    /// Takes bytes that the server sent, and appends to `output` the bytes to send.
+    ///
+    /// Bytes after the last reply are ignored, or an error if the session is
+    /// [kept](Session::kept).
     ///
     /// # Errors
-    /// Any of [`Error`]; all are final. [`Error::Ended`] after that or after
+    /// Any [`Error`]; each one ends the session. [`Error::Ended`] after an error or after
     /// [`Progress::Done`].
     pub fn receive(&mut self, input: &[u8], output: &mut BytesMut) -> Result<Progress, Error> {
         if mem::take(&mut self.idle) {
-            return Err(UNASKED);
+            return Err(UNREQUESTED);
         }
         let mut state = self.state.take().ok_or(Error::Ended)?;
         self.deframer.feed(input);
         while let Some(payload) = self.deframer.next_payload()? {
             let next = match state {
                 State::Greeting => self.on_greeting(&payload, output)?,
-                // What comes now was put in before TLS could protect it.
+                // An attacker could have injected it: nothing protects it yet.
                 State::Tls { .. } => return Err(Error::Unexpected { what: "packet before TLS" }),
                 State::Login => self.on_login_packet(&payload, output)?,
                 State::Query { replies, part } => self.on_query_packet(&payload, replies, part)?,
             };
             match next {
                 Continue(next) => state = next,
-                Break(replies) => return self.done(replies),
+                Break(replies) => return self.finish(replies),
             }
         }
         let progress = match &state {
@@ -182,22 +191,11 @@ impl Session {
         Ok(progress)
     }
 
-    fn done(&mut self, replies: Vec<Reply>) -> Result<Progress, Error> {
-        if self.kept {
-            // What is left now would be taken for the replies of the next time.
-            if !self.deframer.is_empty() {
-                return Err(UNASKED);
-            }
-            self.idle = true;
-        }
-        Ok(Progress::Done(replies))
-    }
-
-    /// TLS has begun, as [`Progress::StartTls`] asked; appends the login to `output`.
-    /// From here on the session is fed with what came through TLS.
+    /// Reports that TLS has begun, after [`Progress::StartTls`]. Appends the login to
+    /// `output`. From now on, pass the decrypted bytes to [`receive`](Session::receive).
     ///
     /// # Errors
-    /// [`Error::Ended`] when TLS was not asked for, or the session has ended.
+    /// [`Error::Ended`] if the session did not request TLS or has ended.
     pub fn tls_started(&mut self, output: &mut BytesMut) -> Result<Progress, Error> {
         let Some(State::Tls { greeting }) = self.state.take() else { return Err(Error::Ended) };
         self.log_in(&greeting, output)?;
@@ -226,24 +224,24 @@ impl Session {
 
     fn on_login_packet(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
         let password = self.credentials.password();
-        let answer = match LoginReply::parse(payload)? {
+        let response = match LoginReply::parse(payload)? {
             LoginReply::Ok => {
-                output.unsplit(self.commands.split());
+                output.unsplit(self.queries.split());
                 if !self.kept {
-                    frame(output, 0, packet::write_quit)?;
+                    packet::frame_quit(output)?;
                 }
                 return Ok(self.next_reply(Vec::new()));
             }
             LoginReply::Switch { plugin, data } => Some(self.login.switch(plugin, data, password)?),
             LoginReply::More(data) => self.login.more(data, password)?,
         };
-        if let Some(answer) = answer {
-            self.send(output, |payload| payload.extend_from_slice(&answer))?;
+        if let Some(response) = response {
+            self.send(output, |payload| payload.extend_from_slice(&response))?;
         }
         Ok(Continue(State::Login))
     }
 
-    /// Appends one packet, numbered behind the last of the server's.
+    /// Appends one packet with the sequence number after the server's last packet.
     fn send(
         &mut self,
         output: &mut BytesMut,
@@ -270,29 +268,32 @@ impl Session {
         }
     }
 
-    /// A command begins at number 0, its reply at 1.
     fn next_reply(&mut self, replies: Vec<Reply>) -> Next {
-        if replies.len() >= self.statements {
+        if replies.len() >= self.expected_replies {
             return Break(replies);
         }
+        // A command has sequence number 0, so its reply begins at 1.
         self.deframer.expect(1);
         Continue(State::Query { replies, part: Part::First })
     }
-}
 
-/// The statements, framed, each numbered from 0.
-fn commands(statements: &[&str]) -> Result<BytesMut, Error> {
-    let mut commands = BytesMut::new();
-    for statement in statements {
-        frame(&mut commands, 0, |payload| packet::write_query(payload, statement))?;
+    fn finish(&mut self, replies: Vec<Reply>) -> Result<Progress, Error> {
+        if self.kept {
+            // These bytes would be taken for replies to the next statements.
+            if !self.deframer.is_empty() {
+                return Err(UNREQUESTED);
+            }
+            self.idle = true;
+        }
+        Ok(Progress::Done(replies))
     }
-    Ok(commands)
 }
 
-/// Also an ERR: a server that ends an idle connection may say why.
-const UNASKED: Error = Error::Unexpected { what: "bytes behind the replies" };
+/// The error for bytes from a server that owes no reply. They may be an ERR packet: a
+/// server that closes an idle connection can send one first.
+const UNREQUESTED: Error = Error::Unexpected { what: "bytes after the last reply" };
 
-/// The state after a packet, or the replies when that was the last one.
+/// The state after a packet, or all replies if that packet was the last one.
 type Next = ControlFlow<Vec<Reply>, State>;
 
 #[cfg(test)]
@@ -312,7 +313,7 @@ mod tests {
         Session::new(Arc::new(credentials), statements).unwrap()
     }
 
-    /// Feeds everything at once; the result and what was sent.
+    /// Feeds a new session all the bytes at once; returns the result and the output.
     fn run(statements: &[&str], server: &[&[u8]]) -> (Result<Progress, Error>, BytesMut) {
         let mut output = BytesMut::new();
         let result = session(statements).receive(&server.concat(), &mut output);
@@ -323,17 +324,17 @@ mod tests {
         run(statements, server).0.unwrap_err()
     }
 
-    /// The first packet of a capture, with another number.
-    fn numbered(packet: &[u8], sequence: u8) -> Vec<u8> {
+    /// The packets of a capture, the first with another sequence number.
+    fn with_sequence(packet: &[u8], sequence: u8) -> Vec<u8> {
         let mut packet = packet.to_vec();
         packet[3] = sequence;
         packet
     }
 
     #[test]
-    fn a_whole_probe_gives_the_rows_and_ends_with_com_quit() {
+    fn a_complete_session_returns_the_rows_and_ends_with_com_quit() {
         let (result, output) =
-            run(&["SHOW ONE", "SET TWO"], &[GREETING, OK, STATUS, &numbered(OK, 1)]);
+            run(&["SHOW ONE", "SET TWO"], &[GREETING, OK, STATUS, &with_sequence(OK, 1)]);
         let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
         let [Reply::Rows(rows), Reply::Ok] = &replies[..] else { panic!("{replies:?}") };
         assert_eq!(rows.len(), 9);
@@ -343,13 +344,13 @@ mod tests {
         assert!(output.ends_with(commands), "{output:?}");
     }
 
-    /// Whatever was fed up to one byte, whatever is fed next ends in the state
-    /// that the bytes one at a time end in. So every way to cut the probe run
-    /// gives the same output and the same rows.
+    /// Feeds the bytes one at a time and keeps the state after each. From each state, any
+    /// longer piece must lead to the state that the single bytes led to. By induction,
+    /// every split of the bytes gives the same output and the same rows.
     #[test]
-    fn every_way_to_cut_the_bytes_gives_the_same() {
-        let ok = numbered(OK, 4);
-        let server = [GREETING, SWITCH, &ok, NO_GALERA, SYNC_WAIT, &numbered(OK, 1)].concat();
+    fn every_split_of_the_bytes_gives_the_same_result() {
+        let ok = with_sequence(OK, 4);
+        let server = [GREETING, SWITCH, &ok, NO_GALERA, SYNC_WAIT, &with_sequence(OK, 1)].concat();
         let start = (
             session(&["SHOW", "SHOW", "SET"]),
             BytesMut::new(),
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_before_the_greeting() {
+    fn sends_nothing_before_the_greeting() {
         let mut session = session(&["SHOW"]);
         let mut output = BytesMut::new();
         let (last, first) = GREETING.split_last().unwrap();
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authentication_switch_is_answered_with_a_scramble_of_the_new_nonce() {
+    fn answers_an_authentication_switch_with_a_scramble_of_the_new_nonce() {
         let mut session = session(&[]);
         let mut output = BytesMut::new();
         session.receive(GREETING, &mut output).unwrap();
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authentication_switch_with_an_empty_password_is_answered_with_an_empty_packet() {
+    fn answers_an_authentication_switch_for_an_empty_password_with_an_empty_packet() {
         let credentials = Credentials::new("probe", Password::default()).unwrap();
         let mut session = Session::new(Arc::new(credentials), &[]).unwrap();
         let mut output = BytesMut::new();
@@ -405,7 +406,7 @@ mod tests {
         output.clear();
         session.receive(SWITCH, &mut output).unwrap();
         assert_eq!(output[..], [0, 0, 0, 3]);
-        let done = session.receive(&numbered(OK, 4), &mut output);
+        let done = session.receive(&with_sequence(OK, 4), &mut output);
         assert_eq!(done, Ok(Progress::Done(Vec::new())));
     }
 
@@ -418,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_account_is_sent_before_tls_has_begun() {
+    fn sends_no_credentials_before_tls_has_begun() {
         let mut session = session(&["SHOW"]).over(Channel::Tls, false);
         let mut output = BytesMut::new();
         assert_eq!(session.receive(&tls_greeting(), &mut output), Ok(Progress::StartTls));
@@ -427,14 +428,14 @@ mod tests {
         let request = output.split();
         assert_eq!(session.tls_started(&mut output), Ok(Progress::Wait(Stage::Login)));
         assert_eq!(output[3], 2);
-        assert_eq!(output[4..36], request[4..], "the login begins as SSLRequest does");
+        assert_eq!(output[4..36], request[4..], "the login begins with the bytes of SSLRequest");
         assert!(output[36..].starts_with(b"probe\0\x14"));
-        let ok = session.receive(&numbered(OK, 3), &mut output);
+        let ok = session.receive(&with_sequence(OK, 3), &mut output);
         assert_eq!(ok, Ok(Progress::Wait(Stage::Query)));
     }
 
     #[test]
-    fn a_server_that_offers_no_tls_is_sent_nothing() {
+    fn sends_nothing_to_a_server_that_does_not_offer_tls() {
         let mut session = session(&["SHOW"]).over(Channel::Tls, true);
         let mut output = BytesMut::new();
         assert_eq!(session.receive(GREETING, &mut output), Err(Error::NoTls));
@@ -442,9 +443,9 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_come_before_tls_has_begun_are_refused() {
+    fn refuses_bytes_that_arrive_before_tls_has_begun() {
         let error = Error::Unexpected { what: "bytes before TLS" };
-        for injected in [&b"\x07"[..], &numbered(OK, 2), &numbered(OK, 2)[..5]] {
+        for injected in [&b"\x07"[..], &with_sequence(OK, 2), &with_sequence(OK, 2)[..5]] {
             let mut session = session(&[]).over(Channel::Tls, false);
             let together = [&tls_greeting(), injected].concat();
             let result = session.receive(&together, &mut BytesMut::new());
@@ -456,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_begins_only_where_it_was_asked_for_and_once() {
+    fn tls_begins_only_on_request_and_only_once() {
         let mut output = BytesMut::new();
         let mut plain = session(&[]);
         plain.receive(&tls_greeting(), &mut output).unwrap();
@@ -473,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_may_take_several_switches_and_several_turns() {
+    fn a_login_can_take_several_switches_and_rounds() {
         let mut session = session(&[]).over(Channel::Socket, false);
         let mut output = BytesMut::new();
         session.receive(GREETING, &mut output).unwrap();
@@ -482,24 +483,24 @@ mod tests {
             let length = u8::try_from(payload.len()).unwrap();
             [&[length, 0, 0, sequence], &payload[..]].concat()
         };
-        let mut turn = |server: &[u8], answer: Option<(u8, usize)>| {
+        let mut round = |server: &[u8], response: Option<(u8, usize)>| {
             output.clear();
             let progress = session.receive(server, &mut output).unwrap();
-            let expected = answer.map(|(sequence, length)| (sequence, length + 4));
+            let expected = response.map(|(sequence, length)| (sequence, length + 4));
             assert_eq!((!output.is_empty()).then(|| (output[3], output.len())), expected);
             progress
         };
-        turn(&switch(2, b"unix_socket", b""), Some((3, 0)));
-        turn(&switch(4, b"client_ed25519", &[7; 32]), Some((5, 64)));
-        turn(&switch(6, b"parsec", &[7; 32]), Some((7, 0)));
-        turn(b"\x06\0\0\x08P\0salt", Some((9, 96)));
-        turn(&switch(10, b"caching_sha2_password", &[7; 21]), Some((11, 32)));
-        turn(b"\x02\0\0\x0C\x01\x04", Some((13, 7)));
-        assert_eq!(turn(&numbered(OK, 14), Some((0, 1))), Progress::Done(Vec::new()));
+        round(&switch(2, b"unix_socket", b""), Some((3, 0)));
+        round(&switch(4, b"client_ed25519", &[7; 32]), Some((5, 64)));
+        round(&switch(6, b"parsec", &[7; 32]), Some((7, 0)));
+        round(b"\x06\0\0\x08P\0salt", Some((9, 96)));
+        round(&switch(10, b"caching_sha2_password", &[7; 21]), Some((11, 32)));
+        round(b"\x02\0\0\x0C\x01\x04", Some((13, 7)));
+        assert_eq!(round(&with_sequence(OK, 14), Some((0, 1))), Progress::Done(Vec::new()));
     }
 
     #[test]
-    fn an_err_instead_of_the_greeting_is_a_refusal_and_nothing_is_sent() {
+    fn an_err_instead_of_the_greeting_is_a_refusal_without_output() {
         for (capture, code) in [
             (&include_bytes!("../../tests/captures/err-1040-no-greeting.bin")[..], 1040),
             (include_bytes!("../../tests/captures/err-1129-host-blocked.bin"), 1129),
@@ -526,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn an_err_to_one_statement_leaves_the_others_their_replies() {
+    fn an_err_reply_to_one_statement_does_not_affect_the_others() {
         let expired = include_bytes!("../../tests/captures/err-1820-expired.bin");
         let (result, _) = run(&["SHOW", "SHOW"], &[GREETING, OK, expired, STATUS]);
         let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
@@ -534,28 +535,28 @@ mod tests {
     }
 
     #[test]
-    fn an_err_in_the_middle_of_the_rows_is_the_reply() {
+    fn an_err_among_the_rows_replaces_them_as_the_reply() {
         let rows = &STATUS[..STATUS.len() - 9];
-        let err = numbered(b"\x09\0\0\0\xFF\x25\x05#70100", 14);
+        let err = with_sequence(b"\x09\0\0\0\xFF\x25\x05#70100", 14);
         let (result, _) = run(&["SHOW"], &[GREETING, OK, rows, &err]);
         let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
         assert!(matches!(&replies[..], [Reply::Err(error)] if error.code == 1317));
     }
 
     #[test]
-    fn a_second_greeting_is_out_of_place() {
-        let error = failure(&[], &[GREETING, &numbered(GREETING, 2)]);
+    fn refuses_a_second_greeting() {
+        let error = failure(&[], &[GREETING, &with_sequence(GREETING, 2)]);
         assert_eq!(error, Error::Unexpected { what: "login reply" });
     }
 
     #[test]
-    fn a_reply_that_does_not_begin_at_packet_one_is_refused() {
-        let error = failure(&["SHOW"], &[GREETING, OK, &numbered(STATUS, 3)]);
+    fn refuses_a_reply_that_does_not_begin_at_sequence_number_1() {
+        let error = failure(&["SHOW"], &[GREETING, OK, &with_sequence(STATUS, 3)]);
         assert_eq!(error, Error::Sequence { expected: 1, received: 3 });
     }
 
     #[test]
-    fn columns_over_the_cap_are_refused_at_their_count() {
+    fn refuses_a_column_count_over_the_cap_before_the_columns_arrive() {
         for count in [&b"\x01\0\0\x01\x11"[..], b"\x09\0\0\x01\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"]
         {
             let error = failure(&["SHOW"], &[GREETING, OK, count]);
@@ -566,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_over_the_cap_are_refused() {
+    fn refuses_rows_over_the_cap() {
         let mut server =
             [GREETING, OK, b"\x01\0\0\x01\x01", b"\x01\0\0\x02x", b"\x05\0\0\x03\xFE\0\0\0\0"]
                 .concat();
@@ -579,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_between_columns_and_rows_is_out_of_place() {
+    fn refuses_a_packet_between_the_columns_and_the_rows() {
         let error = failure(
             &["SHOW"],
             &[GREETING, OK, b"\x01\0\0\x01\x01", b"\x01\0\0\x02x", b"\x01\0\0\x03x"],
@@ -588,12 +589,12 @@ mod tests {
     }
 
     #[test]
-    fn a_login_from_the_servers_cache_over_tcp_is_known_as_such() {
+    fn reports_a_login_over_tcp_that_relied_on_the_servers_cache() {
         let switch = b"\x2C\0\0\x02\xFEcaching_sha2_password\0abcdefghijabcdefghij\0";
         for (server, relies_on_cache) in [
             (vec![GREETING, OK], false),
             (vec![GREETING, &switch[..]], false),
-            (vec![GREETING, &switch[..], b"\x02\0\0\x04\x01\x03", &numbered(OK, 5)], true),
+            (vec![GREETING, &switch[..], b"\x02\0\0\x04\x01\x03", &with_sequence(OK, 5)], true),
         ] {
             let mut session = session(&[]);
             session.receive(&server.concat(), &mut BytesMut::new()).unwrap();
@@ -602,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_done_or_has_failed_stays_so_and_writes_nothing() {
+    fn an_ended_session_returns_ended_and_writes_nothing() {
         for server in [[GREETING, OK].concat(), b"HTTP/1.0 400 Bad Request\r\n".to_vec()] {
             let mut session = session(&[]);
             let mut output = BytesMut::new();
@@ -614,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_kept_sends_no_com_quit_and_can_be_asked_more() {
+    fn a_kept_session_sends_no_com_quit_and_takes_more_statements() {
         let mut session = session(&["SHOW ONE"]).kept();
         let mut output = BytesMut::new();
         assert_eq!(session.query(&["SHOW"], &mut output), Err(Error::Ended), "it has not begun");
@@ -623,21 +624,21 @@ mod tests {
         assert!(matches!(result, Ok(Progress::Done(_))) && session.is_idle());
         assert!(output.ends_with(b"\x09\0\0\0\x03SHOW ONE"), "{output:?}");
         output.clear();
-        let asked = session.query(&["SHOW TWO", "SET"], &mut output);
-        assert_eq!(asked, Ok(Progress::Wait(Stage::Query)));
+        let progress = session.query(&["SHOW TWO", "SET"], &mut output);
+        assert_eq!(progress, Ok(Progress::Wait(Stage::Query)));
         assert_eq!(output, &b"\x09\0\0\0\x03SHOW TWO\x04\0\0\0\x03SET"[..]);
         assert_eq!(session.query(&[], &mut output), Err(Error::Ended), "it is not done");
     }
 
     #[test]
-    fn each_time_that_a_session_is_asked_has_its_own_replies_and_its_own_caps() {
+    fn each_query_of_a_kept_session_has_its_own_replies_and_caps() {
         let mut session = session(&[]).kept();
         let mut output = BytesMut::new();
         let result = session.receive(&[GREETING, OK].concat(), &mut output);
         assert_eq!(result, Ok(Progress::Done(Vec::new())));
         for _ in 0..200 {
             session.query(&["SHOW", "SET"], &mut output).unwrap();
-            let result = session.receive(&[STATUS, &numbered(OK, 1)].concat(), &mut output);
+            let result = session.receive(&[STATUS, &with_sequence(OK, 1)].concat(), &mut output);
             let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
             assert!(matches!(&replies[..], [Reply::Rows(rows), Reply::Ok] if rows.len() == 9));
         }
@@ -650,25 +651,25 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_replies_are_an_error_where_a_session_is_kept() {
+    fn a_kept_session_refuses_bytes_after_the_last_reply() {
         let killed = b"\x09\0\0\0\xFF\x87\x07#70100";
         for piece in 1..=killed.len() {
             let mut session = session(&["SHOW"]).kept();
             let mut output = BytesMut::new();
             let together = [GREETING, OK, STATUS, &killed[..piece]].concat();
             let result = session.receive(&together, &mut output);
-            assert_eq!(result, Err(UNASKED));
+            assert_eq!(result, Err(UNREQUESTED));
             assert!(!session.is_idle());
         }
         let mut session = session(&["SHOW"]).kept();
         let mut output = BytesMut::new();
         session.receive(&[GREETING, OK, STATUS].concat(), &mut output).unwrap();
-        assert_eq!(session.receive(killed, &mut output), Err(UNASKED));
+        assert_eq!(session.receive(killed, &mut output), Err(UNREQUESTED));
         assert_eq!(session.query(&["SHOW"], &mut output), Err(Error::Ended));
     }
 
     #[test]
-    fn bytes_that_are_not_mysql_are_refused_within_the_first_packet_header() {
+    fn refuses_other_protocols_within_the_first_packet_header() {
         for bytes in [&b"HTTP"[..], b"SSH-", b"\x16\x03\x01\x02", b"\0\0\0\x01"] {
             let mut session = session(&[]);
             assert!(session.receive(bytes, &mut BytesMut::new()).is_err(), "{bytes:?}");
@@ -676,7 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_name_or_statement_that_no_packet_can_carry_is_refused_at_once() {
+    fn refuses_a_user_name_or_statement_that_does_not_fit_a_packet_at_construction() {
         for user in ["a\0b".to_owned(), "x".repeat(321)] {
             assert!(matches!(
                 Credentials::new(user, Password::default()),
@@ -690,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_in_no_debug_output() {
+    fn debug_output_hides_the_password() {
         let shown = format!("{:?}", session(&[]));
         assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
     }
