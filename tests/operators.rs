@@ -125,6 +125,39 @@ async fn status_and_metrics_tell_what_was_answered() {
 }
 
 #[tokio::test]
+async fn metrics_are_openmetrics_for_a_scraper_that_accepts_them() {
+    let (_node, address) = node(Script::donor()).await;
+    let (probe, admin) = with_admin(&["--target", &address]).await;
+    probe.assert(503, "donor").await;
+    let scrape = async |method: &str, accept: &str| {
+        request(admin, &format!("{method} /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n")).await
+    };
+    let accept = "application/openmetrics-text;version=1.0.0,\
+                  application/openmetrics-text;version=0.0.1;q=0.75,\
+                  text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let page = scrape("GET", accept).await;
+    let openmetrics =
+        "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+    assert!(page.head.contains(openmetrics), "{}", page.head);
+    assert!(page.body.ends_with("\n# EOF\n") && page.body.matches("# EOF").count() == 1);
+    for line in [
+        "# TYPE galera_probe_http_exchanges counter",
+        "galera_probe_http_exchanges_total{status=\"503\"} 1",
+    ] {
+        assert!(page.body.lines().any(|other| other == line), "{line}: {}", page.body);
+    }
+    let head = scrape("HEAD", accept).await;
+    assert!(head.head.contains(openmetrics) && head.body.is_empty(), "{}", head.head);
+
+    for accept in ["*/*", "text/plain;version=0.0.4", "application/openmetrics-text;q=0"] {
+        let page = scrape("GET", accept).await;
+        let text = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n";
+        assert!(page.head.contains(text), "{accept}: {}", page.head);
+        assert!(!page.body.contains("# EOF"), "{accept}: {}", page.body);
+    }
+}
+
+#[tokio::test]
 async fn a_crowd_at_the_admin_listener_keeps_no_balancer_waiting() {
     let (_node, address) = node(Script::synced()).await;
     let (probe, admin) = with_admin(&["--target", &address]).await;

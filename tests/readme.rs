@@ -7,7 +7,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use galera_probe::commands::serve::admin::{ExchangeCounter, metrics};
+use galera_probe::commands::serve::admin::{ExchangeCounter, Exposition, metrics};
 use galera_probe::galera::{Donor, Facts, Policy, judge};
 use galera_probe::health::{Reason, Role, Verdict};
 use galera_probe::http::{Format, Response};
@@ -123,7 +123,7 @@ fn the_table_of_metrics_has_every_metric() {
     report.counters.steps.insert("x", Histogram::default());
     let exchanges = ExchangeCounter::default();
     exchanges.count(&Response::live(Format::default()));
-    let metrics = metrics(&report, &exchanges);
+    let metrics = metrics(report, &exchanges, Exposition::Text);
     let names: Vec<_> = metrics
         .lines()
         .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())

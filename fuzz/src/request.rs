@@ -24,6 +24,9 @@ pub fn check(bytes: &[u8]) {
             assert!(!head.contains(&0), "a NUL in a head");
             ends_where_everybody_says(head, request.body);
             answers_what_was_asked(head, request.route);
+            let named = |media| lines(head, "accept").any(|line| has(&line, media));
+            assert!(!request.format.json || named("application/json"));
+            assert!(!request.format.openmetrics || named("application/openmetrics-text"));
         }
         Parsed::Bad(problem) => {
             let never = [Problem::NotFound, Problem::MethodNotAllowed, Problem::BodyTooLarge];
@@ -47,6 +50,10 @@ fn lines<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = String> + 'a
         let found = found.trim_ascii().eq_ignore_ascii_case(name.as_bytes());
         found.then(|| String::from_utf8_lossy(&value[1..]).trim().to_owned())
     })
+}
+
+fn has(line: &str, media: &str) -> bool {
+    line.to_ascii_lowercase().contains(media)
 }
 
 /// RFC 9112, section 6.3: no two lengths, and no length beside a coding.

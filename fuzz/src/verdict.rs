@@ -183,7 +183,8 @@ fn is_writer(said: &Said) -> bool {
 
 fn answer_is_whole(health: Health) {
     for (head_only, json) in [(false, false), (false, true), (true, false), (true, true)] {
-        let bytes = Response::health(health, Format { head_only, json }).encode();
+        let bytes =
+            Response::health(health, Format { head_only, json, ..Format::default() }).encode();
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut headers);
         let length = response.parse(&bytes).unwrap().unwrap();

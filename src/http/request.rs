@@ -120,22 +120,32 @@ fn read(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
         "/status" => Route::Status,
         _ => Route::Problem(Problem::NotFound),
     };
-    let format = Format { head_only, json: values(request, "accept").any(wants_json) };
+    let openmetrics = weight(request, "application/openmetrics-text");
+    let format = Format {
+        head_only,
+        json: weight(request, "application/json") > 0.0,
+        openmetrics: openmetrics > 0.0 && openmetrics >= weight(request, "text/plain"),
+    };
     // RFC 9110, 10.1.1: to be ignored in HTTP/1.0.
     let expects_continue = request.version == Some(1)
         && values(request, "expect").any(|value| value.eq_ignore_ascii_case("100-continue"));
     Parsed::Request(Request { route, format, body, expects_continue }, length)
 }
 
-/// A media range of Accept that asks for JSON by name.
-fn wants_json(range: &str) -> bool {
-    let mut parts = range.split(';').map(str::trim);
-    let media = parts.next().unwrap_or_default();
-    media.eq_ignore_ascii_case("application/json")
-        && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+/// The highest weight that Accept gives a media type by name; 0 if it is not named.
+fn weight(request: &httparse::Request<'_, '_>, media: &str) -> f32 {
+    values(request, "accept").filter_map(|range| weight_in(range, media)).fold(0.0, f32::max)
 }
 
-/// The path of a request target in origin form, absolute form or `*`.
+/// The weight of a media type in one media range (RFC 9110, 12.4.2: 1 by default).
+fn weight_in(range: &str, media: &str) -> Option<f32> {
+    let mut parts = range.split(';').map(str::trim);
+    parts.next()?.eq_ignore_ascii_case(media).then_some(())?;
+    let value = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+    Some(value.and_then(|value| value.parse().ok()).unwrap_or(1.0))
+}
+
+/// The path of a request target in origin format, absolute format or `*`.
 fn path(target: &str) -> &str {
     let target = target.split(['?', '#']).next().unwrap_or_default();
     match target.split_once("://") {
@@ -232,11 +242,52 @@ mod tests {
             ("*/*", false),
             ("text/plain", false),
             ("application/json;q=0", false),
+            ("application/json; Q=0.000", false),
+            ("application/json;q=0.001", true),
+            ("application/json;q=x", true),
+            ("application/json;q=0, application/json", true),
             ("application/json-seq", false),
         ] {
             let request = format!("GET / HTTP/1.1\r\nAccept: {accept}\r\n\r\n");
-            assert_eq!(health(&request).format.json, json, "{accept}");
+            let format = health(&request).format;
+            assert_eq!((format.json, format.openmetrics), (json, false), "{accept}");
         }
+    }
+
+    #[test]
+    fn openmetrics_is_asked_for_by_name_and_yields_to_a_preferred_text_format() {
+        for (accept, openmetrics) in [
+            // Prometheus 2 and 3, as they send it.
+            (
+                "application/openmetrics-text;version=1.0.0,\
+                 application/openmetrics-text;version=0.0.1;q=0.75,\
+                 text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                true,
+            ),
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+                 application/openmetrics-text;version=0.0.1;q=0.4,\
+                 text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
+                 text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+                true,
+            ),
+            ("text/plain;version=0.0.4;q=0.5, application/openmetrics-text;q=0.4", false),
+            ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", false),
+            ("Application/OpenMetrics-Text", true),
+            ("application/openmetrics-text, text/plain", true),
+            ("application/openmetrics-text;version=1.0.0; q=0, text/plain;q=0", false),
+            ("application/openmetrics-text;q=NaN", false),
+            ("application/openmetrics-text2", false),
+            ("application/*", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            let request = format!("GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n");
+            let format = health(&request).format;
+            assert_eq!((format.openmetrics, format.json), (openmetrics, false), "{accept}");
+        }
+        let lines = "Accept: text/plain;q=0.5\r\naccept: application/openmetrics-text\r\n";
+        assert!(health(&format!("GET /metrics HTTP/1.1\r\n{lines}\r\n")).format.openmetrics);
     }
 
     #[test]

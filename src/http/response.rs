@@ -10,6 +10,8 @@ pub struct Format {
     pub head_only: bool,
     /// The body as JSON.
     pub json: bool,
+    /// Metrics as OpenMetrics.
+    pub openmetrics: bool,
 }
 
 /// What is wrong with a request.
@@ -172,8 +174,8 @@ mod tests {
     use super::*;
     use crate::health::Reason;
 
-    const TEXT: Format = Format { head_only: false, json: false };
-    const JSON: Format = Format { head_only: false, json: true };
+    const TEXT: Format = Format { head_only: false, json: false, openmetrics: false };
+    const JSON: Format = Format { json: true, ..TEXT };
 
     const PROBLEMS: [Problem; 7] = [
         Problem::BadRequest,
@@ -245,8 +247,9 @@ mod tests {
     #[test]
     fn an_answer_to_head_has_the_length_of_the_body_that_it_leaves_out() {
         for json in [false, true] {
-            let whole = Response::health(stalled(), Format { head_only: false, json }).encode();
-            let head = Response::health(stalled(), Format { head_only: true, json }).encode();
+            let whole = Response::health(stalled(), Format { json, ..TEXT }).encode();
+            let head =
+                Response::health(stalled(), Format { head_only: true, json, ..TEXT }).encode();
             assert!(whole.starts_with(&head) && head.ends_with(b"\r\n\r\n"));
             let length = format!("\r\nContent-Length: {}\r\n", whole.len() - head.len());
             assert!(String::from_utf8(head).unwrap().contains(&length));

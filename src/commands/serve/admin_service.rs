@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::admin;
+use super::admin::{self, Exposition};
 use super::health_service::HealthService;
 use crate::http::{Format, Problem, Response, Route};
 use crate::monitor::Handle;
@@ -24,9 +24,10 @@ impl AdminService {
     pub(super) async fn answer(self: Arc<Self>, route: Route, format: Format) -> Response {
         match route {
             Route::Metrics => {
+                let exposition = Exposition::of(format);
                 let report = self.handle.report().await;
-                let page = admin::metrics(&report, self.health.exchanges());
-                Response::page(admin::METRICS_TYPE, page, format)
+                let page = admin::metrics(report, self.health.exchanges(), exposition);
+                Response::page(exposition.content_type(), page, format)
             }
             Route::Status => {
                 let page = admin::status(&self.handle.report().await, &self.address);

@@ -4,7 +4,7 @@
 mod metrics;
 mod status;
 
-pub use metrics::{CONTENT_TYPE as METRICS_TYPE, ExchangeCounter, metrics};
+pub use metrics::{ExchangeCounter, Exposition, metrics};
 pub use status::status;
 
 /// This program's version.
