@@ -1,6 +1,7 @@
-//! What an answer from what is known allocates, each of them counted, in the one thread
-//! that the program and its client have here.
-#![allow(clippy::print_stdout, reason = "the figures are to be seen")]
+//! Counts the allocations of one exchange that is answered from the cached verdict.
+//!
+//! The program and its client run in the same thread, so every allocation is seen.
+#![allow(clippy::print_stdout, reason = "prints its figures")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -22,40 +23,47 @@ use support::node::{Node, Script, USER};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: node\r\nUser-Agent: balancer\r\n\r\n";
 
-/// The first of them asks the node; lists that grow with the connections that are
-/// open have grown by then.
+/// Exchanges before the count starts. The first one starts the only probe run, and the
+/// lists that grow with the number of open connections reach their full size.
 const WARM_UP: u32 = 2_000;
 
-/// So many that what happens once, as in every `block_on`, is not seen.
+/// Exchanges that are counted. Allocations made once, such as those of `block_on`, do
+/// not show in the average.
 const ROUNDS: u32 = 10_000;
 
-/// How often the program has a turn before a request that comes later: once to accept
-/// the connection, and some to spare.
+/// How often the client yields to the program before it sends a late request. One turn
+/// accepts the connection; the others are a margin.
 const TURNS: usize = 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let address = runtime.block_on(start())?;
-    println!("allocations for each answer from what is known, {ROUNDS} of them");
+    println!("allocations per response from the cached verdict, average of {ROUNDS}");
     println!("{:<42}{:>12}{:>12}", "", "number", "bytes");
     row(&runtime, "no exchange", async || {
         yield_now().await;
         Ok(())
     })?;
-    row(&runtime, "the request comes with its connection", async || exchange(address, 0).await)?;
-    row(&runtime, "the request comes later", async || exchange(address, TURNS).await)
+    row(&runtime, "request arrives with the connection", async || exchange(address, 0).await)?;
+    row(&runtime, "request arrives later", async || exchange(address, TURNS).await)
 }
 
-/// The program before the stand-in, which is asked once.
+/// Starts the program with the stand-in as its node. The long `--max-age` makes one
+/// probe run serve all exchanges.
 async fn start() -> Result<SocketAddr, Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let target = listener.local_addr()?.to_string();
+    let node_address = listener.local_addr()?.to_string();
     let node = Node::new(Script { password: String::new(), ..Script::synced() });
     tokio::spawn(node.listen(listener));
-    let flags = ["--listen", "127.0.0.1:0", "--target", &target, "--user", USER, "--max-age", "1h"];
-    let arguments = ["galera-probe", "serve"].iter().chain(&flags);
+    let flags = [
+        ["--listen", "127.0.0.1:0"],
+        ["--target", &node_address],
+        ["--user", USER],
+        ["--max-age", "1h"],
+    ];
+    let arguments = ["galera-probe", "serve"].into_iter().chain(flags.into_iter().flatten());
     let Action::Serve(serve) = Config::read(arguments)?.action else {
-        return Err("serve is another command".into());
+        return Err("the command is not serve".into());
     };
     let mut listeners = Vec::new();
     for listen in &serve.listen {
@@ -63,16 +71,17 @@ async fn start() -> Result<SocketAddr, Box<dyn Error>> {
     }
     let [Listen::Tcp(address)] = listeners.iter().map(Listener::address).collect::<Vec<_>>()[..]
     else {
-        return Err("serve listens elsewhere".into());
+        return Err("serve does not listen on exactly one TCP address".into());
     };
     let address = *address;
     tokio::spawn(serve::serve(listeners, None, *serve, pending()));
     Ok(address)
 }
 
+/// Prints the average count and bytes that `task` allocates.
 fn row(
     runtime: &Runtime,
-    what: &str,
+    name: &str,
     task: impl AsyncFn() -> io::Result<()>,
 ) -> Result<(), Box<dyn Error>> {
     let repeat = async |rounds| {
@@ -85,13 +94,14 @@ fn row(
     let mut outcome = Ok(());
     let counted = measure(|| outcome = runtime.block_on(repeat(ROUNDS)));
     outcome?;
-    let each = |total| total as f64 / f64::from(ROUNDS);
-    let (count, bytes) = (each(counted.count_total), each(counted.bytes_total));
-    println!("{what:<42}{count:>12.3}{bytes:>12.1}");
+    let average = |total| total as f64 / f64::from(ROUNDS);
+    let (count, bytes) = (average(counted.count_total), average(counted.bytes_total));
+    println!("{name:<42}{count:>12.3}{bytes:>12.1}");
     Ok(())
 }
 
-/// One exchange by a client in the same thread that allocates nothing itself.
+/// One exchange. The client allocates nothing itself. It yields `turns` times between
+/// connecting and sending the request.
 async fn exchange(address: SocketAddr, turns: usize) -> io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nonblocking(true)?;
@@ -99,12 +109,12 @@ async fn exchange(address: SocketAddr, turns: usize) -> io::Result<()> {
         yield_now().await;
     }
     stream.write_all(REQUEST)?;
-    let mut answer = [0; 1024];
+    let mut response = [0; 1024];
     loop {
-        match stream.read(&mut answer) {
+        match stream.read(&mut response) {
             Ok(0) => return Ok(()),
-            Ok(_) if answer.starts_with(b"HTTP/1.1 200 OK\r\n") => {}
-            Ok(_) => return Err(io::Error::other("the answer is not 200")),
+            Ok(_) if response.starts_with(b"HTTP/1.1 200 OK\r\n") => {}
+            Ok(_) => return Err(io::Error::other("the response is not 200")),
             Err(error) if error.kind() == ErrorKind::WouldBlock => yield_now().await,
             Err(error) => return Err(error),
         }

@@ -1,6 +1,8 @@
-//! How many instructions the same parts take: the same on every run, by gungraun,
-//! which needs valgrind and its own runner (benches/run instructions).
-#![allow(missing_docs, reason = "the macros make modules")]
+//! Counts the instructions of the parts that need no socket.
+//!
+//! The counts hardly vary from run to run. gungraun needs valgrind and its own runner:
+//! see `benches/run instructions`.
+#![allow(missing_docs, reason = "the macros generate modules")]
 
 mod jobs;
 
@@ -32,14 +34,14 @@ fn session_floor() -> usize {
 }
 
 #[library_benchmark]
-fn request_to_answer() -> Vec<u8> {
-    black_box(jobs::answer(black_box(jobs::REQUEST)))
+fn request_to_response() -> Vec<u8> {
+    black_box(jobs::response(black_box(jobs::REQUEST)))
 }
 
 #[library_benchmark]
 #[bench::constant(jobs::constant())]
-fn request_to_answer_floor(constant: Vec<u8>) -> Option<Vec<u8>> {
-    black_box(jobs::answer_floor(black_box(jobs::REQUEST), &constant))
+fn request_to_response_floor(constant: Vec<u8>) -> Option<Vec<u8>> {
+    black_box(jobs::response_floor(black_box(jobs::REQUEST), &constant))
 }
 
 #[library_benchmark]
@@ -54,18 +56,18 @@ fn facts_to_verdicts(facts: Facts) -> [Verdict; 3] {
     black_box(jobs::verdicts(&facts))
 }
 
-// The probe comes back so that its runtime's end is not counted.
+// Returns the stand-in, so that dropping its runtime is not counted.
 #[library_benchmark]
 #[bench::stand_in(jobs::StandIn::new())]
-fn probe_of_the_stand_in(probe: jobs::StandIn) -> (Facts, jobs::StandIn) {
-    (black_box(probe.ask()), probe)
+fn probe_of_the_stand_in(stand_in: jobs::StandIn) -> (Facts, jobs::StandIn) {
+    (black_box(stand_in.probe()), stand_in)
 }
 
 #[library_benchmark]
 #[bench::stand_in(jobs::StandIn::new())]
-fn probe_of_the_stand_in_floor(probe: jobs::StandIn) -> jobs::StandIn {
-    probe.floor();
-    probe
+fn probe_of_the_stand_in_floor(stand_in: jobs::StandIn) -> jobs::StandIn {
+    stand_in.floor();
+    stand_in
 }
 
 library_benchmark_group!(
@@ -73,8 +75,8 @@ library_benchmark_group!(
     benchmarks = [
         session,
         session_floor,
-        request_to_answer,
-        request_to_answer_floor,
+        request_to_response,
+        request_to_response_floor,
         rows_to_facts,
         facts_to_verdicts,
         probe_of_the_stand_in,

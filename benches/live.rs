@@ -1,7 +1,9 @@
-//! The program as it runs, beside the floor: what is not to be had for less. Each
-//! section prints a table; what it compares takes turns, so that a busy machine is
-//! as hard on one as on the other. benches/run calls it.
-#![allow(clippy::print_stdout, reason = "the figures are to be seen")]
+//! Measures the running program and compares it with a floor: a program that does the
+//! least possible work for the same result.
+//!
+//! `benches/run` calls it. Each section prints a table. The compared programs take turns,
+//! so that other load on the machine affects them alike.
+#![allow(clippy::print_stdout, reason = "prints its figures")]
 
 #[path = "live/answer.rs"]
 mod answer;
@@ -28,15 +30,15 @@ fn main() -> Outcome {
     let arguments: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        // Sections are named by benches/run: `cargo bench` alone has nothing to do here.
+        // benches/run names a section. A plain `cargo bench` does not, and measures nothing.
         [] => Ok(()),
         ["answer"] => answer::compare(),
         ["probe"] => probe::compare(),
         ["scale"] => scale::tables(),
         ["idle"] => scale::idle(),
         ["calls"] => calls::count(),
-        ["constant", address] => floor::answer_a_constant(address),
-        _ => Err("give answer, calls, probe, scale, idle or constant ADDRESS".into()),
+        ["constant", address] => floor::serve_constant(address),
+        _ => Err("usage: live answer|calls|probe|scale|idle|constant ADDRESS".into()),
     }
 }
 

@@ -1,8 +1,8 @@
-//! What the server pays for a probe, by what it is asked: processor time of mariadbd for
-//! a probe run, with no other connections and with 2,000 idle ones.
+//! Measures the server's processor time for a probe run, depending on the statements.
 //!
-//! `benches/statements` starts a real node and runs this before it.
-#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+//! Each kind of probe run is measured with no other connections and with 2,000 idle ones.
+//! The script `benches/statements` starts a real node and runs this program against it.
+#![allow(clippy::print_stdout, reason = "prints its figures")]
 
 use std::env;
 use std::error::Error;
@@ -17,15 +17,15 @@ use galera_probe::mysql::{Credentials, Password, Progress, Session, Stage};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Idle connections, as a busy node has them.
+/// Idle connections, the number that a busy node may have.
 const IDLE: usize = 2000;
 
-/// Probe runs in a batch: with 0.6 ms each, a tick of the server's clock (10 ms) is
-/// under 2 %.
+/// Probe runs per batch. At 0.6 ms each, one tick of the server's clock (10 ms) is under
+/// 2 % of a batch.
 const BATCH: u32 = 1000;
 
-/// Batches of each kind, one kind after the other, so that a machine that slows down
-/// slows all of them.
+/// Batches of each kind. The kinds take turns, so that a machine that slows down slows
+/// all of them.
 const ROUNDS: usize = 5;
 
 const SET: &str = STATEMENTS[0];
@@ -38,12 +38,12 @@ const STATUS_TABLE: &str = "SELECT * FROM information_schema.SESSION_STATUS WHER
     'wsrep_ready')";
 const NO_STATUS: &str = "SHOW SESSION STATUS LIKE 'nothing'";
 const NO_VARIABLE: &str = "SHOW SESSION VARIABLES LIKE 'nothing'";
-/// As MariaDB is asked on a kept connection (`galera::repeated_statements`).
+/// The probe's query to MariaDB on a kept connection (`galera::repeated_statements`).
 const SELECT: &str = "SELECT 'read_only',@@read_only,'wsrep_desync',@@wsrep_desync,'wsrep_on',\
     @@wsrep_on,'wsrep_reject_queries',@@wsrep_reject_queries,'wsrep_sst_donor_rejects_queries',\
     @@wsrep_sst_donor_rejects_queries";
 
-/// What is asked, and whether on a connection that is kept.
+/// Name, whether the connection is kept, and statements.
 const KINDS: [(&str, bool, &[&str]); 14] = [
     ("login, COM_QUIT and nothing else", false, &[]),
     ("the probe's own: SET, SHOW SESSION STATUS, SHOW SESSION VARIABLES", false, &STATEMENTS),
@@ -51,19 +51,23 @@ const KINDS: [(&str, bool, &[&str]); 14] = [
     ("SHOW GLOBAL STATUS for SHOW SESSION STATUS", false, &[SET, GLOBAL_STATUS, VARIABLES]),
     ("SELECT @@… for SHOW SESSION VARIABLES", false, &[SET, STATUS, SELECT]),
     ("on a kept connection: the same", true, &STATEMENTS),
-    ("kept: without SET", true, &[STATUS, VARIABLES]),
-    ("kept: the probe's own, SHOW SESSION STATUS and SELECT @@…", true, &[STATUS, SELECT]),
-    ("kept: SHOW SESSION STATUS alone", true, &[STATUS]),
-    ("kept: SHOW SESSION STATUS LIKE 'nothing'", true, &[NO_STATUS]),
-    ("kept: the same from information_schema.SESSION_STATUS", true, &[STATUS_TABLE]),
-    ("kept: SHOW SESSION VARIABLES alone", true, &[VARIABLES]),
-    ("kept: SHOW SESSION VARIABLES LIKE 'nothing'", true, &[NO_VARIABLE]),
-    ("kept: SELECT @@… alone", true, &[SELECT]),
+    ("kept connection: without SET", true, &[STATUS, VARIABLES]),
+    (
+        "kept connection: the probe's own, SHOW SESSION STATUS and SELECT @@…",
+        true,
+        &[STATUS, SELECT],
+    ),
+    ("kept connection: SHOW SESSION STATUS alone", true, &[STATUS]),
+    ("kept connection: SHOW SESSION STATUS LIKE 'nothing'", true, &[NO_STATUS]),
+    ("kept connection: the same from information_schema.SESSION_STATUS", true, &[STATUS_TABLE]),
+    ("kept connection: SHOW SESSION VARIABLES alone", true, &[VARIABLES]),
+    ("kept connection: SHOW SESSION VARIABLES LIKE 'nothing'", true, &[NO_VARIABLE]),
+    ("kept connection: SELECT @@… alone", true, &[SELECT]),
 ];
 
 fn main() -> Outcome<()> {
     let (Ok(address), Ok(pid)) = (env::var("NODE"), env::var("NODE_PID")) else {
-        println!("left out: benches/statements starts the server that this needs");
+        println!("skipped: run benches/statements, which starts the server");
         return Ok(());
     };
     let password = env::var("GALERA_PROBE_PASSWORD").unwrap_or_default();
@@ -72,13 +76,13 @@ fn main() -> Outcome<()> {
         credentials: Arc::new(Credentials::new("galera_probe", Password::new(password))?),
         stat: format!("/proc/{pid}/stat"),
     };
-    println!("| what is asked | no other connections, µs | {IDLE} idle ones, µs |\n|---|---|---|");
+    println!("| statements | no other connections, µs | {IDLE} idle ones, µs |\n|---|---|---|");
     let alone = server.measure()?;
     let idle: Outcome<Vec<_>> = (0..IDLE).map(|_| server.log_in()).collect();
-    let crowded = server.measure()?;
+    let with_idle = server.measure()?;
     drop(idle?);
-    for ((name, ..), (alone, crowded)) in KINDS.iter().zip(alone.iter().zip(crowded)) {
-        println!("| {name} | {alone:.0} | {crowded:.0} |");
+    for ((name, ..), (alone, with_idle)) in KINDS.iter().zip(alone.iter().zip(with_idle)) {
+        println!("| {name} | {alone:.0} | {with_idle:.0} |");
     }
     Ok(())
 }
@@ -86,28 +90,29 @@ fn main() -> Outcome<()> {
 struct Server {
     address: String,
     credentials: Arc<Credentials>,
+    /// Path of the process's /proc/PID/stat.
     stat: String,
 }
 
 impl Server {
-    /// The median for each kind, in microseconds of processor time a probe run.
+    /// Returns the median for each kind: microseconds of processor time per probe run.
     fn measure(&self) -> Outcome<Vec<f64>> {
-        let mut taken = KINDS.map(|_| Vec::new());
+        let mut times = KINDS.map(|_| Vec::new());
         for _ in 0..ROUNDS {
-            for ((_, kept, statements), taken) in KINDS.iter().zip(&mut taken) {
+            for ((_, kept, statements), times) in KINDS.iter().zip(&mut times) {
                 let before = self.ticks()?;
                 match kept {
-                    false => (0..BATCH).try_for_each(|_| self.ask(statements))?,
+                    false => (0..BATCH).try_for_each(|_| self.probe(statements))?,
                     true => self.repeat(statements)?,
                 }
                 let ticks = self.ticks()? - before;
-                taken.push(f64::from(ticks) * 10_000.0 / f64::from(BATCH));
+                times.push(f64::from(ticks) * 10_000.0 / f64::from(BATCH));
             }
         }
-        Ok(taken.map(median).into())
+        Ok(times.map(median).into())
     }
 
-    /// utime and stime, in hundredths of a second.
+    /// Reads utime plus stime, in hundredths of a second.
     fn ticks(&self) -> Outcome<u32> {
         let stat = fs::read_to_string(&self.stat)?;
         let (_, fields) = stat.rsplit_once(") ").ok_or("no stat line")?;
@@ -116,8 +121,8 @@ impl Server {
         Ok(times.iter().sum())
     }
 
-    /// A whole probe run.
-    fn ask(&self, statements: &[&str]) -> Outcome<()> {
+    /// Makes a whole probe run.
+    fn probe(&self, statements: &[&str]) -> Outcome<()> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
         let mut session = Session::new(self.credentials.clone(), statements)?;
@@ -125,14 +130,14 @@ impl Server {
             let (progress, output) = turn(&mut stream, &mut session)?;
             stream.write_all(&output)?;
             if let Progress::Done(_) = progress {
-                // Until the server has closed its end, it has something left to do.
+                // After COM_QUIT, the server works until it closes the connection.
                 stream.read_exact(&mut [0]).unwrap_err();
                 return Ok(());
             }
         }
     }
 
-    /// A batch on one connection.
+    /// Makes a batch of queries on one connection.
     fn repeat(&self, statements: &[&str]) -> Outcome<()> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
@@ -152,7 +157,7 @@ impl Server {
         Ok(())
     }
 
-    /// A connection that is logged in and says nothing.
+    /// Opens a connection, logs in, and leaves it idle.
     fn log_in(&self) -> Outcome<TcpStream> {
         let mut stream = TcpStream::connect(&self.address)?;
         let mut session = Session::new(self.credentials.clone(), &STATEMENTS)?;
@@ -165,6 +170,7 @@ impl Server {
     }
 }
 
+/// Reads once and passes the bytes to the session. Returns its progress and output.
 fn turn(stream: &mut TcpStream, session: &mut Session) -> Outcome<(Progress, BytesMut)> {
     let mut input = [0; 4096];
     let mut output = BytesMut::new();

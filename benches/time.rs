@@ -1,5 +1,4 @@
-//! How long the parts take that need no socket: medians, and what is
-//! allocated, by divan.
+//! Measures the time and the allocations of the parts that need no socket, with divan.
 
 mod jobs;
 
@@ -23,14 +22,14 @@ fn session_floor() -> usize {
 }
 
 #[divan::bench]
-fn request_to_answer() -> Vec<u8> {
-    jobs::answer(black_box(jobs::REQUEST))
+fn request_to_response() -> Vec<u8> {
+    jobs::response(black_box(jobs::REQUEST))
 }
 
 #[divan::bench]
-fn request_to_answer_floor(bencher: Bencher<'_, '_>) {
+fn request_to_response_floor(bencher: Bencher<'_, '_>) {
     let constant = jobs::constant();
-    bencher.bench(|| jobs::answer_floor(black_box(jobs::REQUEST), &constant));
+    bencher.bench(|| jobs::response_floor(black_box(jobs::REQUEST), &constant));
 }
 
 #[divan::bench]
@@ -47,12 +46,12 @@ fn facts_to_the_verdicts_of_all_roles(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn probe_of_the_stand_in(bencher: Bencher<'_, '_>) {
-    let probe = jobs::StandIn::new();
-    bencher.bench_local(|| probe.ask());
+    let stand_in = jobs::StandIn::new();
+    bencher.bench_local(|| stand_in.probe());
 }
 
 #[divan::bench]
 fn probe_of_the_stand_in_floor(bencher: Bencher<'_, '_>) {
-    let probe = jobs::StandIn::new();
-    bencher.bench_local(|| probe.floor());
+    let stand_in = jobs::StandIn::new();
+    bencher.bench_local(|| stand_in.floor());
 }

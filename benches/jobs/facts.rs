@@ -1,7 +1,8 @@
+//! Collects facts from result rows, as the probe does.
+
 use galera_probe::galera::Facts;
 use galera_probe::mysql::Reply;
 
-/// Rows to facts.
 pub fn facts(replies: &[Reply]) -> Facts {
     let mut facts = Facts::default();
     for reply in replies {

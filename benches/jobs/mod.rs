@@ -1,5 +1,6 @@
-//! What the program does for each probe run and each exchange, without the sockets;
-//! and beside each the floor, which only touches the same bytes.
+//! The work of one probe run and of one exchange, without sockets.
+//!
+//! Beside each job stands its floor: the least work that touches the same bytes.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -39,7 +40,8 @@ pub fn credentials() -> Arc<Credentials> {
     Arc::new(Credentials::new(USER, Password::new(PASSWORD)).unwrap())
 }
 
-/// A probe run as the server's kernel delivers it, to its replies.
+/// Runs a session over the captured packets, in the pieces in which the kernel
+/// delivered them. Returns the replies.
 pub fn session(credentials: Arc<Credentials>) -> Vec<Reply> {
     let mut session = Session::new(credentials, &STATEMENTS).unwrap();
     let mut output = BytesMut::with_capacity(4096);
@@ -53,7 +55,7 @@ pub fn session(credentials: Arc<Credentials>) -> Vec<Reply> {
     }
 }
 
-/// The same bytes, copied and seen once.
+/// Copies the same bytes and reads each of them once.
 pub fn session_floor() -> usize {
     let mut input = Vec::with_capacity(4096);
     for bytes in [GREETING, OK, STATUS, VARIABLES] {
@@ -62,8 +64,8 @@ pub fn session_floor() -> usize {
     input.iter().filter(|byte| **byte == 0xFE).count()
 }
 
-/// A request's bytes to an answer's.
-pub fn answer(request: &[u8]) -> Vec<u8> {
+/// Parses a request and encodes its response.
+pub fn response(request: &[u8]) -> Vec<u8> {
     match parse(request) {
         Parsed::Request(request, _) => {
             Response::health(Verdict::Serve.into(), request.format).encode()
@@ -72,8 +74,8 @@ pub fn answer(request: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A constant, once the end of the request was seen.
-pub fn answer_floor(request: &[u8], constant: &[u8]) -> Option<Vec<u8>> {
+/// Copies a constant if the request is complete.
+pub fn response_floor(request: &[u8], constant: &[u8]) -> Option<Vec<u8>> {
     request.ends_with(b"\r\n\r\n").then(|| constant.to_vec())
 }
 
@@ -85,13 +87,14 @@ pub fn verdicts(facts: &Facts) -> [Verdict; 3] {
     Role::ALL.map(|role| judge(facts, Policy::default(), role))
 }
 
-/// The stand-in in memory, and who asks it.
+/// The stand-in for a node, in memory, and a client for it.
 pub struct StandIn {
     runtime: Runtime,
     node: Node,
     login: CredentialSource,
-    /// What a probe run says, each time after so many bytes of the node's.
-    said: Vec<(usize, Vec<u8>)>,
+    /// What a probe run sends: the number of bytes that it reads first, and the bytes
+    /// that it then writes.
+    turns: Vec<(usize, Vec<u8>)>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -101,12 +104,12 @@ impl StandIn {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let node = Node::new(Script::synced());
         let login = CredentialSource::fixed(Credentials::clone(&credentials()));
-        let said = runtime.block_on(said(&node));
-        Self { runtime, node, login, said }
+        let turns = runtime.block_on(record(&node));
+        Self { runtime, node, login, turns }
     }
 
-    /// A whole probe, to its facts.
-    pub fn ask(&self) -> Facts {
+    /// Makes a whole probe run and returns its facts.
+    pub fn probe(&self) -> Facts {
         let deadlines = Deadlines { step: SECOND, whole: SECOND };
         self.runtime.block_on(async {
             let mut probe = Probe::begin(&self.node, &self.login, deadlines);
@@ -114,31 +117,32 @@ impl StandIn {
         })
     }
 
-    /// What the node itself and the runtime take of it: the same bytes are sent without
-    /// a look at what comes.
+    /// Sends the bytes of a probe run and ignores the replies. This is the cost of the
+    /// stand-in and the runtime alone.
     pub fn floor(&self) {
         self.runtime.block_on(async {
             let mut stream = self.node.connect(SECOND).await.unwrap();
             let mut input = [0; 4096];
-            for (read, said) in &self.said {
+            for (read, written) in &self.turns {
                 stream.read_exact(&mut input[..*read]).await.unwrap();
-                stream.write_all(said).await.unwrap();
+                stream.write_all(written).await.unwrap();
             }
         });
     }
 }
 
-async fn said(node: &Node) -> Vec<(usize, Vec<u8>)> {
+/// Makes a probe run by hand and records its turns.
+async fn record(node: &Node) -> Vec<(usize, Vec<u8>)> {
     let mut session = Session::new(credentials(), &galera::STATEMENTS).unwrap();
     let mut stream = node.connect(SECOND).await.unwrap();
-    let (mut said, mut input, mut output) = (Vec::new(), BytesMut::new(), BytesMut::new());
+    let (mut turns, mut input, mut output) = (Vec::new(), BytesMut::new(), BytesMut::new());
     loop {
         let read = stream.read_buf(&mut input).await.unwrap();
         let progress = session.receive(&input.split(), &mut output).unwrap();
         stream.write_all(&output).await.unwrap();
-        said.push((read, output.split().to_vec()));
+        turns.push((read, output.split().to_vec()));
         if let Progress::Done(_) = progress {
-            return said;
+            return turns;
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Answers from what is known, a connection for each: beside a constant, and beside
-//! nginx's `return 200`. The load comes from wrk; whoever answers has one core to
-//! itself, and wrk the other.
+//! Compares responses from the cached verdict with a constant response and with nginx's
+//! `return 200`.
+//!
+//! Each request has its own connection. wrk makes the load. The server under test has
+//! one core to itself, and wrk the other.
 
 use std::env;
 use std::error::Error;
@@ -14,15 +16,15 @@ use crate::{Outcome, micros};
 
 const ROUNDS: usize = 15;
 
-/// One asks after the other's answer, as balancers do, or many at once.
+/// Concurrent connections: one after the other, as balancers check, or many at once.
 const CONNECTIONS: [u32; 2] = [1, 16];
 
 pub fn compare() -> Outcome {
-    let target = NodeAccess::stand_in()?;
-    let (probe, _) = Process::probe(&target, &["--max-age", "1h"])?;
+    let node = NodeAccess::stand_in()?;
+    let (probe, _) = Process::probe(&node, &["--max-age", "1h"])?;
     let folder = env::temp_dir().join(format!("galera-probe-bench-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    let all = [("a constant", constant()?), ("nginx", nginx(&folder)?), ("ours", probe)];
+    let all = [("a constant", constant()?), ("nginx", nginx(&folder)?), ("galera-probe", probe)];
     for (_, process) in &all {
         pin(process)?;
     }
@@ -33,8 +35,8 @@ pub fn compare() -> Outcome {
     Ok(())
 }
 
-/// A machine may be twice as fast in one second as in the next: ratios are of the same
-/// round, and the medians of those.
+/// Prints the medians, and the median ratio to nginx. The ratio is taken within each
+/// round, because a machine may be twice as fast in one second as in the next.
 fn table(all: &[(&str, Process)], connections: u32) -> Outcome {
     let mut rounds = vec![Vec::new(); all.len()];
     for _ in 0..ROUNDS {
@@ -47,29 +49,29 @@ fn table(all: &[(&str, Process)], connections: u32) -> Outcome {
     println!(
         "{:<20}{:>12}{:>10}{:>16}{:>10}",
         format!("{connections} at once"),
-        "answers/s",
+        "responses/s",
         "/nginx",
         "processor µs",
         "/nginx"
     );
     let nginx = &rounds[1];
-    for ((name, _), ours) in all.iter().zip(&rounds) {
-        let [rate, cost] = [0, 1].map(|figure| middle(ours.iter().map(|round| round[figure])));
-        let [of_rate, of_cost] = [0, 1].map(|figure| {
-            middle(ours.iter().zip(nginx).map(|(ours, nginx)| ours[figure] / nginx[figure]))
+    for ((name, _), rounds) in all.iter().zip(&rounds) {
+        let [rate, cost] = [0, 1].map(|figure| median(rounds.iter().map(|round| round[figure])));
+        let [rate_ratio, cost_ratio] = [0, 1].map(|figure| {
+            median(rounds.iter().zip(nginx).map(|(round, nginx)| round[figure] / nginx[figure]))
         });
-        println!("{name:<20}{rate:>12.0}{of_rate:>10.2}{cost:>16.1}{of_cost:>10.2}");
+        println!("{name:<20}{rate:>12.0}{rate_ratio:>10.2}{cost:>16.1}{cost_ratio:>10.2}");
     }
     Ok(())
 }
 
-fn middle(figures: impl Iterator<Item = f64>) -> f64 {
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<_> = figures.collect();
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-/// How many were answered in a second's load, and how many a second.
+/// Loads the server for a second. Returns the number of responses, and the rate per second.
 fn load(process: &Process, connections: u32) -> Result<(f64, f64), Box<dyn Error>> {
     let url = format!("http://{}/", process.http);
     let mut wrk = Command::new("taskset");
@@ -79,33 +81,35 @@ fn load(process: &Process, connections: u32) -> Result<(f64, f64), Box<dyn Error
     if text.contains("Socket errors") || text.contains("Non-2xx") {
         return Err(text.into());
     }
-    let number = |mark: &str, place: usize| {
-        let line = text.lines().find(|line| line.contains(mark))?;
-        line.split_whitespace().nth(place)?.parse::<f64>().ok()
+    let number = |label: &str, column: usize| {
+        let line = text.lines().find(|line| line.contains(label))?;
+        line.split_whitespace().nth(column)?.parse::<f64>().ok()
     };
-    let count = number("requests in", 0).ok_or("wrk is missing, or said nothing")?;
-    let per_second = number("Requests/sec", 1).ok_or("wrk said no rate")?;
+    let count = number("requests in", 0).ok_or("wrk is missing, or printed no count")?;
+    let per_second = number("Requests/sec", 1).ok_or("wrk printed no rate")?;
     Ok((count, per_second))
 }
 
+/// Pins all threads of the process to core 0.
 fn pin(process: &Process) -> Outcome {
     let mut taskset = Command::new("taskset");
     let status = taskset.args(["-a", "-c", "-p", "0", &process.id().to_string()]).output()?.status;
     if status.success() { Ok(()) } else { Err("taskset failed".into()) }
 }
 
-/// One worker, no log, and the connection closed after each answer.
+/// Starts nginx with one worker and without a log. It closes each connection after the
+/// response.
 fn nginx(folder: &Path) -> Result<Process, Box<dyn Error>> {
     let http = free_address()?;
     let config = folder.join("nginx.conf");
-    let place = folder.display();
+    let path = folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {place}/{kind};\n"))
+        .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
         .concat();
     fs::write(
         &config,
         format!(
-            "worker_processes 1;\nmaster_process off;\ndaemon off;\npid {place}/pid;\n\
+            "worker_processes 1;\nmaster_process off;\ndaemon off;\npid {path}/pid;\n\
              error_log stderr crit;\nevents {{}}\n\
              http {{\naccess_log off;\nkeepalive_timeout 0;\n{temporary}\
              server {{ listen {http} backlog=4096; location / {{ default_type text/plain; \

@@ -1,4 +1,4 @@
-//! The system calls of an exchange and of a probe, as strace counts them.
+//! Counts the system calls of an exchange and of a probe run with strace.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -7,30 +7,33 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::process::{NodeAccess, Process, exchange};
 
-/// The counts are for a hundred, so that a share of one can be seen.
+/// Exchanges per count. With a hundred, a call that not every exchange makes shows too.
 const EXCHANGES: usize = 100;
 
-/// strace makes the program slow: without a pause it would find the next client waiting.
+/// The pause between two exchanges. strace slows the program down: without a pause, the
+/// next client would already be waiting, and the program would make fewer calls.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How long strace may take to begin.
-const BEGIN: Duration = Duration::from_secs(1);
+/// The time that strace gets to attach.
+const ATTACH: Duration = Duration::from_secs(1);
 
 pub fn count() -> Outcome {
-    let target = NodeAccess::stand_in()?;
-    for (what, age) in [("answers from what is known", "1h"), ("probes, each with a login", "0s")] {
-        let (probe, _) = Process::probe(&target, &["--max-age", age])?;
+    let node = NodeAccess::stand_in()?;
+    for (name, max_age) in
+        [("responses from the cached verdict", "1h"), ("probe runs, each with a login", "0s")]
+    {
+        let (probe, _) = Process::probe(&node, &["--max-age", max_age])?;
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-c", "-U", "calls,errors,name", "-o", "/dev/stdout", "-p"]);
         let strace = strace.arg(probe.id().to_string()).stdout(Stdio::piped()).spawn()?;
-        thread::sleep(BEGIN);
+        thread::sleep(ATTACH);
         for _ in 0..EXCHANGES {
             exchange(probe.http)?;
             thread::sleep(PAUSE);
         }
         Command::new("kill").args(["-INT", &strace.id().to_string()]).status()?;
         let counted = strace.wait_with_output()?;
-        println!("{EXCHANGES} {what}\n{}", String::from_utf8_lossy(&counted.stdout));
+        println!("{EXCHANGES} {name}\n{}", String::from_utf8_lossy(&counted.stdout));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What is not to be had for less: the same bytes by blocking sockets, without a
-//! thought for what they mean or for how long they take.
+//! The floor: blocking sockets that exchange the same bytes as a probe run, without
+//! parsing them and without deadlines.
 
 #[path = "../jobs/facts.rs"]
 mod facts;
@@ -19,32 +19,33 @@ use facts::facts;
 
 const HEADER: usize = 4;
 
-/// Where the nonce stands in the greeting after the server's version: its two parts.
+/// Offset and length of the nonce's two parts in the greeting, counted from the end of
+/// the server's version.
 const NONCE_PARTS: [(usize, usize); 2] = [(4, 8), (4 + 8 + 1 + 2 + 1 + 2 + 2 + 1 + 10, 12)];
 
-/// How many packets are read, and what is written then.
+/// The number of packets that are read, and the bytes that are then written.
 type Turn = (usize, Vec<u8>);
 
-/// A probe run that was once held by a session, to be held again in the same words.
+/// A recorded probe run. Only the scramble is computed anew for each replay.
 pub struct Recording {
     address: String,
     password: Vec<u8>,
     turns: Vec<Turn>,
-    /// Where the scramble stands in the first that is written.
-    scramble: usize,
+    /// Offset of the scramble in the first packet that is written.
+    scramble_offset: usize,
 }
 
 impl Recording {
-    pub fn of(target: &NodeAccess) -> Result<Self, Box<dyn Error>> {
-        let mut stream = TcpStream::connect(&target.address)
-            .map_err(|error| format!("BENCH_NODE {}: {error}", target.address))?;
-        let (turns, _) = hold(&mut stream, &mut session(target)?, &mut BytesMut::new())?;
-        let scramble = HEADER + 32 + target.user.len() + 2;
-        let password = target.password.clone().into_bytes();
-        Ok(Self { address: target.address.clone(), password, turns, scramble })
+    pub fn new(node: &NodeAccess) -> Result<Self, Box<dyn Error>> {
+        let mut stream = TcpStream::connect(&node.address)
+            .map_err(|error| format!("BENCH_NODE {}: {error}", node.address))?;
+        let (turns, _) = converse(&mut stream, &mut session(node)?, &mut BytesMut::new())?;
+        let scramble_offset = HEADER + 32 + node.user.len() + 2;
+        let password = node.password.clone().into_bytes();
+        Ok(Self { address: node.address.clone(), password, turns, scramble_offset })
     }
 
-    /// The probe run again.
+    /// Makes the same probe run again on a new connection.
     pub fn replay(&self) -> io::Result<()> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
@@ -56,7 +57,7 @@ impl Recording {
                 let mut login = written.clone();
                 let nonce = nonce(&input);
                 let scramble = scramble(&self.password, &nonce);
-                login[self.scramble..self.scramble + scramble.len()].copy_from_slice(&scramble);
+                login[self.scramble_offset..][..scramble.len()].copy_from_slice(&scramble);
                 stream.write_all(&login)?;
             } else if !written.is_empty() {
                 stream.write_all(written)?;
@@ -66,47 +67,48 @@ impl Recording {
     }
 }
 
-/// A connection that is logged in, and is asked again in the words in which the probe
-/// asks on one that it keeps.
+/// A connection that is logged in and repeats the statements that the probe sends on a
+/// kept connection.
 pub struct Kept {
     stream: TcpStream,
-    question: Vec<u8>,
-    /// How many packets the replies are.
+    statements: Vec<u8>,
+    /// The number of packets in the replies.
     packets: usize,
     input: Vec<u8>,
 }
 
 impl Kept {
-    pub fn open(target: &NodeAccess) -> Result<Self, Box<dyn Error>> {
-        let mut stream = TcpStream::connect(&target.address)
-            .map_err(|error| format!("BENCH_NODE {}: {error}", target.address))?;
+    pub fn open(node: &NodeAccess) -> Result<Self, Box<dyn Error>> {
+        let mut stream = TcpStream::connect(&node.address)
+            .map_err(|error| format!("BENCH_NODE {}: {error}", node.address))?;
         stream.set_nodelay(true)?;
-        let mut session = session(target)?.kept();
+        let mut session = session(node)?.kept();
         let mut output = BytesMut::new();
-        let (_, replies) = hold(&mut stream, &mut session, &mut output)?;
+        let (_, replies) = converse(&mut stream, &mut session, &mut output)?;
         let [status, variables] = repeated_statements(&facts(&replies));
         session.query(&[&status, &variables], &mut output)?;
-        let question = output.to_vec();
-        let (turns, _) = hold(&mut stream, &mut session, &mut output)?;
+        let statements = output.to_vec();
+        let (turns, _) = converse(&mut stream, &mut session, &mut output)?;
         let packets = turns.iter().map(|(packets, _)| packets).sum();
-        Ok(Self { stream, question, packets, input: Vec::with_capacity(4096) })
+        Ok(Self { stream, statements, packets, input: Vec::with_capacity(4096) })
     }
 
-    /// One round trip.
+    /// Sends the statements and reads the replies: one round trip.
     pub fn query(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.question)?;
+        self.stream.write_all(&self.statements)?;
         self.input.clear();
         read_packets(&mut self.stream, self.packets, &mut self.input)
     }
 }
 
-fn session(target: &NodeAccess) -> Result<Session, Box<dyn Error>> {
-    let credentials = Credentials::new(target.user.clone(), Password::new(&*target.password))?;
+fn session(node: &NodeAccess) -> Result<Session, Box<dyn Error>> {
+    let credentials = Credentials::new(node.user.clone(), Password::new(&*node.password))?;
     Ok(Session::new(Arc::new(credentials), &STATEMENTS)?)
 }
 
-/// Sends what is in the output and goes on until every statement has its reply.
-fn hold(
+/// Sends `output`, then runs the session until every statement has its reply. Returns
+/// the turns and the replies.
+fn converse(
     stream: &mut TcpStream,
     session: &mut Session,
     output: &mut BytesMut,
@@ -115,9 +117,11 @@ fn hold(
     stream.write_all(&output.split())?;
     loop {
         if read_more(stream, &mut input)? == 0 {
-            return Err("the node ended the probe: see BENCH_USER and BENCH_PASSWORD".into());
+            return Err(
+                "the node closed the connection: check BENCH_USER and BENCH_PASSWORD".into()
+            );
         }
-        // A part of a packet waits for the rest, so that packets can be counted.
+        // Only whole packets go to the session, so that they can be counted.
         let (packets, length) = whole_packets(&input);
         let progress = session.receive(&input[..length], output)?;
         input.drain(..length);
@@ -135,7 +139,7 @@ fn hold(
     }
 }
 
-/// Reads until so many whole packets are there.
+/// Reads until `input` holds this number of whole packets.
 fn read_packets(stream: &mut TcpStream, packets: usize, input: &mut Vec<u8>) -> io::Result<()> {
     while whole_packets(input).0 < packets {
         if read_more(stream, input)? == 0 {
@@ -152,7 +156,8 @@ fn read_more(stream: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {
     Ok(read)
 }
 
-/// How many whole packets these bytes begin with, and how long they are together.
+/// Counts the whole packets at the start of `bytes`. Returns their number and their
+/// total length.
 fn whole_packets(bytes: &[u8]) -> (usize, usize) {
     let (mut packets, mut length) = (0, 0);
     while let Some([a, b, c, _]) = bytes[length..].first_chunk() {
@@ -172,25 +177,25 @@ fn nonce(greeting: &[u8]) -> Vec<u8> {
     NONCE_PARTS.iter().flat_map(|(start, length)| &after[*start..start + length]).copied().collect()
 }
 
-/// mysql_native_password.
+/// The login reply of mysql_native_password.
 fn scramble(password: &[u8], nonce: &[u8]) -> Vec<u8> {
     let once = Sha1::digest(password);
     let mask = Sha1::new().chain_update(nonce).chain_update(Sha1::digest(once)).finalize();
     once.iter().zip(mask).map(|(a, b)| a ^ b).collect()
 }
 
-/// A listener that reads once and writes the same every time.
-pub fn answer_a_constant(address: &str) -> Result<(), Box<dyn Error>> {
+/// Answers each connection with the same bytes after one read.
+pub fn serve_constant(address: &str) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address)?;
     let mut bytes = [0; 1024];
     loop {
         let (mut stream, _) = listener.accept()?;
-        // A client that goes is no fault of the listener's.
+        // A client may close early. That must not stop the listener.
         let _ = stream.read(&mut bytes).and_then(|_| stream.write_all(CONSTANT));
     }
 }
 
-/// As long as the program's answer.
+/// A response of the same length as the program's.
 const CONSTANT: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 31\r\n\

@@ -1,4 +1,5 @@
-//! One probe: alone, and behind HTTP beside the prototype.
+//! Compares one probe run with a blocking socket, and a probe run over HTTP with the
+//! prototype.
 
 use std::env;
 use std::error::Error;
@@ -23,64 +24,64 @@ const ROUNDS: usize = 1000;
 const DEADLINES: Deadlines =
     Deadlines { step: Duration::from_secs(1), whole: Duration::from_secs(1) };
 
-/// Longer than all rounds take.
-const FOR_ALL: Duration = Duration::from_secs(3600);
+/// How long a connection is kept: longer than all rounds take.
+const KEEP: Duration = Duration::from_secs(3600);
 
-type Took = Result<Duration, Box<dyn Error>>;
+type Elapsed = Result<Duration, Box<dyn Error>>;
 
 pub fn compare() -> Outcome {
-    let target = NodeAccess::given()?;
-    let kind = if target.node.is_some() { "the stand-in" } else { "a real server" };
-    println!("one probe of {kind}, {ROUNDS} rounds in turns");
-    probes(&target)?;
-    exchanges(&target)
+    let node = NodeAccess::from_environment()?;
+    let kind = if node.stand_in.is_some() { "the stand-in" } else { "a real server" };
+    println!("one probe run of {kind}, {ROUNDS} rounds in turns");
+    probe_runs(&node)?;
+    exchanges(&node)
 }
 
-/// Probe runs in this process, and the same by blocking sockets: with a login each, and
-/// on connections that are kept (`--keep-connection`).
-fn probes(target: &NodeAccess) -> Outcome {
+/// Compares probe runs in this process with blocking sockets: first with a login each,
+/// then on kept connections (`--keep-connection`).
+fn probe_runs(node: &NodeAccess) -> Outcome {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let address = target.address.to_socket_addrs()?.next().ok_or("BENCH_NODE has no address")?;
+    let address = node.address.to_socket_addrs()?.next().ok_or("BENCH_NODE has no address")?;
     let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
-    let credentials = Credentials::new(target.user.clone(), Password::new(&*target.password))?;
+    let credentials = Credentials::new(node.user.clone(), Password::new(&*node.password))?;
     let login = CredentialSource::fixed(credentials);
     let connector = Connector::new(&address);
     let begin = move || Probe::begin(&connector, &login, DEADLINES);
     println!("{:<42}{:>10}{:>8}", "", "median µs", "ratio");
-    let recording = Recording::of(target)?;
+    let recording = Recording::new(node)?;
     in_turns(
-        ["blocking socket", "a probe of ours"],
+        ["blocking socket", "galera-probe"],
         || timed(|| recording.replay()),
         || {
             let begin = begin.clone();
             Ok(run(&runtime, move || Some(begin()))?.0)
         },
     )?;
-    let mut bare = Kept::open(target)?;
-    let (_, mut kept) = run(&runtime, move || Some(begin().kept(FOR_ALL)))?;
+    let mut floor = Kept::open(node)?;
+    let (_, mut kept) = run(&runtime, move || Some(begin().kept(KEEP)))?;
     in_turns(
-        ["blocking socket, logged in already", "ours on a kept connection"],
-        || timed(|| bare.query()),
+        ["blocking socket, already logged in", "galera-probe on a kept connection"],
+        || timed(|| floor.query()),
         || {
             let probe = kept.take();
-            let (took, again) = run(&runtime, move || probe?.repeat(DEADLINES))?;
-            kept = again;
-            Ok(took)
+            let (elapsed, probe) = run(&runtime, move || probe?.repeat(DEADLINES))?;
+            kept = probe;
+            Ok(elapsed)
         },
     )
 }
 
-/// The floor and ours. What either leaves the server to do falls to the other, so that
-/// only those that leave it the same take turns.
+/// Measures the floor and the probe in turns. Work that one leaves to the server delays
+/// the other, so only pairs that leave the server the same work are compared.
 fn in_turns(
     names: [&str; 2],
-    mut floor: impl FnMut() -> Took,
-    mut ours: impl FnMut() -> Took,
+    mut floor: impl FnMut() -> Elapsed,
+    mut probe: impl FnMut() -> Elapsed,
 ) -> Outcome {
     let mut times = [const { Vec::new() }; 2];
     for _ in 0..ROUNDS {
         times[0].push(floor()?);
-        times[1].push(ours()?);
+        times[1].push(probe()?);
     }
     let medians = times.each_mut().map(|times| micros(median(times)));
     for (name, median) in names.iter().zip(medians) {
@@ -89,18 +90,19 @@ fn in_turns(
     Ok(())
 }
 
-fn timed(task: impl FnOnce() -> io::Result<()>) -> Took {
+fn timed(task: impl FnOnce() -> io::Result<()>) -> Elapsed {
     let began = Instant::now();
     task()?;
     Ok(began.elapsed())
 }
 
-/// A probe run to its end, how long that took, and the probe run where it is kept.
+/// Runs a probe to its end. Returns the elapsed time, and the probe if its connection is
+/// kept.
 fn run(
     runtime: &Runtime,
     begin: impl FnOnce() -> Option<Probe> + Send + 'static,
 ) -> Result<(Duration, Option<Probe>), Box<dyn Error>> {
-    // In a task, as in the program.
+    // A task, because the program runs it in a task too.
     let task = runtime.spawn(async move {
         let began = Instant::now();
         let mut probe = begin()?;
@@ -111,18 +113,18 @@ fn run(
     Ok(runtime.block_on(task)?.ok_or("the node did not answer")?)
 }
 
-/// Whole probes over HTTP, each with a login of its own.
-fn exchanges(target: &NodeAccess) -> Outcome {
+/// Compares whole probe runs over HTTP, each with its own login.
+fn exchanges(node: &NodeAccess) -> Outcome {
     let constant = constant()?;
-    let (probe, _) = Process::probe(target, &["--max-age", "0s"])?;
-    let mut all = vec![("a constant, without a node", constant), ("ours", probe)];
+    let (probe, _) = Process::probe(node, &["--max-age", "0s"])?;
+    let mut all = vec![("a constant, without a node", constant), ("galera-probe", probe)];
     match env::var("PROTOTYPE") {
-        Ok(path) => all.push(("the prototype", prototype(&path, target)?)),
-        Err(_) => println!("no prototype: benches/run builds it and names it in PROTOTYPE"),
+        Ok(path) => all.push(("the prototype", prototype(&path, node)?)),
+        Err(_) => println!("no prototype: benches/run builds it and passes its path in PROTOTYPE"),
     }
     let mut before = Vec::new();
     for (_, process) in &all {
-        // What is done only once is done by now.
+        // Warms up, so that work done only once is not measured.
         for _ in 0..20 {
             exchange(process.http)?;
         }
@@ -134,7 +136,7 @@ fn exchanges(target: &NodeAccess) -> Outcome {
             times.push(exchange(process.http)?);
         }
     }
-    println!("{:<42}{:>10}{:>20}", "over HTTP", "median µs", "processor µs, each");
+    println!("{:<42}{:>10}{:>20}", "over HTTP", "median µs", "processor µs each");
     for (((name, process), times), before) in all.iter().zip(&mut times).zip(before) {
         let used = process.processor_time()? - before;
         println!("{name:<42}{:>10.1}{:>20.1}", micros(median(times)), micros(used) / ROUNDS as f64);
@@ -142,16 +144,16 @@ fn exchanges(target: &NodeAccess) -> Outcome {
     Ok(())
 }
 
-/// The floor of HTTP.
+/// Starts the floor for HTTP: a constant response.
 pub fn constant() -> Result<Process, Box<dyn Error>> {
     let http = free_address()?;
     let mut command = Command::new(env::current_exe()?);
     Ok(Process::start(command.args(["constant", &http.to_string()]), http)?.0)
 }
 
-fn prototype(path: &str, target: &NodeAccess) -> Result<Process, Box<dyn Error>> {
+fn prototype(path: &str, node: &NodeAccess) -> Result<Process, Box<dyn Error>> {
     let http = free_address()?;
-    let NodeAccess { address, user, password, .. } = target;
+    let NodeAccess { address, user, password, .. } = node;
     let mut command = Command::new(path);
     command.env("PROTOTYPE_DSN", format!("{user}:{password}@tcp({address})/"));
     command.env("PROTOTYPE_LISTEN", http.to_string());

@@ -1,4 +1,5 @@
-//! Processes that answer HTTP, and what the kernel says of them.
+//! Starts the HTTP servers under test, and reads their processor time and memory from
+//! /proc.
 
 use std::env;
 use std::error::Error;
@@ -13,53 +14,54 @@ use crate::support::node::{Node, PASSWORD, Script, USER};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: node\r\nUser-Agent: balancer\r\n\r\n";
 
-/// How long a process may take to answer for the first time.
+/// The longest wait for a process's first response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The node to ask: a real one, if the environment names it, or the stand-in.
+/// Where and how to reach the node under test: a real one, or the stand-in.
 pub struct NodeAccess {
     pub address: String,
     pub user: String,
     pub password: String,
-    /// The stand-in.
-    pub node: Option<Node>,
+    /// The stand-in, if it is the node under test.
+    pub stand_in: Option<Node>,
 }
 
 impl NodeAccess {
-    pub fn given() -> Result<Self, Box<dyn Error>> {
+    /// The node in `BENCH_NODE`, or the stand-in if the variable is not set.
+    pub fn from_environment() -> Result<Self, Box<dyn Error>> {
         let variable = |name| env::var(name).ok();
         let Some(address) = variable("BENCH_NODE") else { return Self::stand_in() };
         let user = variable("BENCH_USER").unwrap_or(USER.to_owned());
         let password = variable("BENCH_PASSWORD").unwrap_or_default();
-        Ok(Self { address, user, password, node: None })
+        Ok(Self { address, user, password, stand_in: None })
     }
 
     pub fn stand_in() -> Result<Self, Box<dyn Error>> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?.to_string();
         let node = Node::new(Script::synced());
-        let playing = node.clone();
+        let served = node.clone();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async move {
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                tokio::spawn(playing.listen(listener)).await?
+                tokio::spawn(served.listen(listener)).await?
             })
         });
         let (user, password) = (USER.to_owned(), PASSWORD.to_owned());
-        Ok(Self { address, user, password, node: Some(node) })
+        Ok(Self { address, user, password, stand_in: Some(node) })
     }
 }
 
-/// A process that answers HTTP; killed with this value.
+/// A process that serves HTTP. It is killed when this value is dropped.
 pub struct Process {
     child: Child,
     pub http: SocketAddr,
 }
 
 impl Process {
-    /// Starts it and waits until it answers; how long that took.
+    /// Starts the process and waits for its first 200. Returns the elapsed time too.
     pub fn start(command: &mut Command, http: SocketAddr) -> io::Result<(Self, Duration)> {
         let began = Instant::now();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -77,14 +79,14 @@ impl Process {
         Ok((process, began.elapsed()))
     }
 
-    /// The program, from the path in PROBE.
-    pub fn probe(target: &NodeAccess, flags: &[&str]) -> io::Result<(Self, Duration)> {
+    /// Starts the program: the binary in `PROBE`, or else Cargo's.
+    pub fn probe(node: &NodeAccess, flags: &[&str]) -> io::Result<(Self, Duration)> {
         let http = free_address()?;
         let path = env::var("PROBE").unwrap_or(env!("CARGO_BIN_EXE_galera-probe").to_owned());
         let mut command = Command::new(path);
-        command.args(["serve", "--target", &target.address, "--user", &target.user]);
+        command.args(["serve", "--target", &node.address, "--user", &node.user]);
         command.args(["--listen", &http.to_string()]).args(flags);
-        command.env_clear().env("GALERA_PROBE_PASSWORD", &target.password);
+        command.env_clear().env("GALERA_PROBE_PASSWORD", &node.password);
         Self::start(&mut command, http)
     }
 
@@ -92,7 +94,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Processor time that its threads have used.
+    /// Processor time of all threads.
     pub fn processor_time(&self) -> io::Result<Duration> {
         let mut nanoseconds = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.id()))? {
@@ -110,7 +112,7 @@ impl Process {
         Ok(line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default())
     }
 
-    /// File descriptors that are open.
+    /// Number of open file descriptors.
     pub fn descriptors(&self) -> io::Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
     }
@@ -118,7 +120,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // One that has ended already needs neither.
+        // Both fail if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -128,17 +130,20 @@ pub fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// One exchange as a balancer has it, and how long it took. The answer is 200, and read
-/// to its end.
+/// Makes one exchange, as a balancer does, and reads the response to its end. Returns the
+/// elapsed time.
+///
+/// # Errors
+/// If the response is not 200.
 pub fn exchange(address: SocketAddr) -> io::Result<Duration> {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(REQUEST)?;
-    let mut answer = [0; 1024];
-    let read = stream.read(&mut answer)?;
-    if !answer[..read].starts_with(b"HTTP/1.1 200 ") {
+    let mut response = [0; 1024];
+    let read = stream.read(&mut response)?;
+    if !response[..read].starts_with(b"HTTP/1.1 200 ") {
         return Err(io::Error::other(format!("{address} does not answer 200")));
     }
-    while stream.read(&mut answer)? > 0 {}
+    while stream.read(&mut response)? > 0 {}
     Ok(began.elapsed())
 }
