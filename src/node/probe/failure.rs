@@ -1,3 +1,5 @@
+//! Why a probe run failed, and the reason that each failure stands for.
+
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -7,35 +9,35 @@ use crate::health::Reason;
 use crate::mysql::{self, ServerError};
 use crate::node::tls::TlsError;
 
-/// Why a probe run ended without facts.
+/// An error that ended a probe run before it had facts.
 #[derive(Debug)]
 pub enum Failure {
-    /// No connection came about.
+    /// The connection could not be opened.
     Connect(io::Error),
-    /// The connection broke, or the server closed it (`UnexpectedEof`).
+    /// The open connection failed, or the server closed it (`UnexpectedEof`).
     Broken {
-        /// The step that was not done.
+        /// The step that was not complete.
         step: Step,
-        /// What the operating system said.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// TLS did not come about, or broke.
+    /// The TLS handshake failed, or TLS failed on the open connection.
     Tls {
-        /// The step that was not done.
+        /// The step that was not complete.
         step: Step,
-        /// What was wrong.
+        /// The TLS error.
         fault: TlsError,
     },
-    /// The session failed: the server refused the login, or broke the protocol.
+    /// The server refused the login, or violated the protocol.
     Session(mysql::Error),
-    /// The server answered a statement with an error.
+    /// The server answered a statement with an ERR packet.
     Statement(ServerError),
-    /// The server answered a statement with what that statement never gives.
+    /// The server answered a statement with a reply of the wrong kind.
     UnexpectedReply,
 }
 
 impl Failure {
-    /// An error of the open stream.
+    /// Converts an I/O error of the open connection.
     pub(super) fn broken(step: Step, error: io::Error) -> Self {
         match TlsError::of(&error) {
             Some(fault) => Failure::Tls { step, fault },
@@ -43,7 +45,7 @@ impl Failure {
         }
     }
 
-    /// The reason that the failure means.
+    /// The reason that stands for the failure.
     pub fn reason(&self) -> Reason {
         match self {
             Failure::Connect(error) => connect_reason(error),
@@ -62,8 +64,8 @@ impl Failure {
         }
     }
 
-    /// Whether nothing was heard of the node, nor of the kernel that it runs on:
-    /// the network, the resolver or our own machine failed.
+    /// Whether neither the node nor its host's kernel has responded: the network, the
+    /// resolver or the probe's own machine failed.
     pub fn is_silence(&self) -> bool {
         let (Failure::Connect(error) | Failure::Broken { error, .. }) = self else { return false };
         !matches!(
@@ -75,10 +77,12 @@ impl Failure {
         )
     }
 
-    /// Whether a connection did not come about in time, by somebody else's clock
-    /// than the deadline's: the kernel's own, or that of one address among
-    /// several. A Unix socket whose backlog is full says so at once, and means
-    /// that nobody accepts.
+    /// Whether the failure is a connect timeout, to be reported as a stall of the connect
+    /// step.
+    ///
+    /// The kernel's own timeout ends with `TimedOut`, and so does that of one address among
+    /// several. A Unix socket with a full backlog fails with `WouldBlock` at once, which means
+    /// that the server does not accept.
     pub(super) fn is_stalled_connect(&self) -> bool {
         let Failure::Connect(error) = self else { return false };
         matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
@@ -104,18 +108,18 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
-/// What to do about a session's error, behind a colon.
+/// Advice for the operator, with a leading colon. Empty for an error without advice.
 fn advice(error: &mysql::Error) -> &'static str {
     match error {
         mysql::Error::NoTls => {
-            ": switch TLS on at the server, or give --ssl-mode disabled where the way to it is safe"
+            ": enable TLS on the server, or give --ssl-mode disabled if the network to it is trusted"
         }
         mysql::Error::NeedsTls { .. } => {
             ": give --ssl-mode verify-ca or verify-identity, or the server's socket as --target; \
-             --allow-cleartext-password lets any server have it, over --ssl-mode required"
+             --allow-cleartext-password sends the password to any server, over --ssl-mode required"
         }
         mysql::Error::CleartextForbidden => {
-            ": give --allow-cleartext-password, or the account another plugin"
+            ": give --allow-cleartext-password, or change the account's plugin"
         }
         _ => "",
     }
@@ -129,7 +133,7 @@ fn connect_reason(error: &io::Error) -> Reason {
     }
 }
 
-/// Server error numbers: MySQL's and MariaDB's "Server Error Message Reference".
+/// Maps error codes, from MySQL's and MariaDB's "Server Error Message Reference".
 fn server_reason(code: u16) -> Reason {
     match code {
         1040 => Reason::TooManyConnections,         // ER_CON_COUNT_ERROR

@@ -1,4 +1,4 @@
-//! A connection that is kept logged in from one question to the next.
+//! Kept connections: a connection that stays logged in for repeated probe runs.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -16,30 +16,32 @@ use crate::node::credentials::CredentialSource;
 use crate::node::transport::Transport;
 
 impl Probe {
-    /// Keeps the connection once the node has answered, so that it can be asked
-    /// again until it was open for this long.
+    /// Keeps the connection open after the probe run, so that [`repeat`](Probe::repeat) can
+    /// use it until it is older than `keep`.
     #[must_use]
     pub fn kept(mut self, keep: Duration) -> Self {
         self.keep = keep;
         self
     }
 
-    /// It is not asked again.
+    /// Stops keeping the connection.
     pub fn retire(&mut self) {
         self.keep = Duration::ZERO;
     }
 
-    /// Whether the node has answered, and the connection may be kept yet.
+    /// Whether the probe run is complete and its connection can be used again.
     pub fn is_kept(&self) -> bool {
         let is_idle = matches!(&self.connection, Connection::Open(_, session) if session.is_idle());
         is_idle && self.opened.elapsed() < self.keep
     }
 
-    /// Asks once more on the kept connection, from now on. `None` where it is not as
-    /// it was left, and is closed.
+    /// Begins another probe run on the kept connection. The deadlines count from this call.
     ///
-    /// It gets half of the whole time at the most, so that a new connection in its
-    /// place gets the other half.
+    /// Returns `None` and closes the connection if it can no longer be used: it is too old,
+    /// or the server has closed it or sent something since.
+    ///
+    /// The probe run gets half of `deadlines.whole`, which leaves the other half for a new
+    /// connection ([`replace`](Probe::replace)).
     pub fn repeat(mut self, deadlines: Deadlines) -> Option<Self> {
         let is_kept = self.is_kept();
         let Connection::Open(stream, session) = &mut self.connection else { return None };
@@ -51,33 +53,34 @@ impl Probe {
         self.deadlines = Deadlines { whole: deadlines.whole / 2, ..deadlines };
         self.began = Instant::now();
         self.step_began = self.began;
-        self.done.clear();
+        self.finished_steps.clear();
         self.is_repeated = true;
         Some(self)
     }
 
-    /// Whether it was asked again, so that its silence or its end may be the
-    /// connection's alone.
+    /// Whether the probe run uses a kept connection. If it then fails or stalls, the cause may
+    /// be the connection and not the node.
     pub fn is_repeated(&self) -> bool {
         self.is_repeated
     }
 
-    /// A new probe run in the place of this one, which did not answer, within the time
-    /// that is left of `deadlines`.
+    /// Replaces this probe run, which has failed or stalled, by one on a new connection.
+    ///
+    /// The new one gets what remains of `deadlines.whole`, counted from the start of this one.
     #[must_use]
     pub fn replace(
         self,
         node: &dyn Connect,
-        login: &CredentialSource,
+        source: &CredentialSource,
         deadlines: Deadlines,
     ) -> Self {
-        let asked = self.began;
+        let began = self.began;
         let keep = self.keep;
-        // Before the next is opened: the node sees one connection at a time.
+        // Close the connection before the next one is opened: the node sees one at a time.
         drop(self);
-        let whole = deadlines.whole.saturating_sub(asked.elapsed());
-        let mut probe = Self::begin(node, login, Deadlines { whole, ..deadlines }).kept(keep);
-        probe.silent_since = Some(asked);
+        let whole = deadlines.whole.saturating_sub(began.elapsed());
+        let mut probe = Self::begin(node, source, Deadlines { whole, ..deadlines }).kept(keep);
+        probe.silent_since = Some(began);
         probe
     }
 }
@@ -86,8 +89,9 @@ impl Drop for Probe {
     fn drop(&mut self) {
         let Connection::Open(stream, session) = &mut self.connection else { return };
         match self.step {
-            // A connection that a server finds reset before it has accepted it is not
-            // counted against the client's address; one that it finds closed is.
+            // The server may not have accepted the connection yet. If it then finds the
+            // connection closed, it counts that against the client's address. It does not
+            // count a connection that was reset.
             Step::Greeting => stream.reset_on_close(),
             Step::Query => quit(stream.as_mut(), session),
             Step::Connect | Step::Tls | Step::Login => {}
@@ -95,27 +99,30 @@ impl Drop for Probe {
     }
 }
 
-/// Takes leave on a kept connection: one that is closed without COM_QUIT counts in
-/// the server's Aborted_clients. Where it cannot be sent at once, it is not.
+/// Sends COM_QUIT on a kept connection, if that is possible without waiting. The server
+/// counts a connection that is closed without COM_QUIT in Aborted_clients.
 fn quit(stream: &mut dyn Transport, session: &mut Session) {
     let mut output = BytesMut::new();
     if session.quit(&mut output).is_ok() {
-        at_once(async {
+        poll_once(async {
             stream.write_all(&output).await?;
             stream.flush().await
         });
     }
 }
 
-/// Whether nothing has come, not even the end: a server says nothing unasked but
-/// that it closes the connection, and what it said would be taken for replies.
+/// Whether the stream has neither bytes nor an end of file to read.
+///
+/// A server sends nothing on an idle connection except that it closes it. Bytes read there
+/// would be mistaken for replies to the next statements.
 fn is_quiet(stream: &mut dyn Transport) -> bool {
-    at_once(stream.read(&mut [0])).is_none()
+    poll_once(stream.read(&mut [0])).is_none()
 }
 
-/// What is there without waiting.
-fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    // A task that has had its turns would find nothing, whatever is there.
+/// Polls the future once. Returns its output if it is ready.
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    // Without `unconstrained`, a task that has used up its cooperative budget would get
+    // `Pending` from a stream that is ready.
     let future = pin!(unconstrained(future));
     match future.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),

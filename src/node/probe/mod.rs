@@ -1,4 +1,5 @@
-//! One probe run with the node, from connect to COM_QUIT, under its deadlines.
+//! One probe run: a MySQL conversation with the node from connect to COM_QUIT, under
+//! deadlines.
 
 mod failure;
 mod kept;
@@ -24,65 +25,57 @@ use crate::node::tls::Tls;
 use crate::node::transport::{Transport, TransportFuture};
 
 pub use failure::Failure;
-pub use step::{Stalled, Step};
+pub use step::{Deadlines, Stalled, Step};
 
-/// Read at once; a whole reply is about 1 kB.
+/// The bytes per read. A whole reply has about 1 kB.
 const READ: usize = 4 * 1024;
 
-/// Said at the first login that works only as long as the server does not restart.
+/// The warning for a login that works only until the server restarts.
 pub(crate) const RELIES_ON_CACHE: &str = "this login works only while the server has the \
     password in its cache (caching_sha2_password), and will fail after its next restart: \
     give --ssl-mode verify-ca or verify-identity, or the server's socket as --target";
 
-/// How long a node may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
-    /// For each step.
-    pub step: Duration,
-    /// For the whole probe run.
-    pub whole: Duration,
-}
-
-/// One connection to the node and what is asked over it.
+/// One probe run and its connection.
 ///
-/// Everything that it holds is in this value: dropped at any point, it closes
-/// its socket and leaves nothing behind.
+/// Dropping it at any point closes the socket and leaves no task or thread.
 pub struct Probe {
     connection: Connection,
     tls: Option<Tls>,
     input: BytesMut,
     output: BytesMut,
-    /// How much of the output is sent.
-    sent: usize,
+    /// How many bytes of `output` have been written to the stream.
+    written: usize,
     deadlines: Deadlines,
     began: Instant,
     step: Step,
     step_began: Instant,
-    /// The steps before it, and how long they took.
-    done: Vec<(Step, Duration)>,
-    /// When the connection was begun, however often it was asked since.
+    /// The steps before `step`, and how long each took.
+    finished_steps: Vec<(Step, Duration)>,
+    /// When the connection was begun. Unlike `began`, a repeated probe run keeps it.
     opened: Instant,
-    /// For how long it is kept; zero: COM_QUIT follows the statements.
+    /// How long the connection may be kept open. If zero, COM_QUIT follows the statements.
     keep: Duration,
     is_repeated: bool,
-    /// What to ask on it once more.
+    /// The statements of the next probe run on this connection.
     repeated_statements: [String; 2],
-    /// Nothing was heard since then, on the connection before.
+    /// When the replaced probe run began. A stall that is reported before the new connection
+    /// has its greeting counts from there. `None` after the greeting.
     silent_since: Option<Instant>,
 }
 
 enum Connection {
+    /// Reading the credentials, resolving the name and connecting.
     Connecting(Pin<Box<dyn Future<Output = Connected> + Send>>),
+    /// In the TLS handshake.
     StartingTls(TransportFuture, Box<Session>),
     Open(Box<dyn Transport>, Box<Session>),
 }
 
-/// A way that is open, and the session over it.
 type Connected = Result<(Box<dyn Transport>, Box<Session>), Failure>;
 
 impl Probe {
-    /// Begins a probe run now: the deadlines count from here.
-    pub fn begin(node: &dyn Connect, login: &CredentialSource, deadlines: Deadlines) -> Self {
+    /// Begins a probe run on a new connection. The deadlines count from this call.
+    pub fn begin(node: &dyn Connect, source: &CredentialSource, deadlines: Deadlines) -> Self {
         let now = Instant::now();
         let security = node.security();
         let channel = match (&security.tls, security.is_socket) {
@@ -93,11 +86,11 @@ impl Probe {
         };
         let allow_cleartext = security.allow_cleartext;
         let opening = node.connect(deadlines.step.min(deadlines.whole));
-        let login = login.clone();
+        let source = source.clone();
         Self {
             connection: Connection::Connecting(Box::pin(async move {
-                // Before the connect: a connection that is there does not wait for it.
-                let credentials = login.current().await;
+                // Read the credentials first: an open connection must not wait for a file.
+                let credentials = source.current().await;
                 let session =
                     Session::new(credentials, &galera::STATEMENTS).map_err(Failure::Session)?;
                 let stream = opening.await.map_err(Failure::Connect)?;
@@ -106,12 +99,12 @@ impl Probe {
             tls: security.tls,
             input: BytesMut::with_capacity(READ),
             output: BytesMut::with_capacity(READ),
-            sent: 0,
+            written: 0,
             deadlines,
             began: now,
             step: Step::Connect,
             step_began: now,
-            done: Vec::new(),
+            finished_steps: Vec::new(),
             opened: now,
             keep: Duration::ZERO,
             is_repeated: false,
@@ -120,24 +113,25 @@ impl Probe {
         }
     }
 
-    /// Runs on until the node's answer or failure, or until a deadline passes.
-    /// After a stall the probe run is whole: it can be dropped, or run on with
+    /// Runs until the probe run has facts or fails, or until a deadline passes.
+    ///
+    /// A stalled probe run is intact: drop it, or continue it with
     /// [`finish`](Probe::finish).
     ///
     /// # Errors
-    /// [`Stalled`] at the deadline of the step or of the whole probe run,
-    /// whichever comes first.
+    /// [`Stalled`] at the deadline of the step or of the whole probe run, whichever comes
+    /// first.
     pub async fn run(&mut self) -> Result<Result<Facts, Failure>, Stalled> {
         loop {
             let whole = self.began + self.deadlines.whole;
             let deadline = whole.min(self.step_began + self.deadlines.step);
-            // A peer that always has one more byte never lets the timer's turn
-            // come, so the clock is read as well.
-            let advanced = match Instant::now() < deadline {
+            // `timeout_at` does not check its timer while the peer always has more bytes to
+            // read, so check the clock here.
+            let outcome = match Instant::now() < deadline {
                 true => timeout_at(deadline, self.advance()).await.ok(),
                 false => None,
             };
-            match advanced {
+            match outcome {
                 Some(Some(Err(failure))) if failure.is_stalled_connect() => {
                     return Err(self.stalled());
                 }
@@ -148,12 +142,16 @@ impl Probe {
         }
     }
 
+    /// The stall of the present step.
     fn stalled(&self) -> Stalled {
         let since = self.silent_since.unwrap_or(self.step_began);
         Stalled { step: self.step, waited: since.elapsed() }
     }
 
-    /// Runs on to the end without a deadline.
+    /// Runs until the probe run has facts or fails, without a deadline.
+    ///
+    /// # Errors
+    /// The [`Failure`] that ended the probe run.
     pub async fn finish(&mut self) -> Result<Facts, Failure> {
         loop {
             if let Some(result) = self.advance().await {
@@ -162,17 +160,18 @@ impl Probe {
         }
     }
 
-    /// One turn of input and output, with the end if it came. Cancelled at any
-    /// point it loses nothing.
+    /// Performs one round of I/O. Returns the outcome if that ended the probe run.
+    ///
+    /// Cancel safe: the next call continues where this one stopped.
     async fn advance(&mut self) -> Option<Result<Facts, Failure>> {
-        match self.turn().await {
+        match self.perform_io().await {
             Ok(None) => None,
-            Ok(Some(replies)) => Some(self.answered(replies)),
+            Ok(Some(replies)) => Some(self.read_facts(replies)),
             Err(failure) => Some(Err(failure)),
         }
     }
 
-    fn answered(&mut self, replies: Vec<Reply>) -> Result<Facts, Failure> {
+    fn read_facts(&mut self, replies: Vec<Reply>) -> Result<Facts, Failure> {
         if self.is_repeated {
             return replies::repeated_facts(replies);
         }
@@ -183,7 +182,9 @@ impl Probe {
         Ok(facts)
     }
 
-    async fn turn(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
+    /// Completes the connect or the TLS handshake; or, on an open connection, sends the
+    /// output and reads once. Returns the replies when all have arrived.
+    async fn perform_io(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
         let step = self.step;
         let broken = |error| Failure::broken(step, error);
         let (stream, session) = match &mut self.connection {
@@ -191,11 +192,11 @@ impl Probe {
             Connection::StartingTls(opening, session) => {
                 let stream = opening.await.map_err(broken)?;
                 let progress = session.tls_started(&mut self.output).map_err(Failure::Session)?;
-                self.connection = match mem::replace(&mut self.connection, nowhere()) {
+                self.connection = match mem::replace(&mut self.connection, placeholder()) {
                     Connection::StartingTls(_, session) => Connection::Open(stream, session),
                     other => other,
                 };
-                return Ok(self.reached(progress));
+                return Ok(self.apply(progress));
             }
             Connection::Connecting(connecting) => {
                 let (stream, session) = connecting.await?;
@@ -208,17 +209,17 @@ impl Probe {
                 return Ok(None);
             }
         };
-        while let Some(rest @ [_, ..]) = self.output.get(self.sent..) {
+        while let Some(rest @ [_, ..]) = self.output.get(self.written..) {
             match stream.write(rest).await.map_err(broken)? {
                 0 => return Err(broken(io::ErrorKind::WriteZero.into())),
-                sent => self.sent += sent,
+                written => self.written += written,
             }
         }
         stream.flush().await.map_err(broken)?;
-        // There may have been a password in it.
+        // The output may have held the password.
         self.output.zeroize();
         self.output.clear();
-        self.sent = 0;
+        self.written = 0;
         if step == Step::Tls {
             self.start_tls();
             return Ok(None);
@@ -228,11 +229,11 @@ impl Probe {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
         let progress = session.receive(&self.input, &mut self.output);
-        Ok(self.reached(progress.map_err(Failure::Session)?))
+        Ok(self.apply(progress.map_err(Failure::Session)?))
     }
 
-    /// The replies, if these were the last.
-    fn reached(&mut self, progress: Progress) -> Option<Vec<Reply>> {
+    /// Enters the step that the session has reached. Returns the replies if it is done.
+    fn apply(&mut self, progress: Progress) -> Option<Vec<Reply>> {
         match progress {
             Progress::Done(replies) => {
                 self.enter(Step::Query);
@@ -244,8 +245,9 @@ impl Probe {
         None
     }
 
+    /// Hands the open stream to the TLS handshake.
     fn start_tls(&mut self) {
-        self.connection = match (mem::replace(&mut self.connection, nowhere()), &self.tls) {
+        self.connection = match (mem::replace(&mut self.connection, placeholder()), &self.tls) {
             (Connection::Open(stream, session), Some(tls)) => {
                 Connection::StartingTls(tls.start(stream), session)
             }
@@ -253,8 +255,8 @@ impl Probe {
         };
     }
 
-    /// Whether the login succeeded only because the server had the password in its
-    /// cache.
+    /// Whether the login succeeded only because the server had the password in its cache
+    /// (caching_sha2_password).
     pub fn relies_on_cache(&self) -> bool {
         match &self.connection {
             Connection::Open(_, session) | Connection::StartingTls(_, session) => {
@@ -264,25 +266,24 @@ impl Probe {
         }
     }
 
-    /// When it began.
+    /// When the probe run began.
     pub fn started(&self) -> Instant {
         self.began
     }
 
-    /// The step that it is in, or ended in. In [`Step::Query`] the login is
-    /// complete.
+    /// The present or last step. In [`Step::Query`] the login is complete.
     pub fn step(&self) -> Step {
         self.step
     }
 
-    /// Each step that it came to, and how long it took so far.
+    /// Each step so far and its duration. The last one may be unfinished.
     pub fn step_times(&self) -> Vec<(Step, Duration)> {
-        [self.done.as_slice(), &[(self.step, self.step_began.elapsed())]].concat()
+        [self.finished_steps.as_slice(), &[(self.step, self.step_began.elapsed())]].concat()
     }
 
     fn enter(&mut self, step: Step) {
         if self.step != step {
-            self.done.push((self.step, self.step_began.elapsed()));
+            self.finished_steps.push((self.step, self.step_began.elapsed()));
             if step != Step::Greeting {
                 self.silent_since = None;
             }
@@ -292,7 +293,7 @@ impl Probe {
     }
 }
 
-/// In the place of a way that is being turned into another.
-fn nowhere() -> Connection {
+/// Stands in for the connection while it is moved into its next state.
+fn placeholder() -> Connection {
     Connection::Connecting(Box::pin(pending()))
 }

@@ -1,31 +1,31 @@
-//! Replies to facts.
+//! Converts the replies to the statements into facts.
 
 use super::Failure;
 use crate::galera::{self, Facts};
 use crate::mysql::Reply;
 
-/// What the replies to [`galera::STATEMENTS`] say.
+/// Reads the facts from the replies to [`galera::STATEMENTS`].
 pub(super) fn facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
-    let Ok([prepared, status, variables]) = <[Reply; 3]>::try_from(replies) else {
+    let Ok([set, status, variables]) = <[Reply; 3]>::try_from(replies) else {
         return Err(Failure::UnexpectedReply);
     };
-    match prepared {
+    match set {
         Reply::Ok => {}
         Reply::Err(error) if error.code == galera::UNKNOWN_VARIABLE => {}
         Reply::Err(error) => return Err(Failure::Statement(error)),
         Reply::Rows(_) => return Err(Failure::UnexpectedReply),
     }
-    facts_in([status, variables])
+    facts_from_rows([status, variables])
 }
 
-/// What the replies to [`galera::repeated_statements`] say.
+/// Reads the facts from the replies to [`galera::repeated_statements`].
 pub(super) fn repeated_facts(replies: Vec<Reply>) -> Result<Facts, Failure> {
     let replies = <[Reply; 2]>::try_from(replies).map_err(|_| Failure::UnexpectedReply)?;
-    facts_in(replies)
+    facts_from_rows(replies)
 }
 
-/// What rows of names and values say.
-fn facts_in(replies: [Reply; 2]) -> Result<Facts, Failure> {
+/// Reads facts from rows that alternate names and values.
+fn facts_from_rows(replies: [Reply; 2]) -> Result<Facts, Failure> {
     let mut facts = Facts::default();
     for reply in replies {
         let rows = match reply {

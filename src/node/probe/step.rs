@@ -1,21 +1,23 @@
+//! The steps of a probe run, their deadlines, and the stall of a step.
+
 use std::fmt;
 use std::time::Duration;
 
 use crate::health::Reason;
 use crate::mysql::Stage;
 
-/// A part of a probe run with a deadline of its own.
+/// A part of a probe run with its own deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Resolving the name and opening the connection.
+    /// Resolves the host name and opens the connection.
     Connect,
-    /// Waiting for the server's first packet.
+    /// Waits for the server's first packet.
     Greeting,
-    /// Beginning TLS, where it was asked for.
+    /// Performs the TLS handshake, if the connection uses TLS.
     Tls,
-    /// The login, with every turn that it takes.
+    /// Logs in, with all round trips of the authentication plugin.
     Login,
-    /// The statements and their replies.
+    /// Sends the statements and reads their replies.
     Query,
 }
 
@@ -30,7 +32,7 @@ impl From<Stage> for Step {
 }
 
 impl Step {
-    /// The word.
+    /// The step's name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Connect => "connect",
@@ -48,17 +50,26 @@ impl fmt::Display for Step {
     }
 }
 
-/// A deadline passed.
+/// How long a probe run may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// The limit for each step.
+    pub step: Duration,
+    /// The limit for the whole probe run.
+    pub whole: Duration,
+}
+
+/// A deadline passed before a step was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stalled {
-    /// The step that was not done.
+    /// The step that was not complete.
     pub step: Step,
-    /// How long that step had been waited for.
+    /// How long the step had taken at the deadline.
     pub waited: Duration,
 }
 
 impl Stalled {
-    /// The reason that names the step.
+    /// The reason that stands for a stall in this step.
     pub fn reason(self) -> Reason {
         match self.step {
             Step::Connect => Reason::StalledConnect,
