@@ -1,13 +1,11 @@
 //! The progress that a session reports after each call.
 
-#[cfg(doc)]
-use super::Session;
 use super::reply::Reply;
 
 /// What a session waits for.
 ///
 /// The stages come in this order. A session never goes back to an earlier one, except that
-/// a [kept](Session::kept) session enters [`Stage::Query`] again for more statements.
+/// a [kept](super::Session::kept) session enters [`Stage::Query`] again for more statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
@@ -26,12 +24,12 @@ pub enum Progress {
     /// The session needs more bytes from the server.
     Wait(Stage),
     /// The output ends with SSLRequest. Send it, begin TLS on the same stream, then call
-    /// [`Session::tls_started`]. Only a session on a TLS channel returns this.
+    /// [`Session::tls_started`](super::Session::tls_started). Only a session on a TLS channel returns this.
     StartTls,
     /// Every statement has its reply, in the order of the statements.
     ///
     /// The output ends with COM_QUIT. The connection can be closed once it is sent. A
-    /// [kept](Session::kept) session has sent no COM_QUIT, and [`Session::query`] can send
+    /// [kept](super::Session::kept) session has sent no COM_QUIT, and [`Session::query`](super::Session::query) can send
     /// more statements.
     Done(Vec<Reply>),
 }
