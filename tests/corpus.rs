@@ -1,8 +1,7 @@
-//! What the fuzzer found worth keeping, held to the same properties on every run
-//! of the tests.
+//! Replays the fuzz corpus: every file in `fuzz/corpus` goes through its fuzz target.
 
 #[path = "../fuzz/src/lib.rs"]
-#[allow(dead_code, reason = "the fuzzer's own entry points")]
+#[allow(dead_code, reason = "only the fuzzer uses some of the entry points")]
 mod fuzz;
 
 use std::collections::BTreeSet;
@@ -12,7 +11,7 @@ use std::path::Path;
 
 const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
 
-/// The names of a directory's files, without their ending.
+/// The names of the files in a directory, without their extension.
 fn names(directory: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(format!("{FUZZ}/{directory}")).unwrap();
     let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -20,7 +19,7 @@ fn names(directory: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_file_of_the_corpus_keeps_every_property_of_its_target() {
+fn every_corpus_file_passes_its_fuzz_target() {
     for (target, check) in fuzz::TARGETS {
         let directory = format!("{FUZZ}/corpus/{target}");
         let files: Vec<_> = fs::read_dir(&directory).unwrap().collect();
@@ -28,19 +27,19 @@ fn every_file_of_the_corpus_keeps_every_property_of_its_target() {
         for file in files {
             let path = file.unwrap().path();
             let bytes = fs::read(&path).unwrap();
-            let kept = panic::catch_unwind(|| check(&bytes));
-            assert!(kept.is_ok(), "{} breaks a property", path.display());
+            let result = panic::catch_unwind(|| check(&bytes));
+            assert!(result.is_ok(), "{} breaks a property", path.display());
         }
     }
 }
 
 #[test]
-fn every_target_is_run_by_the_fuzzer_and_has_a_corpus() {
+fn every_target_has_a_fuzzer_binary_and_a_corpus() {
     let targets: BTreeSet<_> = fuzz::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names("fuzz_targets"), targets);
     assert_eq!(names("corpus"), targets);
     let manifest = fs::read_to_string(format!("{FUZZ}/Cargo.toml")).unwrap();
     for target in &targets {
-        assert!(manifest.contains(&format!("name = \"{target}\"")), "{target} is not built");
+        assert!(manifest.contains(&format!("name = \"{target}\"")), "{target} has no [[bin]]");
     }
 }

@@ -1,3 +1,5 @@
+//! The libFuzzer entry point of the target `body`.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| galera_probe_fuzz::body::check(bytes));

@@ -1,13 +1,13 @@
-//! Whatever a client sends as a body is read to the same end in pieces of any
-//! size, and never beyond the cap.
+//! Fuzz target for HTTP bodies: a body ends at the same byte for every split into pieces,
+//! and nothing is read beyond the cap.
 
 use galera_probe::http::{Body, BodyProgress, BodyReader, Problem};
 
-/// All of a body that is ever read.
+/// The most bytes of a body that are read.
 const MAX_BODY: usize = 64 * 1024;
 
-/// The first byte chooses the kind of body, the second how often the rest is
-/// repeated, so that few bytes reach the cap.
+/// The first byte selects the kind of body. The second byte is how often the rest is
+/// repeated, so that a short input can reach the cap.
 pub fn check(bytes: &[u8]) {
     let Some((&[kind, times], part)) = bytes.split_first_chunk() else { return };
     let bytes = part.repeat(usize::from(times) + 1);
@@ -29,28 +29,30 @@ pub fn check(bytes: &[u8]) {
         Body::Length(_) => (BodyProgress::More, bytes.len()),
     };
     for piece in [1, 7, 1024, bytes.len().max(1)] {
-        let (drained, taken) = drain(body, &bytes, piece);
-        assert_eq!(drained, expected, "{body:?} in pieces of {piece}");
-        // It says so with the piece in which it ends.
+        let (progress, taken) = drain(body, &bytes, piece);
+        assert_eq!(progress, expected, "{body:?} in pieces of {piece}");
+        // The end is reported with the piece that contains it.
         assert!(taken >= length && taken < length + piece, "{taken} taken of {length}");
     }
 }
 
+/// Reads the body in pieces. Returns the progress at the end, and how many bytes were read.
 fn drain(body: Body, bytes: &[u8], piece: usize) -> (BodyProgress, usize) {
-    let mut drain = BodyReader::new(body);
-    let mut drained = drain.take(&[]);
+    let mut reader = BodyReader::new(body);
+    let mut progress = reader.take(&[]);
     let mut taken = 0;
     for piece in bytes.chunks(piece) {
-        if drained != BodyProgress::More {
+        if progress != BodyProgress::More {
             break;
         }
-        drained = drain.take(piece);
+        progress = reader.take(piece);
         taken += piece.len();
     }
-    (drained, taken)
+    (progress, taken)
 }
 
-/// RFC 9112, section 7.1, read with everything at hand: the end, and at which byte.
+/// A second reader of RFC 9112, section 7.1, which has all bytes at once. Returns the
+/// expected progress, and the byte at which it is reached.
 fn chunked(bytes: &[u8]) -> (BodyProgress, usize) {
     let within = &bytes[..bytes.len().min(MAX_BODY)];
     let mut at = 0;
@@ -70,7 +72,8 @@ fn chunked(bytes: &[u8]) -> (BodyProgress, usize) {
     }
 }
 
-/// A chunk's size and how many bytes it takes in all; `None` where it is not whole.
+/// Returns a chunk's size and its length with framing, or `None` if it is incomplete. An
+/// error has the length up to the bad byte.
 fn chunk(bytes: &[u8]) -> Result<Option<(usize, usize)>, (Problem, usize)> {
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let mut size = 0;

@@ -1,10 +1,10 @@
-//! What holds for any bytes that a peer may send, one module for each fuzz target.
+//! The fuzz targets: properties that hold for any bytes that a peer sends.
 //!
-//! Each target is a function of the fuzzer's bytes that panics where a property
-//! does not hold. `fuzz/run` lets libFuzzer look for such bytes; `cargo test`
-//! replays those in `fuzz/corpus` on every run (`tests/corpus.rs`).
+//! Each target is a function of the fuzzer's bytes that panics if a property does not hold.
+//! `fuzz/run` searches for such bytes with libFuzzer. `cargo test` replays the files in
+//! `fuzz/corpus` on every run (`tests/corpus.rs`).
 //!
-//! A new target is a module here, a line in [`TARGETS`], a `[[bin]]` in
+//! A new target needs a module here, a line in [`TARGETS`], a `[[bin]]` in
 //! `fuzz/Cargo.toml` with its file in `fuzz/fuzz_targets`, and a first file in
 //! `fuzz/corpus`.
 
@@ -18,10 +18,10 @@ pub mod verdict;
 
 mod wire;
 
-/// Panics where a property does not hold.
+/// A fuzz target: panics if a property does not hold for the bytes.
 pub type Check = fn(&[u8]);
 
-/// Every target, by its name.
+/// The name and function of every target.
 pub const TARGETS: [(&str, Check); 7] = [
     ("session", session::check),
     ("probe", probe::check),

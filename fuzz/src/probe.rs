@@ -1,5 +1,5 @@
-//! A script of server moves: a legal one is answered with exactly what it says,
-//! and one that was tampered with never breaks a promise.
+//! Fuzz target for whole sessions: a valid script of server packets gives exactly its replies,
+//! and a script that was tampered with breaks no property.
 
 use arbitrary::{Result, Unstructured};
 use galera_probe::mysql::{Channel, Error, Progress, Reply};
@@ -7,7 +7,7 @@ use galera_probe::mysql::{Channel, Error, Progress, Reply};
 use super::session;
 use super::wire;
 
-/// Names and values that decide a verdict.
+/// Variable names and values that decide a verdict.
 const WORDS: [&[u8]; 20] = [
     b"wsrep_on",
     b"wsrep_cluster_status",
@@ -31,42 +31,45 @@ const WORDS: [&[u8]; 20] = [
     b"18446744073709551615",
 ];
 
-/// A packet: its number and payload.
+/// A packet: its sequence number and payload.
 type Packet = (u8, Vec<u8>);
 
-/// What a server said to one statement, as a session must give it back.
+/// The reply to one statement that a session must return.
 #[derive(Debug, PartialEq)]
-enum Said {
+enum Expected {
     Ok,
     Err(u16),
     Rows(Vec<Vec<Option<Vec<u8>>>>),
 }
 
-/// The fuzzer's bytes are read as a script by `arbitrary`; bytes that make none
-/// are passed over.
+/// `arbitrary` turns the fuzzer's bytes into a script. Bytes that are too few for one are
+/// ignored.
 pub fn check(bytes: &[u8]) {
     let mut source = Unstructured::new(bytes);
-    let _ = play(&mut source);
+    let _ = run_script(&mut source);
 }
 
-fn play(source: &mut Unstructured<'_>) -> Result<()> {
+fn run_script(source: &mut Unstructured<'_>) -> Result<()> {
     let cut = source.arbitrary()?;
     let channel = session::channel(source.arbitrary()?);
-    let mut packets = before_the_replies(source, channel)?;
+    let mut packets = greeting_and_login(source, channel)?;
     let login = packets.len();
-    let mut said = Vec::new();
+    let mut expected = Vec::new();
     for _ in 0..3 {
-        said.push(reply(source, &mut packets)?);
+        expected.push(reply(source, &mut packets)?);
     }
     let server = encode(&packets);
-    let run = session::holds(&server, channel, cut);
+    let run = session::check_session(&server, channel, cut);
     let is_too_large = server.len() > 64 * 1024;
     if is_too_large {
         assert_eq!(run.result, Err(Error::TooLarge { what: "total bytes" }));
     } else {
-        assert_eq!(read_all(run.result), said);
+        assert_eq!(replies_of(run.result), expected);
         let replies = encode(&packets[login..]);
-        assert_eq!(read_all(session::asked_again(&server, &replies, channel, cut)), said);
+        assert_eq!(
+            replies_of(session::check_second_query(&server, &replies, channel, cut)),
+            expected
+        );
     }
 
     let mut tampered = false;
@@ -75,31 +78,31 @@ fn play(source: &mut Unstructured<'_>) -> Result<()> {
         tampered = true;
     }
     if tampered {
-        session::holds(&encode(&packets), channel, cut);
+        session::check_session(&encode(&packets), channel, cut);
         if !is_too_large {
             let replies = packets.get(login..).unwrap_or_default();
-            let _ = session::asked_again(&server, &encode(replies), channel, cut);
+            let _ = session::check_second_query(&server, &encode(replies), channel, cut);
         }
     }
     Ok(())
 }
 
-/// Greeting, perhaps the account's own plugins, OK.
-fn before_the_replies(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Packet>> {
+/// The greeting, up to three authentication switches, and OK.
+fn greeting_and_login(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Packet>> {
     let version: Vec<u8> = short(source)?.into_iter().filter(|byte| *byte != 0).collect();
-    // PROTOCOL_41, SSL and SECURE_CONNECTION may be needed, everything else is not.
+    // A session can need PROTOCOL_41, SSL and SECURE_CONNECTION. Other flags are optional.
     let capabilities = source.arbitrary::<u32>()? | 1 << 9 | 1 << 11 | 1 << 15;
     let greeting = wire::greeting(&version, capabilities, &source.arbitrary()?, &short(source)?);
     let mut packets = vec![(0, greeting)];
-    // SSLRequest and the login have their numbers too.
+    // SSLRequest and the login have sequence numbers too.
     let mut sequence = if session::is_tls(channel) { 3 } else { 2 };
     for _ in 0..source.int_in_range(0..=3)? {
-        for question in plugin(source, channel)? {
-            packets.push((sequence, question));
+        for request in plugin(source, channel)? {
+            packets.push((sequence, request));
             sequence += 2;
         }
-        // The one thing that is not answered.
-        if packets.last().is_some_and(|(_, packet)| packet == CACHED) {
+        // The one packet without a response.
+        if packets.last().is_some_and(|(_, packet)| packet == FAST_AUTH_SUCCESS) {
             sequence -= 1;
         }
     }
@@ -107,10 +110,10 @@ fn before_the_replies(source: &mut Unstructured<'_>, channel: Channel) -> Result
     Ok(packets)
 }
 
-/// caching_sha2_password: "fast authentication succeeded".
-const CACHED: &[u8] = &[1, 3];
+/// caching_sha2_password: fast_auth_success.
+const FAST_AUTH_SUCCESS: &[u8] = &[1, 3];
 
-/// What the server asks where the account has this plugin.
+/// The packets of a server whose account has a plugin.
 fn plugin(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Vec<u8>>> {
     let nonce: [u8; 32] = source.arbitrary()?;
     let sha2 = wire::switch("caching_sha2_password", &nonce[..20]);
@@ -118,28 +121,29 @@ fn plugin(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Vec<u8>
         0 => vec![wire::switch("mysql_native_password", &nonce[..20])],
         1 => vec![wire::switch("client_ed25519", &nonce)],
         2 => {
-            // The least of iterations: each costs time that other scripts could have.
+            // The fewest iterations: more would slow down the fuzzer.
             vec![wire::switch("parsec", &nonce), [b"\x01P\0", &nonce[..18]].concat()]
         }
         3 => vec![wire::switch("unix_socket", b"")],
         4 if session::is_secure(channel) => vec![wire::switch("mysql_clear_password", b"")],
         5 if session::is_secure(channel) => vec![sha2, vec![1, 4]],
-        _ => vec![sha2, CACHED.to_vec()],
+        _ => vec![sha2, FAST_AUTH_SUCCESS.to_vec()],
     })
 }
 
-fn reply(source: &mut Unstructured<'_>, packets: &mut Vec<Packet>) -> Result<Said> {
+/// Appends the packets of a reply.
+fn reply(source: &mut Unstructured<'_>, packets: &mut Vec<Packet>) -> Result<Expected> {
     match source.int_in_range(0..=4)? {
         0 => {
             packets.push((1, wire::OK.to_vec()));
-            Ok(Said::Ok)
+            Ok(Expected::Ok)
         }
         1 => {
             let code = source.arbitrary()?;
             packets.push((1, wire::err(code, &short(source)?)));
-            Ok(Said::Err(code))
+            Ok(Expected::Err(code))
         }
-        _ => rows(source, packets).map(Said::Rows),
+        _ => rows(source, packets).map(Expected::Rows),
     }
 }
 
@@ -147,7 +151,7 @@ fn rows(
     source: &mut Unstructured<'_>,
     packets: &mut Vec<Packet>,
 ) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
-    // Two columns are what a probe asks for.
+    // Two columns are the usual case.
     let columns = if source.arbitrary()? { 2 } else { source.int_in_range(1..=16)? };
     let mut sequence = 1_u8;
     let mut push = |payload| {
@@ -185,7 +189,7 @@ fn short(source: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     source.bytes(length.min(source.len())).map(<[u8]>::to_vec)
 }
 
-/// One thing that no honest server does.
+/// Changes one packet, or the order of packets.
 fn tamper(source: &mut Unstructured<'_>, packets: &mut Vec<Packet>) -> Result<()> {
     let at = source.choose_index(packets.len())?;
     let other = source.choose_index(packets.len())?;
@@ -202,7 +206,7 @@ fn tamper(source: &mut Unstructured<'_>, packets: &mut Vec<Packet>) -> Result<()
         5 => packets.swap(at, other),
         6 => drop(packets.remove(at)),
         7 => packets.insert(other, packets[at].clone()),
-        // A kind of its own, where it does not belong.
+        // A packet of another kind.
         _ => {
             let file: &[u8] = b"\xFB/etc/passwd";
             let kinds = [wire::OK, wire::EOF, file, b"\xFF\x15\x04#28000no", b"\xFE", b"\x02"];
@@ -216,19 +220,19 @@ fn encode(packets: &[Packet]) -> Vec<u8> {
     packets.iter().flat_map(|(sequence, payload)| wire::packet(*sequence, payload)).collect()
 }
 
-fn read_all(result: std::result::Result<Progress, Error>) -> Vec<Said> {
+fn replies_of(result: std::result::Result<Progress, Error>) -> Vec<Expected> {
     let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
     replies.iter().map(read).collect()
 }
 
-fn read(reply: &Reply) -> Said {
+fn read(reply: &Reply) -> Expected {
     match reply {
-        Reply::Ok => Said::Ok,
-        Reply::Err(error) => Said::Err(error.code),
+        Reply::Ok => Expected::Ok,
+        Reply::Err(error) => Expected::Err(error.code),
         Reply::Rows(rows) => {
             let value =
                 |value: &Option<_>| value.as_ref().map(|value: &bytes::Bytes| value.to_vec());
-            Said::Rows(rows.iter().map(|row| row.iter().map(value).collect()).collect())
+            Expected::Rows(rows.iter().map(|row| row.iter().map(value).collect()).collect())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever a server sends, a session keeps its promises.
+//! Fuzz target for sessions: the properties of a session hold for any bytes from a server.
 
 use std::sync::Arc;
 
@@ -12,34 +12,34 @@ use super::wire;
 const USER: &str = "galera_probe";
 const PASSWORD: &str = "correct horse battery staple";
 
-/// More than a login, an authentication switch, the statements and COM_QUIT.
+/// More than the login, its further rounds, the statements and COM_QUIT.
 const MAX_OUTPUT: usize = 1024;
 
-/// What a session keeps at the most of what a server sent.
+/// The most that a session keeps of a server's bytes.
 const MAX_TOTAL: usize = 64 * 1024;
 const MAX_ROWS: usize = 64;
 const MAX_COLUMNS: usize = 16;
 
-/// A server can make a session derive up to eight keys, at some 10 ms each. To derive
-/// them again for each look at an answer is as dear, so that only the first are.
+/// How many key derivations of parsec are verified in one run. A server can make a session
+/// derive up to eight keys, at some 10 ms each, and a verification takes as long.
 const MAX_DERIVED: usize = 1;
 
-/// What a server makes of a session.
+/// The outcome of a session.
 #[derive(Debug, PartialEq)]
 pub struct Run {
     pub result: Result<Progress, Error>,
     pub output: BytesMut,
 }
 
-/// The first byte says what the others, what the server sends, travel on, and how
-/// they are cut in pieces.
+/// The first byte selects the channel and the split into pieces. The rest are the server's
+/// bytes.
 pub fn check(bytes: &[u8]) {
     if let Some((first, server)) = bytes.split_first() {
-        holds(server, channel(*first), first & 0x3F);
+        check_session(server, channel(*first), first & 0x3F);
     }
 }
 
-/// By the two highest bits.
+/// Selects a channel by the two highest bits.
 pub fn channel(byte: u8) -> Channel {
     match byte >> 6 {
         0 => Channel::Tcp,
@@ -53,31 +53,30 @@ pub fn is_tls(channel: Channel) -> bool {
     matches!(channel, Channel::UnverifiedTls | Channel::Tls)
 }
 
-/// Whether the server may have the password itself.
+/// Returns whether the server may get the cleartext password.
 pub fn is_secure(channel: Channel) -> bool {
     matches!(channel, Channel::Socket | Channel::Tls)
 }
 
-/// Feeds a session whole, in pieces, and one byte at a time, and holds it to
-/// every promise that does not depend on what the bytes mean.
-pub fn holds(server: &[u8], channel: Channel, cut: u8) -> Run {
+/// Feeds a session all bytes at once, in pieces, and one at a time, and checks every
+/// property that does not depend on the meaning of the bytes.
+pub fn check_session(server: &[u8], channel: Channel, cut: u8) -> Run {
     let whole = run(server, channel, server.len().max(1));
     let piece = usize::from(cut) + 1;
     assert_eq!(run(server, channel, piece), whole, "in pieces of {piece} bytes");
     assert_eq!(run(server, channel, 1), whole, "byte by byte");
-    keeps_its_secrets(&whole, channel);
-    output_is_what_a_server_reads(server, channel, &whole.output);
+    check_secrets(&whole, channel);
+    check_output(server, channel, &whole.output);
     if let Ok(Progress::Done(replies)) = &whole.result {
-        stays_under_its_caps(replies, server.len());
-        serves_on_what_was_said_alone(replies, server);
+        check_caps(replies, server.len());
+        check_serve_is_justified(replies, server);
     }
-    keeps_as_it_asks_once(server, channel, cut, &whole);
+    check_kept_session(server, channel, cut, &whole);
     whole
 }
 
-/// A session that is kept does the same, but for COM_QUIT, and takes nothing behind the
-/// replies.
-fn keeps_as_it_asks_once(server: &[u8], channel: Channel, cut: u8, once: &Run) {
+/// A kept session does the same without COM_QUIT, and refuses bytes after the last reply.
+fn check_kept_session(server: &[u8], channel: Channel, cut: u8, once: &Run) {
     let mut session = session(channel).kept();
     let mut output = BytesMut::new();
     let result = feed(&mut session, server, channel, usize::from(cut) + 1, &mut output);
@@ -89,13 +88,13 @@ fn keeps_as_it_asks_once(server: &[u8], channel: Channel, cut: u8, once: &Run) {
         }
         once => assert_eq!(&result, once),
     }
-    let quits = once.output.strip_suffix(&[1, 0, 0, 0, 1]).unwrap_or(&once.output);
-    assert_eq!(output, quits);
+    let without_quit = once.output.strip_suffix(&[1, 0, 0, 0, 1]).unwrap_or(&once.output);
+    assert_eq!(output, without_quit);
 }
 
-/// A session that had all of `first`'s replies is asked again, and is sent `second`:
-/// the same result however it is cut, and nothing but the statements is said.
-pub fn asked_again(
+/// Sends more statements in a kept session that has received `first`, and feeds it `second`:
+/// every split gives the same result, and the output is nothing but the statements.
+pub fn check_second_query(
     first: &[u8],
     second: &[u8],
     channel: Channel,
@@ -107,7 +106,7 @@ pub fn asked_again(
         feed(&mut session, first, channel, first.len(), &mut output).unwrap();
         output.clear();
         session.query(&STATEMENTS, &mut output).unwrap();
-        output_is_the_statements(&output.split(), &[]);
+        check_statements(&output.split(), &[]);
         let result = feed(&mut session, second, Channel::Tcp, piece, &mut output);
         assert!(output.is_empty(), "output after the statements");
         if result.is_err() {
@@ -119,12 +118,12 @@ pub fn asked_again(
     assert_eq!(run(usize::from(cut) + 1), whole, "in pieces of {} bytes", cut as usize + 1);
     assert_eq!(run(1), whole, "byte by byte");
     if let Ok(Progress::Done(replies)) = &whole {
-        stays_under_its_caps(replies, second.len());
+        check_caps(replies, second.len());
     }
     whole
 }
 
-/// All of it, or up to the first error.
+/// Feeds all bytes, up to the first error.
 fn feed(
     session: &mut Session,
     server: &[u8],
@@ -145,14 +144,15 @@ fn feed(
     result
 }
 
-/// Where TLS is to begin, nothing may come with the greeting.
+/// Splits the bytes into pieces. On a TLS channel, the greeting ends a piece, since bytes
+/// together with it are an error.
 fn pieces(server: &[u8], channel: Channel, size: usize) -> impl Iterator<Item = &[u8]> {
-    let (greeting, behind) = server.split_at(match is_tls(channel) {
+    let (greeting, rest) = server.split_at(match is_tls(channel) {
         true => greeting_length(server),
         false => 0,
     });
     let size = size.max(1);
-    greeting.chunks(size).chain(behind.chunks(size))
+    greeting.chunks(size).chain(rest.chunks(size))
 }
 
 fn greeting_length(server: &[u8]) -> usize {
@@ -180,7 +180,7 @@ fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
         assert!(greeted || output.is_empty(), "output before the greeting");
         if result == Ok(Progress::StartTls) {
             assert!(output.len() == 36 && output.starts_with(&[32, 0, 0, 1]), "not SSLRequest");
-            injected_before_tls(server);
+            check_injection_before_tls(server);
             result = session.tls_started(&mut output);
         }
         assert!(stage(&result) >= before, "from {before} back to {:?}", result);
@@ -199,9 +199,9 @@ fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
     Run { result, output }
 }
 
-/// What somebody put behind the greeting, before TLS could protect it, ends all,
-/// and nothing of the account was said.
-fn injected_before_tls(server: &[u8]) {
+/// Bytes that were injected after the greeting, before TLS has begun, end the session before
+/// it sends the user name.
+fn check_injection_before_tls(server: &[u8]) {
     if server.len() == greeting_length(server) {
         return;
     }
@@ -211,7 +211,7 @@ fn injected_before_tls(server: &[u8]) {
     assert!(!wire::contains(&output, USER.as_bytes()) && output.len() <= 36);
 }
 
-/// How far a session is; it only goes on.
+/// The order of the stages. A session never goes back.
 fn stage(result: &Result<Progress, Error>) -> u8 {
     match result {
         Ok(Progress::Wait(Stage::Greeting)) => 0,
@@ -221,68 +221,69 @@ fn stage(result: &Result<Progress, Error>) -> u8 {
     }
 }
 
-fn keeps_its_secrets(run: &Run, channel: Channel) {
+fn check_secrets(run: &Run, channel: Channel) {
     let [password, hashes @ ..] = wire::secrets(PASSWORD.as_bytes());
-    // On a channel that is secure, the server may have the password itself.
+    // On a secure channel, the server may get the cleartext password.
     let password = (!is_secure(channel)).then_some(password);
     for secret in hashes.iter().chain(&password) {
-        // A part of a secret is a secret.
+        // A part of a secret is a secret too.
         for part in secret.windows(8) {
             assert!(!wire::contains(&run.output, part), "a secret was sent");
         }
     }
-    // What a server sent back of it is the server's own.
+    // An error may quote the server's bytes, so only its form is checked.
     if let Err(error) = &run.result {
         let shown = error.to_string();
         assert!(shown.len() < 512 && shown.bytes().all(|byte| matches!(byte, b' '..=b'~')));
     }
 }
 
-/// The login, the answers to what the server asked behind it, the statements,
-/// COM_QUIT, each in a packet, and nothing else.
-fn output_is_what_a_server_reads(server: &[u8], channel: Channel, output: &[u8]) {
+/// The output is the login, the responses to its further rounds, the statements and
+/// COM_QUIT, one packet each.
+fn check_output(server: &[u8], channel: Channel, output: &[u8]) {
     assert!(output.len() <= MAX_OUTPUT, "{} bytes", output.len());
     if output.is_empty() {
         return;
     }
-    let (_, greeting, asked) = wire::split_packet(server).unwrap();
+    let (_, greeting, requests) = wire::split_packet(server).unwrap();
     let mut output = output;
     let mut first = 1;
     if is_tls(channel) {
-        let (sequence, request, behind) = wire::split_packet(output).unwrap();
+        let (sequence, request, rest) = wire::split_packet(output).unwrap();
         assert_eq!((sequence, request.len()), (1, 32));
-        (output, first) = (behind, 2);
+        (output, first) = (rest, 2);
         if output.is_empty() {
             return;
         }
     }
     let (sequence, login, mut output) = wire::split_packet(output).unwrap();
     assert_eq!(sequence, first);
-    login_is_what_a_server_reads(greeting, login);
+    check_login(greeting, login);
 
     let mut plugin = wire::Plugin::new(PASSWORD.as_bytes(), is_secure(channel), MAX_DERIVED);
-    while let Some((sequence @ 1.., answer, behind)) = wire::split_packet(output) {
-        let question = wire::packet_numbered(asked, sequence - 1).unwrap();
-        assert!(plugin.accepts(question, answer), "{question:?} was answered with {answer:?}");
-        output = behind;
+    while let Some((sequence @ 1.., response, rest)) = wire::split_packet(output) {
+        let request = wire::packet_numbered(requests, sequence - 1).unwrap();
+        assert!(plugin.accepts(request, response), "{response:?} in response to {request:?}");
+        output = rest;
     }
     if output.is_empty() {
         return;
     }
-    output_is_the_statements(output, &[1, 0, 0, 0, 1]);
+    check_statements(output, &[1, 0, 0, 0, 1]);
 }
 
-fn output_is_the_statements(mut output: &[u8], behind_them: &[u8]) {
+/// The output is the statements, then `tail`.
+fn check_statements(mut output: &[u8], tail: &[u8]) {
     for statement in STATEMENTS {
-        let (sequence, command, behind) = wire::split_packet(output).unwrap();
+        let (sequence, command, rest) = wire::split_packet(output).unwrap();
         assert_eq!((sequence, command[0], &command[1..]), (0, 3, statement.as_bytes()));
-        output = behind;
+        output = rest;
     }
-    assert_eq!(output, behind_them);
+    assert_eq!(output, tail);
 }
 
 /// Protocol::HandshakeResponse41.
-fn login_is_what_a_server_reads(greeting: &[u8], login: &[u8]) {
+fn check_login(greeting: &[u8], login: &[u8]) {
     let end = 32 + USER.len();
     assert_eq!((&login[32..end], login[end]), (USER.as_bytes(), 0));
     let (scramble, plugin) = login[end + 2..].split_at(login[end + 1].into());
@@ -293,12 +294,12 @@ fn login_is_what_a_server_reads(greeting: &[u8], login: &[u8]) {
         let nonce = [at(5, 8), at(32, 12)].concat();
         assert!(wire::accepts_native(PASSWORD.as_bytes(), &nonce, scramble));
     }
-    // Nothing is asked for that the server did not offer.
+    // The login sets no capability that the server did not offer.
     let offered = [at(14, 2), at(19, 2)].concat();
-    assert!(login.iter().zip(&offered).all(|(asked, offered)| asked & !offered == 0));
+    assert!(login.iter().zip(&offered).all(|(set, offered)| set & !offered == 0));
 }
 
-fn stays_under_its_caps(replies: &[Reply], sent: usize) {
+fn check_caps(replies: &[Reply], sent: usize) {
     assert_eq!(replies.len(), STATEMENTS.len());
     let mut kept = 0;
     for reply in replies {
@@ -318,12 +319,12 @@ fn stays_under_its_caps(replies: &[Reply], sent: usize) {
             }
         }
     }
-    // An escape has four bytes for one.
+    // An escaped byte takes four bytes.
     assert!(kept <= 4 * sent.min(MAX_TOTAL));
 }
 
-/// Serve needs each of these values in the server's own bytes.
-fn serves_on_what_was_said_alone(replies: &[Reply], server: &[u8]) {
+/// The verdict is serve only if each of these values is in the server's bytes.
+fn check_serve_is_justified(replies: &[Reply], server: &[u8]) {
     if judge(&facts(replies), Policy::default(), Role::ReadWrite) != Verdict::Serve {
         return;
     }
@@ -335,13 +336,13 @@ fn serves_on_what_was_said_alone(replies: &[Reply], server: &[u8]) {
         ("wsrep_ready", &["ON", "1"]),
         ("read_only", &["OFF", "0"]),
     ] {
-        let said = server.windows(name.len()).enumerate().any(|(at, window)| {
-            // A length is between the two, in one to nine bytes.
-            let behind = &server[at + name.len()..];
-            let is = |value: &&str| (1..=9).any(|gap| follows(behind, gap, value));
+        let reported = server.windows(name.len()).enumerate().any(|(at, window)| {
+            // One to nine bytes of length are between name and value.
+            let tail = &server[at + name.len()..];
+            let is = |value: &&str| (1..=9).any(|gap| follows(tail, gap, value));
             window.eq_ignore_ascii_case(name.as_bytes()) && values.iter().any(is)
         });
-        assert!(said, "serve without {name}");
+        assert!(reported, "serve without {name}");
     }
 }
 
@@ -349,7 +350,7 @@ fn follows(bytes: &[u8], gap: usize, value: &str) -> bool {
     bytes.get(gap..).is_some_and(|bytes| bytes.starts_with(value.as_bytes()))
 }
 
-/// As whoever embeds a session reads its rows.
+/// Reads rows as an embedder of a session does.
 fn facts(replies: &[Reply]) -> Facts {
     let mut facts = Facts::default();
     for reply in replies {

@@ -1,5 +1,5 @@
-//! Whatever a node says of itself: its verdict is serve only where every fact
-//! says so, and the answer is whole and tells nothing that the node said.
+//! Fuzz target for verdicts: for any rows, a node serves if and only if every rule is met,
+//! and the HTTP response is complete and contains nothing that the node sent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,7 +42,7 @@ const VALUES: [&str; 14] = [
     "DISABLED",
 ];
 
-/// A healthy node's, which the others change.
+/// The variables of a healthy node.
 const SYNCED: [(&str, &str); 6] = [
     ("wsrep_on", "ON"),
     ("wsrep_cluster_status", "Primary"),
@@ -55,16 +55,16 @@ const SYNCED: [(&str, &str); 6] = [
 /// A row of SHOW STATUS or SHOW VARIABLES.
 type Row = (Vec<u8>, Option<Vec<u8>>);
 
-/// What is said of each variable, by its name in lower case: every value once.
-type Said = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
+/// The distinct values that rows report for each variable, by its name in lower case.
+type Reported = BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>;
 
-/// The fuzzer's bytes are read as rows by `arbitrary`.
+/// `arbitrary` turns the fuzzer's bytes into a policy and rows.
 pub fn check(bytes: &[u8]) {
     let mut source = Unstructured::new(bytes);
-    let _ = play(&mut source);
+    let _ = check_rows(&mut source);
 }
 
-fn play(source: &mut Unstructured<'_>) -> Result<()> {
+fn check_rows(source: &mut Unstructured<'_>) -> Result<()> {
     let policy = Policy {
         standalone: source.arbitrary()?,
         donor: *source.choose(&[Donor::Refuse, Donor::Serve, Donor::ServeUnlessRejecting])?,
@@ -81,13 +81,13 @@ fn play(source: &mut Unstructured<'_>) -> Result<()> {
     assert!(shown.bytes().all(|byte| matches!(byte, b' '..=b'~')));
 
     let verdicts = Role::ALL.map(|role| judge(&facts, policy, role));
-    let said = said(&rows);
-    let serves =
-        [is_writable(&said), true, is_writer(&said)].map(|fit| fit && is_fit(&said, policy));
+    let reported = reported(&rows);
+    let serves = [is_writable(&reported), true, is_writer(&reported)]
+        .map(|fit| fit && is_fit(&reported, policy));
     assert_eq!(verdicts.map(|verdict| verdict == Verdict::Serve), serves, "{shown}");
     let [verdict, ..] = verdicts;
 
-    // The order of rows that do not contradict each other is all one.
+    // The order of the rows makes no difference to serve.
     let mut backwards = Facts::default();
     for (name, value) in rows.iter().rev() {
         backwards.note(name, value.as_deref());
@@ -99,7 +99,7 @@ fn play(source: &mut Unstructured<'_>) -> Result<()> {
 
     let time = Duration::from_millis(time);
     for time in [None, Some(Time::For(time)), Some(Time::Left(time))] {
-        answer_is_whole(Health { verdict, time });
+        check_response(Health { verdict, time });
     }
     Ok(())
 }
@@ -128,20 +128,20 @@ fn rows(source: &mut Unstructured<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn said(rows: &[Row]) -> Said {
-    let mut said = Said::new();
+fn reported(rows: &[Row]) -> Reported {
+    let mut reported = Reported::new();
     for (name, value) in rows {
-        let values = said.entry(name.to_ascii_lowercase()).or_default();
+        let values = reported.entry(name.to_ascii_lowercase()).or_default();
         if !values.contains(value) {
             values.push(value.clone());
         }
     }
-    said
+    reported
 }
 
-/// Whether a variable has one of these values, and that alone.
-fn says(said: &Said, name: &str, healthy: &[&str], may_be_missing: bool) -> bool {
-    match said.get(name.as_bytes()).map(Vec::as_slice) {
+/// Returns whether a variable has exactly one value, and that one is healthy.
+fn reports_only(reported: &Reported, name: &str, healthy: &[&str], may_be_missing: bool) -> bool {
+    match reported.get(name.as_bytes()).map(Vec::as_slice) {
         None => may_be_missing,
         Some([Some(value)]) => healthy.iter().any(|healthy| healthy.as_bytes() == value),
         Some(_) => false,
@@ -151,37 +151,41 @@ fn says(said: &Said, name: &str, healthy: &[&str], may_be_missing: bool) -> bool
 const ON: &[&str] = &["ON", "1"];
 const OFF: &[&str] = &["OFF", "0"];
 
-/// What readers need, written as one condition without an order.
-fn is_fit(said: &Said, policy: Policy) -> bool {
-    let says = |name, healthy, may_be_missing| says(said, name, healthy, may_be_missing);
-    let gives = match policy.donor {
+/// Returns whether the node may serve readers: all rules as one condition.
+fn is_fit(reported: &Reported, policy: Policy) -> bool {
+    let reports_only =
+        |name, healthy, may_be_missing| reports_only(reported, name, healthy, may_be_missing);
+    let donor_may_serve = match policy.donor {
         Donor::Refuse => false,
         Donor::Serve => true,
-        Donor::ServeUnlessRejecting => says("wsrep_sst_donor_rejects_queries", OFF, false),
+        Donor::ServeUnlessRejecting => reports_only("wsrep_sst_donor_rejects_queries", OFF, false),
     };
-    let is_donor = says("wsrep_local_state", &["2"], false) && says("wsrep_desync", OFF, true);
-    let is_member = says("wsrep_on", ON, false)
-        && says("wsrep_cluster_status", &["Primary"], false)
-        && says("wsrep_connected", ON, false)
-        && (says("wsrep_local_state", &["4"], false) || gives && is_donor)
-        && says("wsrep_ready", ON, false)
-        && says("wsrep_reject_queries", &["NONE"], true);
-    (is_member || policy.standalone && says("wsrep_on", OFF, true))
-        && said.contains_key(&b"read_only"[..])
-        && says("pxc_maint_mode", &["DISABLED"], true)
-        && says("offline_mode", OFF, true)
+    let is_donor =
+        reports_only("wsrep_local_state", &["2"], false) && reports_only("wsrep_desync", OFF, true);
+    let is_member = reports_only("wsrep_on", ON, false)
+        && reports_only("wsrep_cluster_status", &["Primary"], false)
+        && reports_only("wsrep_connected", ON, false)
+        && (reports_only("wsrep_local_state", &["4"], false) || donor_may_serve && is_donor)
+        && reports_only("wsrep_ready", ON, false)
+        && reports_only("wsrep_reject_queries", &["NONE"], true);
+    (is_member || policy.standalone && reports_only("wsrep_on", OFF, true))
+        && reported.contains_key(&b"read_only"[..])
+        && reports_only("pxc_maint_mode", &["DISABLED"], true)
+        && reports_only("offline_mode", OFF, true)
 }
 
-fn is_writable(said: &Said) -> bool {
-    says(said, "read_only", OFF, false) && says(said, "super_read_only", OFF, true)
+fn is_writable(reported: &Reported) -> bool {
+    reports_only(reported, "read_only", OFF, false)
+        && reports_only(reported, "super_read_only", OFF, true)
 }
 
-fn is_writer(said: &Said) -> bool {
-    is_writable(said)
-        && (!says(said, "wsrep_on", ON, false) || says(said, "wsrep_local_index", &["0"], false))
+fn is_writer(reported: &Reported) -> bool {
+    is_writable(reported)
+        && (!reports_only(reported, "wsrep_on", ON, false)
+            || reports_only(reported, "wsrep_local_index", &["0"], false))
 }
 
-fn answer_is_whole(health: Health) {
+fn check_response(health: Health) {
     for (head_only, json) in [(false, false), (false, true), (true, false), (true, true)] {
         let bytes =
             Response::health(health, Format { head_only, json, ..Format::default() }).encode();
@@ -192,8 +196,8 @@ fn answer_is_whole(health: Health) {
         let expected = if health.verdict == Verdict::Serve { 200 } else { 503 };
         assert_eq!(response.code, Some(expected));
         let header = |name| {
-            let line = response.headers.iter().find(|line| line.name == name).unwrap();
-            str::from_utf8(line.value).unwrap()
+            let field = response.headers.iter().find(|field| field.name == name).unwrap();
+            str::from_utf8(field.value).unwrap()
         };
         assert_eq!(header("Galera-Probe"), health.verdict.as_str());
         assert_eq!(header("Connection"), "close");
@@ -202,7 +206,7 @@ fn answer_is_whole(health: Health) {
             continue;
         }
         assert_eq!(header("Content-Length"), body.len().to_string());
-        // The same two things of every node: the word and the line for people.
+        // The body is the same for every node: the word and the explanation.
         let (word, explanation) = (health.verdict.as_str(), health.to_string());
         match json {
             false => assert_eq!(body, format!("{word}\n{explanation}\n")),

@@ -1,5 +1,4 @@
-//! The server's side of the MySQL protocol, written and read without the code
-//! that is tested.
+//! The server side of the MySQL protocol, independent of the tested code.
 
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
@@ -7,13 +6,13 @@ use pbkdf2::pbkdf2_hmac;
 use sha1::{Digest, Sha1};
 use sha2::{Sha256, Sha512};
 
-/// One packet, its length and number before it.
+/// Returns one packet with its header.
 pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
     [&length[..3], &[sequence], payload].concat()
 }
 
-/// The first packet of some bytes, its number and payload, and what follows it.
+/// Splits off the first packet: its sequence number, its payload, and the bytes after it.
 pub fn split_packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[a, b, c, sequence], rest) = bytes.split_first_chunk()?;
     let length = u32::from_le_bytes([a, b, c, 0]);
@@ -21,7 +20,7 @@ pub fn split_packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((sequence, payload, rest))
 }
 
-/// The payload of the first packet with this number.
+/// Returns the payload of the first packet with this sequence number.
 pub fn packet_numbered(mut bytes: &[u8], number: u8) -> Option<&[u8]> {
     loop {
         let (sequence, payload, rest) = split_packet(bytes)?;
@@ -32,7 +31,7 @@ pub fn packet_numbered(mut bytes: &[u8], number: u8) -> Option<&[u8]> {
     }
 }
 
-/// Protocol::LengthEncodedString, and NULL for `None`.
+/// Appends Protocol::LengthEncodedString, or NULL for `None`.
 pub fn text_value(payload: &mut Vec<u8>, value: Option<&[u8]>) {
     let Some(value) = value else {
         payload.push(0xFB);
@@ -48,7 +47,7 @@ pub fn text_value(payload: &mut Vec<u8>, value: Option<&[u8]>) {
     payload.extend(value);
 }
 
-/// Protocol::HandshakeV10 with a nonce whose two parts stand apart.
+/// Returns the payload of Protocol::HandshakeV10.
 pub fn greeting(version: &[u8], capabilities: u32, nonce: &[u8; 20], tail: &[u8]) -> Vec<u8> {
     let [c0, c1, c2, c3] = capabilities.to_le_bytes();
     let mut payload = vec![10];
@@ -61,12 +60,12 @@ pub fn greeting(version: &[u8], capabilities: u32, nonce: &[u8; 20], tail: &[u8]
     payload
 }
 
-/// AuthSwitchRequest.
+/// Returns the payload of Protocol::AuthSwitchRequest.
 pub fn switch(plugin: &str, data: &[u8]) -> Vec<u8> {
     [b"\xFE", plugin.as_bytes(), b"\0", data, b"\0"].concat()
 }
 
-/// ERR_Packet with an SQLSTATE.
+/// Returns the payload of ERR_Packet with an SQLSTATE.
 pub fn err(code: u16, text: &[u8]) -> Vec<u8> {
     [&[0xFF], &code.to_le_bytes()[..], b"#HY000", text].concat()
 }
@@ -74,61 +73,62 @@ pub fn err(code: u16, text: &[u8]) -> Vec<u8> {
 pub const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
 pub const EOF: &[u8] = &[0xFE, 0, 0, 2, 0];
 
-/// The plugins of the server's side, one after the other as it switches.
+/// The server's side of an authentication, across plugin switches.
 pub struct Plugin<'a> {
     password: &'a [u8],
     secure: bool,
-    /// How many keys parsec may still derive; further answers to it are believed.
+    /// How many further parsec responses are verified. The ones after that are accepted.
     derivations: usize,
+    /// The nonce of a parsec challenge that waits for its response.
     parsec: Option<[u8; 32]>,
 }
 
 impl<'a> Plugin<'a> {
-    /// `secure`: whether the password itself may come.
+    /// `secure`: whether the client may send the cleartext password.
     pub fn new(password: &'a [u8], secure: bool, derivations: usize) -> Self {
         Self { password, secure, derivations, parsec: None }
     }
 
-    /// Whether the server takes what was answered to its AuthSwitchRequest, or to
-    /// its AuthMoreData.
-    pub fn accepts(&mut self, question: &[u8], answer: &[u8]) -> bool {
-        let nonces = self.parsec.take();
-        let Some(switch) = question.strip_prefix(b"\xFE") else {
-            let data = question.strip_prefix(b"\x01").unwrap_or(question);
-            return match (nonces, data) {
+    /// Returns whether a server accepts the response to its AuthSwitchRequest or
+    /// AuthMoreData.
+    pub fn accepts(&mut self, request: &[u8], response: &[u8]) -> bool {
+        let parsec_nonce = self.parsec.take();
+        let Some(switch) = request.strip_prefix(b"\xFE") else {
+            let data = request.strip_prefix(b"\x01").unwrap_or(request);
+            return match (parsec_nonce, data) {
                 (Some(nonce), [b'P', factor, salt @ ..]) => {
                     if self.derivations == 0 {
                         return true;
                     }
                     self.derivations -= 1;
-                    accepts_parsec(self.password, &nonce, 1024 << factor, salt, answer)
+                    accepts_parsec(self.password, &nonce, 1024 << factor, salt, response)
                 }
-                (None, [4]) => self.accepts_cleartext(answer),
+                (None, [4]) => self.accepts_cleartext(response),
                 _ => false,
             };
         };
         let name = switch.iter().position(|&byte| byte == 0).unwrap();
         let (name, data) = (&switch[..name], &switch[name + 1..]);
         match name {
-            b"mysql_native_password" => accepts_native(self.password, &data[..20], answer),
-            b"caching_sha2_password" => accepts_sha2(self.password, &data[..20], answer),
-            b"client_ed25519" => verifies(&public_key(self.password), &data[..32], answer),
+            b"mysql_native_password" => accepts_native(self.password, &data[..20], response),
+            b"caching_sha2_password" => accepts_sha2(self.password, &data[..20], response),
+            b"client_ed25519" => verifies(&public_key(self.password), &data[..32], response),
             b"parsec" => {
                 self.parsec = Some(data[..32].try_into().unwrap());
-                answer.is_empty()
+                response.is_empty()
             }
-            b"unix_socket" | b"auth_socket" => answer.is_empty(),
-            b"mysql_clear_password" => self.accepts_cleartext(answer),
+            b"unix_socket" | b"auth_socket" => response.is_empty(),
+            b"mysql_clear_password" => self.accepts_cleartext(response),
             _ => false,
         }
     }
 
-    fn accepts_cleartext(&self, answer: &[u8]) -> bool {
-        self.secure && answer == [self.password, b"\0"].concat()
+    fn accepts_cleartext(&self, response: &[u8]) -> bool {
+        self.secure && response == [self.password, b"\0"].concat()
     }
 }
 
-/// mysql_native_password: the server holds SHA1(SHA1(password)) only.
+/// mysql_native_password: the server stores SHA1(SHA1(password)).
 pub fn accepts_native(password: &[u8], nonce: &[u8], scramble: &[u8]) -> bool {
     let stored = Sha1::digest(Sha1::digest(password));
     let mask = Sha1::new().chain_update(nonce).chain_update(stored).finalize();
@@ -136,7 +136,7 @@ pub fn accepts_native(password: &[u8], nonce: &[u8], scramble: &[u8]) -> bool {
     scramble.len() == 20 && Sha1::digest(unmasked) == stored
 }
 
-/// caching_sha2_password: its cache holds SHA256(SHA256(password)).
+/// caching_sha2_password: the cache has SHA256(SHA256(password)).
 fn accepts_sha2(password: &[u8], nonce: &[u8], scramble: &[u8]) -> bool {
     let cached = Sha256::digest(Sha256::digest(password));
     let mask = Sha256::new().chain_update(cached).chain_update(nonce).finalize();
@@ -144,27 +144,27 @@ fn accepts_sha2(password: &[u8], nonce: &[u8], scramble: &[u8]) -> bool {
     scramble.len() == 32 && Sha256::digest(unmasked) == cached
 }
 
-/// parsec: the client's nonce and the signature of both.
+/// parsec: the client's nonce, then the signature of both nonces.
 fn accepts_parsec(
     password: &[u8],
     nonce: &[u8],
     iterations: u32,
     salt: &[u8],
-    answer: &[u8],
+    response: &[u8],
 ) -> bool {
     let mut seed = [0; 32];
     pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut seed);
-    let (theirs, signature) = answer.split_at(32);
-    verifies(&public_key(&seed), &[nonce, theirs].concat(), signature)
+    let (client_nonce, signature) = response.split_at(32);
+    verifies(&public_key(&seed), &[nonce, client_nonce].concat(), signature)
 }
 
-/// RFC 8032, section 5.1.5.
+/// Derives the public key: RFC 8032, section 5.1.5.
 fn public_key(seed: &[u8]) -> [u8; 32] {
     let hash = Sha512::digest(seed);
     EdwardsPoint::mul_base_clamped(hash[..32].try_into().unwrap()).compress().to_bytes()
 }
 
-/// RFC 8032, section 5.1.7.
+/// Verifies a signature: RFC 8032, section 5.1.7.
 fn verifies(public: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
     let (commitment, response) = signature.split_at(32);
     let hash = Sha512::new().chain_update(commitment).chain_update(public);
@@ -176,12 +176,12 @@ fn verifies(public: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
     expected.compress().as_bytes() == commitment
 }
 
-/// Whether some bytes are among others.
+/// Returns whether `part` occurs in `bytes`.
 pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// What must never be sent: the password, and what serves in its place.
+/// The secrets that must not be sent: the password, and hashes that can replace it.
 pub fn secrets(password: &[u8]) -> [Vec<u8>; 5] {
     let (sha1, sha256) = (Sha1::digest(password), Sha256::digest(password));
     let stored = [Sha1::digest(sha1).to_vec(), Sha256::digest(sha256).to_vec()];

@@ -30,7 +30,7 @@ pub(super) struct Login {
     allow_cleartext: bool,
     switches: u8,
     awaited: Awaited,
-    /// Whether the server accepted a scramble by the password in its cache.
+    /// Whether the server accepted a scramble because it had the password in its cache.
     cached: bool,
 }
 
@@ -56,15 +56,15 @@ const PERFORM_FULL_AUTHENTICATION: u8 = 4;
 type Payload = Zeroizing<Vec<u8>>;
 
 impl Login {
-    /// `allow_cleartext` allows mysql_clear_password, and the cleartext password over
+    /// Begins a login. `allow_cleartext` allows mysql_clear_password, and the cleartext password over
     /// [`Channel::UnverifiedTls`].
     pub(super) fn new(channel: Channel, allow_cleartext: bool) -> Self {
         let awaited = Awaited::Nothing;
         Self { channel, allow_cleartext, switches: 0, awaited, cached: false }
     }
 
-    /// Returns whether the server accepted a scramble by the password in its cache, on a
-    /// channel over which it could not have got the cleartext password.
+    /// Returns whether the server accepted a scramble because it had the password in its
+    /// cache, on a channel over which it could not have received the cleartext password.
     pub(super) fn relies_on_cache(&self) -> bool {
         self.cached && !self.may_send_cleartext()
     }

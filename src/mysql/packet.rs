@@ -23,12 +23,6 @@ const WANTED: u32 = LONG_PASSWORD | PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTI
 /// `utf8mb4_general_ci`, known to every server since MySQL 5.5.
 const COLLATION: u8 = 45;
 
-/// The sequence number of a command: each one starts anew.
-const COMMAND_SEQUENCE: u8 = 0;
-
-const COM_QUIT: u8 = 0x01;
-const COM_QUERY: u8 = 0x03;
-
 /// The server's first packet, Protocol::HandshakeV10.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
@@ -208,6 +202,12 @@ impl RowReply {
 pub(super) fn is_eof(payload: &[u8]) -> bool {
     payload.first() == Some(&0xFE) && payload.len() < 9
 }
+
+const COM_QUIT: u8 = 0x01;
+const COM_QUERY: u8 = 0x03;
+
+/// The sequence number of a command. Each command begins a new sequence.
+const COMMAND_SEQUENCE: u8 = 0;
 
 /// Returns one framed COM_QUERY for each statement.
 pub(super) fn frame_queries(statements: &[&str]) -> Result<BytesMut, Error> {
