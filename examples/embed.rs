@@ -1,9 +1,9 @@
-//! A verdict without the program: a session over a plain blocking socket.
+//! Probes a node once, with a session over a blocking socket, and prints the verdict.
 //!
 //! ```sh
 //! GALERA_PROBE_PASSWORD=… cargo run --example embed --no-default-features -- HOST:PORT USER
 //! ```
-#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+#![allow(clippy::print_stdout, reason = "the verdict is the output")]
 
 use std::env;
 use std::error::Error;
@@ -17,32 +17,35 @@ use galera_probe::galera::{Facts, Policy, STATEMENTS, UNKNOWN_VARIABLE, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 
-/// For the whole probe run, but for the name's lookup.
-const BUDGET: Duration = Duration::from_secs(2);
+/// The deadline for the whole probe run, except for name resolution, which blocks.
+const DEADLINE: Duration = Duration::from_secs(2);
 
-#[allow(dead_code, reason = "a test has the other functions alone")]
+#[allow(dead_code, reason = "tests/embed.rs includes this file as a module")]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let (Some(node), Some(user)) = (arguments.next(), arguments.next()) else {
-        return Err("give the node's HOST:PORT and the user's name".into());
+        return Err("usage: embed HOST:PORT USER".into());
     };
     let password = env::var("GALERA_PROBE_PASSWORD").unwrap_or_default();
     let credentials = Credentials::new(user, Password::new(password))?;
-    println!("{}", ask(&node, credentials)?);
+    println!("{}", probe(&node, credentials)?);
     Ok(())
 }
 
-/// Asks a node once.
-pub fn ask(node: &str, credentials: Credentials) -> Result<Verdict, Box<dyn Error>> {
-    let deadline = Instant::now() + BUDGET;
-    let address = node.to_socket_addrs()?.next().ok_or("the name has no address")?;
-    let mut stream = TcpStream::connect_timeout(&address, BUDGET)?;
+/// Probes a node once, for reads and writes.
+///
+/// # Errors
+/// The error of the socket or the session, or of the first statement that failed.
+pub fn probe(node: &str, credentials: Credentials) -> Result<Verdict, Box<dyn Error>> {
+    let deadline = Instant::now() + DEADLINE;
+    let address = node.to_socket_addrs()?.next().ok_or("host name has no address")?;
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
     let mut session = Session::new(Arc::new(credentials), &STATEMENTS)?;
     let mut input = [0; 4096];
     let mut output = BytesMut::new();
     loop {
-        // A session has no clock. Each read gets what is left, so that a byte now
-        // and then does not move the deadline.
+        // A session has no clock. Each read gets the time that is left, so that a slow
+        // server cannot extend the deadline.
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::Error::from(io::ErrorKind::TimedOut).into());
@@ -61,22 +64,22 @@ pub fn ask(node: &str, credentials: Credentials) -> Result<Verdict, Box<dyn Erro
     }
 }
 
-/// Rows of a name and a value. What a node did not say is missing from its facts,
-/// and is refused as such.
+/// Collects the rows of names and values. A variable that the node did not report stays
+/// missing, which the rules refuse.
 fn facts(replies: &[Reply]) -> Result<Facts, Box<dyn Error>> {
     let mut facts = Facts::default();
     for reply in replies {
         let rows = match reply {
             Reply::Rows(rows) => rows,
-            // A server without Galera does not know the first statement's variable.
+            // A server without Galera does not have the variable of the first statement.
             Reply::Err(error) if error.code != UNKNOWN_VARIABLE => {
-                return Err(format!("a statement was refused: {error}").into());
+                return Err(format!("statement failed: {error}").into());
             }
             Reply::Ok | Reply::Err(_) => continue,
         };
         for row in rows {
             let [Some(name), value] = &row[..] else {
-                return Err("a row is not a name and a value".into());
+                return Err("row is not a name and a value".into());
             };
             facts.note(name, value.as_deref());
         }

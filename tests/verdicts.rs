@@ -1,4 +1,4 @@
-//! What a node says, whole probe runs of it, and the verdict that it comes to.
+//! The verdict of a whole probe run, for each state and failure of a node.
 
 mod support;
 
@@ -18,10 +18,11 @@ use support::node::{Node, PASSWORD, Script, USER};
 use support::wire;
 
 async fn verdict_of(node: &dyn Connect, password: &str) -> &'static str {
-    let login = CredentialSource::fixed(Credentials::new(USER, Password::new(password)).unwrap());
+    let credentials = Credentials::new(USER, Password::new(password)).unwrap();
+    let credentials = CredentialSource::fixed(credentials);
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    match Probe::begin(node, &login, deadlines).run().await {
+    match Probe::begin(node, &credentials, deadlines).run().await {
         Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
         Ok(Err(failure)) => failure.reason().as_str(),
         Err(stalled) => stalled.reason().as_str(),
@@ -32,16 +33,16 @@ async fn verdict(script: Script) -> &'static str {
     verdict_of(&Node::new(script), PASSWORD).await
 }
 
-async fn instead_of_greeting(bytes: Vec<u8>) -> &'static str {
+async fn verdict_on_greeting(bytes: Vec<u8>) -> &'static str {
     verdict(Script { instead_of_greeting: Some(bytes), ..Script::synced() }).await
 }
 
-async fn instead_of_login(bytes: Vec<u8>) -> &'static str {
+async fn verdict_on_login_reply(bytes: Vec<u8>) -> &'static str {
     verdict(Script { instead_of_login: Some(bytes), ..Script::synced() }).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_synced_node_serves_and_other_states_are_refused() {
+async fn serves_a_synced_node_and_refuses_other_states() {
     assert_eq!(verdict(Script::synced()).await, "serve");
     assert_eq!(verdict(Script::donor()).await, "donor");
     assert_eq!(verdict(Script::non_primary()).await, "non-primary");
@@ -50,7 +51,7 @@ async fn a_synced_node_serves_and_other_states_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn logins_work_with_a_switch_with_an_empty_password_and_with_both() {
+async fn logs_in_with_and_without_a_plugin_switch_and_a_password() {
     for switch in [false, true] {
         for password in ["", PASSWORD] {
             let script = Script { switch, password: password.to_owned(), ..Script::synced() };
@@ -62,16 +63,16 @@ async fn logins_work_with_a_switch_with_an_empty_password_and_with_both() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_instead_of_the_greeting_is_a_reason_of_its_own() {
+async fn an_error_instead_of_the_greeting_has_its_own_reason() {
     for (code, reason) in
         [(1040, "too-many-connections"), (1129, "host-blocked"), (1130, "host-denied")]
     {
-        assert_eq!(instead_of_greeting(wire::err(0, code, "no")).await, reason);
+        assert_eq!(verdict_on_greeting(wire::err(0, code, "no")).await, reason);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_to_the_login_is_a_reason_of_its_own() {
+async fn an_error_in_reply_to_the_login_has_its_own_reason() {
     for (code, reason) in [
         (1040, "too-many-connections"),
         (1045, "access-denied"),
@@ -85,18 +86,18 @@ async fn an_error_to_the_login_is_a_reason_of_its_own() {
         (3159, "needs-tls"),
         (9999, "server-error"),
     ] {
-        assert_eq!(instead_of_login(wire::err(2, code, "no")).await, reason, "{code}");
+        assert_eq!(verdict_on_login_reply(wire::err(2, code, "no")).await, reason, "{code}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_to_the_statements_is_a_reason_of_its_own() {
+async fn an_error_in_reply_to_the_statements_has_its_own_reason() {
     for (code, reason) in [
         (1820, "password-expired"),
         (1047, "not-ready"),
         (1205, "server-error"),
         (1927, "shutting-down"),
-        // No fault of the first statement, but of the others it is.
+        // The first statement may fail so, but not the others.
         (1193, "server-error"),
     ] {
         let statement_error = Some((code, "no".to_owned()));
@@ -106,17 +107,17 @@ async fn an_error_to_the_statements_is_a_reason_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plugin_that_is_not_spoken_or_not_allowed_is_said_so() {
+async fn an_unsupported_or_forbidden_plugin_has_its_own_reason() {
     let nonce = &[7; 32];
     for plugin in ["sha256_password", "dialog", "mysql_clear_password"] {
         let switch = wire::switch(2, plugin, nonce);
-        assert_eq!(instead_of_login(switch).await, "unsupported-plugin");
+        assert_eq!(verdict_on_login_reply(switch).await, "unsupported-plugin");
     }
-    assert_eq!(instead_of_login(wire::packet(2, b"\xFE")).await, "unsupported-plugin");
+    assert_eq!(verdict_on_login_reply(wire::packet(2, b"\xFE")).await, "unsupported-plugin");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_a_mysql_server_is_refused_within_its_first_bytes() {
+async fn refuses_servers_of_other_protocols_within_their_first_bytes() {
     for bytes in [
         &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
         b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n",
@@ -124,22 +125,22 @@ async fn what_is_not_a_mysql_server_is_refused_within_its_first_bytes() {
         &[0; 64],
         &[0xFF; 64],
     ] {
-        assert_eq!(instead_of_greeting(bytes.to_vec()).await, "protocol-error", "{bytes:?}");
+        assert_eq!(verdict_on_greeting(bytes.to_vec()).await, "protocol-error", "{bytes:?}");
     }
-    assert_eq!(instead_of_greeting(wire::packet(0, b"\x09old")).await, "unsupported-server");
+    assert_eq!(verdict_on_greeting(wire::packet(0, b"\x09old")).await, "unsupported-server");
 }
 
 #[tokio::test(start_paused = true)]
-async fn statements_answered_without_rows_are_a_protocol_error_and_never_serve() {
+async fn refuses_replies_without_rows() {
     // OK to the login and to each statement.
     let oks = [wire::ok(2), wire::ok(1), wire::ok(1), wire::ok(1)].concat();
-    assert_eq!(instead_of_login(oks).await, "protocol-error");
+    assert_eq!(verdict_on_login_reply(oks).await, "protocol-error");
     let no_rows = [wire::ok(2), wire::ok(1), wire::rows(&[]), wire::rows(&[])].concat();
-    assert_eq!(instead_of_login(no_rows).await, "no-galera");
+    assert_eq!(verdict_on_login_reply(no_rows).await, "no-galera");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_fails_is_a_reason_of_its_own() {
+async fn a_failed_connection_has_its_own_reason() {
     struct Fails(io::ErrorKind);
     impl Connect for Fails {
         fn connect(&self, _budget: Duration) -> TransportFuture {
@@ -150,7 +151,7 @@ async fn a_connection_that_fails_is_a_reason_of_its_own() {
     for (kind, reason) in [
         (io::ErrorKind::ConnectionRefused, "connection-refused"),
         (io::ErrorKind::ConnectionReset, "disconnected"),
-        // The kernel's own clock, and a Unix socket whose queue is full.
+        // The kernel's connect timeout, and a Unix socket whose backlog is full.
         (io::ErrorKind::TimedOut, "stalled-connect"),
         (io::ErrorKind::WouldBlock, "stalled-connect"),
         (io::ErrorKind::HostUnreachable, "unreachable"),
@@ -161,8 +162,8 @@ async fn a_connection_that_fails_is_a_reason_of_its_own() {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "what is left out is said")]
-async fn a_node_is_asked_over_ipv4_ipv6_a_name_and_a_unix_socket() {
+#[expect(clippy::print_stderr, reason = "reports what it skips")]
+async fn probes_a_node_over_ipv4_ipv6_a_host_name_and_a_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("node.sock");
     let unix = tokio::net::UnixListener::bind(&path).unwrap();
@@ -174,7 +175,7 @@ async fn a_node_is_asked_over_ipv4_ipv6_a_name_and_a_unix_socket() {
         let listener = match tokio::net::TcpListener::bind((listen, 0)).await {
             Ok(listener) => listener,
             Err(error) if listen == "::1" => {
-                eprintln!("LEFT OUT: IPv6, this machine has none: {error}");
+                eprintln!("SKIPPED: IPv6, which this machine does not have: {error}");
                 continue;
             }
             Err(error) => panic!("{listen}: {error}"),
@@ -187,7 +188,7 @@ async fn a_node_is_asked_over_ipv4_ipv6_a_name_and_a_unix_socket() {
 }
 
 #[tokio::test]
-async fn an_address_without_a_node_is_refused_at_once() {
+async fn refuses_an_address_without_a_node() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -198,17 +199,17 @@ async fn an_address_without_a_node_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bytes_of_real_nodes_come_to_their_verdicts() {
+async fn captures_of_real_nodes_have_their_verdicts() {
     const VARIABLES: &[u8] = include_bytes!("captures/resultset-variables-eof.bin");
     for (status, word) in [
         (&include_bytes!("captures/resultset-status-eof.bin")[..], "serve"),
         (include_bytes!("captures/resultset-status-desynced.bin"), "donor"),
         (include_bytes!("captures/resultset-status-nonprimary.bin"), "non-primary"),
         (include_bytes!("captures/resultset-status-inconsistent.bin"), "inconsistent"),
-        // wsrep_on is ON in the variables: a node that has Galera, and says nothing of it.
+        // The variables have wsrep_on=ON, but the status has no wsrep variables.
         (include_bytes!("captures/resultset-status-nogalera.bin"), "incomplete-facts"),
     ] {
         let replies = [&wire::ok(2), &wire::ok(1), status, VARIABLES].concat();
-        assert_eq!(instead_of_login(replies).await, word);
+        assert_eq!(verdict_on_login_reply(replies).await, word);
     }
 }
