@@ -1,5 +1,5 @@
-//! A connection that is kept and asked again (`--keep-connection`), on a clock that
-//! only the test moves: it saves the login, and costs no answer whatever becomes of it.
+//! A kept connection (`--keep-connection`) saves logins, and its failure costs no caller
+//! an answer. On tokio's paused clock.
 
 mod support;
 
@@ -31,60 +31,62 @@ const AT_ONCE: Duration = Duration::ZERO;
 const WHOLE: Duration = Duration::from_secs(2);
 const KEEP: Duration = Duration::from_secs(60);
 
-/// A probe that keeps its connections and asks for each caller, before a synced node.
-struct Probe {
+/// A monitor that keeps connections and caches no verdict, and its node, synced at first.
+struct Setup {
     node: Node,
+    connector: FaultyConnector,
     handle: Handle,
-    paths: Paths,
-    target: JoinHandle<()>,
+    monitor: JoinHandle<()>,
 }
 
-impl Probe {
+impl Setup {
     fn start() -> Self {
-        Self::start_as(CredentialSource::fixed(credentials(PASSWORD)))
+        Self::start_with_credentials(CredentialSource::fixed(credentials(PASSWORD)))
     }
 
-    fn start_as(login: CredentialSource) -> Self {
-        Self::start_with(login, Deadlines { step: SECOND, whole: WHOLE })
+    fn start_with_credentials(credentials: CredentialSource) -> Self {
+        Self::start_with(credentials, Deadlines { step: SECOND, whole: WHOLE })
     }
 
-    fn start_with(login: CredentialSource, deadlines: Deadlines) -> Self {
+    fn start_with(credentials: CredentialSource, deadlines: Deadlines) -> Self {
         let node = Node::new(Script::synced());
-        let paths = Paths { node: node.clone(), last: Arc::default() };
+        let connector = FaultyConnector { node: node.clone(), last: Arc::default() };
         let settings = Settings {
-            credentials: login,
+            credentials,
             deadlines,
             policy: Policy::default(),
             timing: Timing { keep_connection: KEEP, settle: 10 * SECOND, ..Timing::default() },
         };
-        let (monitor, handle) = Monitor::new(paths.clone(), settings);
-        Self { node, handle, paths, target: tokio::spawn(monitor.run()) }
+        let (monitor, handle) = Monitor::new(connector.clone(), settings);
+        Self { node, connector, handle, monitor: tokio::spawn(monitor.run()) }
     }
 
-    /// The word and how long the answer took.
-    async fn ask(&self) -> (&'static str, Duration) {
-        let (health, took) = self.ask_health().await;
+    /// The verdict's word for one caller, and how long the caller waited.
+    async fn query(&self) -> (&'static str, Duration) {
+        let (health, took) = self.query_health().await;
         (health.verdict.as_str(), took)
     }
 
-    async fn ask_health(&self) -> (Health, Duration) {
+    async fn query_health(&self) -> (Health, Duration) {
         let began = Instant::now();
         let health = self.handle.health(Role::ReadWrite).await;
         let took = began.elapsed();
-        // Lets the other tasks come to rest.
+        // Lets the other tasks run until they are idle.
         sleep(MILLISECOND).await;
         (health, took)
     }
 
+    /// How many connections the node has seen.
     fn connections(&self) -> usize {
         self.node.seen.connections.load(SeqCst)
     }
 
-    /// Connections that are open, and those that COM_QUIT ended.
+    /// How many connections are open, and how many have ended with COM_QUIT.
     fn open_and_quit(&self) -> (usize, usize) {
         (self.node.seen.open.load(SeqCst), self.node.seen.quits.load(SeqCst))
     }
 
+    /// How many kept connections were replaced; `None` for none.
     async fn replaced(&self) -> Option<u64> {
         self.handle.report().await.counters.probes.get("replaced").copied()
     }
@@ -95,23 +97,23 @@ fn credentials(password: &str) -> Credentials {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_asked_again_until_it_is_as_old_as_it_may_be() {
-    let probe = Probe::start();
+async fn uses_a_connection_again_until_it_is_60_s_old() {
+    let setup = Setup::start();
     for minute in 1..=3 {
         let began = Instant::now();
         while began.elapsed() < KEEP {
-            assert_eq!(probe.ask().await, ("serve", AT_ONCE));
-            assert_eq!((probe.connections(), probe.open_and_quit()), (minute, (1, minute - 1)));
+            assert_eq!(setup.query().await, ("serve", AT_ONCE));
+            assert_eq!((setup.connections(), setup.open_and_quit()), (minute, (1, minute - 1)));
             sleep(SECOND - MILLISECOND).await;
         }
     }
-    assert_eq!(probe.node.seen.unfinished(), 0);
-    assert_eq!(probe.replaced().await, None);
+    assert_eq!(setup.node.seen.unfinished(), 0);
+    assert_eq!(setup.replaced().await, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_node_says_is_never_older_than_the_question() {
-    let probe = Probe::start();
+async fn reads_the_state_anew_for_each_probe() {
+    let setup = Setup::start();
     for (script, word) in [
         (Script::synced(), "serve"),
         (Script::donor(), "donor"),
@@ -119,15 +121,15 @@ async fn what_the_node_says_is_never_older_than_the_question() {
         (Script::synced().with(&[("read_only", "1")]), "read-only"),
         (Script::synced(), "serve"),
     ] {
-        probe.node.set_script(script);
-        assert_eq!(probe.ask().await, (word, AT_ONCE));
+        setup.node.set_script(script);
+        assert_eq!(setup.query().await, (word, AT_ONCE));
     }
-    assert_eq!(probe.connections(), 1);
+    assert_eq!(setup.connections(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_has_every_variable_is_asked_again_for_all_of_them() {
-    let probe = Probe::start();
+async fn reads_every_variable_again_that_the_server_has() {
+    let setup = Setup::start();
     let percona =
         [("super_read_only", "OFF"), ("offline_mode", "OFF"), ("pxc_maint_mode", "DISABLED")];
     for (name, value, word) in [
@@ -136,245 +138,251 @@ async fn a_server_that_has_every_variable_is_asked_again_for_all_of_them() {
         ("offline_mode", "1", "offline"),
         ("pxc_maint_mode", "MAINTENANCE", "maintenance"),
     ] {
-        probe.node.set_script(Script::synced().with(&percona).with(&[(name, value)]));
-        assert_eq!(probe.ask().await, (word, AT_ONCE));
+        setup.node.set_script(Script::synced().with(&percona).with(&[(name, value)]));
+        assert_eq!(setup.query().await, (word, AT_ONCE));
     }
-    assert_eq!(probe.connections(), 1);
+    assert_eq!(setup.connections(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_variable_that_is_gone_is_asked_for_no_more_on_a_new_connection() {
-    let probe = Probe::start();
-    probe.ask().await;
+async fn does_not_query_a_removed_variable_on_the_new_connection() {
+    let setup = Setup::start();
+    setup.query().await;
     let mut script = Script::synced().with(&[("super_read_only", "OFF")]);
     script.variables.remove("wsrep_desync");
-    probe.node.set_script(script);
+    setup.node.set_script(script);
     for _ in 0..3 {
-        assert_eq!(probe.ask().await, ("serve", AT_ONCE));
-        assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
+        assert_eq!(setup.query().await, ("serve", AT_ONCE));
+        assert_eq!((setup.connections(), setup.replaced().await), (2, Some(1)));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_ended_while_nobody_asked_costs_no_answer() {
-    for became in [
-        Became::Closed,
-        Became::Reset,
-        Became::Broken,
-        // ER_CONNECTION_KILLED, ER_CLIENT_INTERACTION_TIMEOUT.
-        Became::Said(wire::err(1, 1927, "Connection was killed")),
-        Became::Said(wire::err(0, 4031, "disconnected by the server because of inactivity")),
+async fn replaces_a_connection_that_ended_between_two_probes() {
+    for fault in [
+        Fault::Closed,
+        Fault::Reset,
+        Fault::WriteFails,
+        // ER_CONNECTION_KILLED and ER_CLIENT_INTERACTION_TIMEOUT.
+        Fault::Sent(wire::err(1, 1927, "Connection was killed")),
+        Fault::Sent(wire::err(0, 4031, "disconnected by the server because of inactivity")),
     ] {
-        let probe = Probe::start();
-        probe.ask().await;
-        probe.paths.set_script(became.clone());
+        let setup = Setup::start();
+        setup.query().await;
+        setup.connector.set_fault(fault.clone());
         sleep(SECOND).await;
-        assert_eq!(probe.ask().await, ("serve", AT_ONCE), "{became:?}");
-        assert_eq!((probe.connections(), probe.node.seen.open.load(SeqCst)), (2, 1), "{became:?}");
+        assert_eq!(setup.query().await, ("serve", AT_ONCE), "{fault:?}");
+        assert_eq!((setup.connections(), setup.node.seen.open.load(SeqCst)), (2, 1), "{fault:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_that_nobody_asked_for_are_never_taken_for_the_next_ones() {
-    let probe = Probe::start();
-    probe.ask().await;
+async fn does_not_take_unsolicited_bytes_for_replies() {
+    let setup = Setup::start();
+    setup.query().await;
     let variables = |script: Script| wire::rows(&script.variables.into_iter().collect::<Vec<_>>());
     let healthy = variables(Script::synced());
     let replies = [wire::ok(1), healthy.clone(), healthy].concat();
-    probe.paths.set_script(Became::Said(replies));
-    probe.node.set_script(Script::donor());
-    assert_eq!(probe.ask().await, ("donor", AT_ONCE));
-    assert_eq!(probe.connections(), 2);
+    setup.connector.set_fault(Fault::Sent(replies));
+    setup.node.set_script(Script::donor());
+    assert_eq!(setup.query().await, ("donor", AT_ONCE));
+    assert_eq!(setup.connections(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_path_is_replaced_within_the_same_askers_time() {
-    // The kept connection has its step's time, and at most half of the whole.
+async fn replaces_a_silent_connection_within_the_callers_deadline() {
+    // The kept connection gets the step's deadline, at most half of the whole one.
     for (step, took) in [(WHOLE / 4, WHOLE / 4), (WHOLE / 2, WHOLE / 2), (WHOLE, WHOLE / 2)] {
-        let login = CredentialSource::fixed(credentials(PASSWORD));
-        let probe = Probe::start_with(login, Deadlines { step, whole: WHOLE });
-        probe.ask().await;
-        probe.paths.set_script(Became::Silent);
-        assert_eq!(probe.ask().await, ("serve", took));
-        assert_eq!((probe.connections(), probe.replaced().await), (2, Some(1)));
-        // It was the path that was silent, and not the node: nothing settles.
-        assert_eq!(probe.ask().await, ("serve", AT_ONCE));
-        assert_eq!((probe.connections(), probe.node.seen.unfinished()), (2, 0));
+        let credentials = CredentialSource::fixed(credentials(PASSWORD));
+        let setup = Setup::start_with(credentials, Deadlines { step, whole: WHOLE });
+        setup.query().await;
+        setup.connector.set_fault(Fault::Silent);
+        assert_eq!(setup.query().await, ("serve", took));
+        assert_eq!((setup.connections(), setup.replaced().await), (2, Some(1)));
+        // The connection was silent and not the node, so nothing settles.
+        assert_eq!(setup.query().await, ("serve", AT_ONCE));
+        assert_eq!((setup.connections(), setup.node.seen.unfinished()), (2, 0));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_freezes_is_found_by_the_new_connection_which_is_held() {
-    let probe = Probe::start();
-    probe.ask().await;
-    probe.node.set_script(Script::frozen());
-    // The stall began with the question on the connection before.
-    let (health, took) = probe.ask_health().await;
+async fn a_frozen_node_is_found_by_the_new_connection_which_is_held() {
+    let setup = Setup::start();
+    setup.query().await;
+    setup.node.set_script(Script::frozen());
+    // The stall began with the query on the kept connection.
+    let (health, took) = setup.query_health().await;
     assert_eq!((health.verdict.as_str(), took), ("stalled-greeting", WHOLE));
     assert_eq!(health.time, Some(Time::For(WHOLE)));
     sleep(KEEP).await;
-    assert_eq!(probe.ask().await, ("stalled-greeting", AT_ONCE));
-    assert_eq!(probe.connections(), 2);
-    // It wakes, and the connection that was held is kept no longer than it may be.
-    probe.node.set_script(Script::synced());
+    assert_eq!(setup.query().await, ("stalled-greeting", AT_ONCE));
+    assert_eq!(setup.connections(), 2);
+    // The node wakes, and the held connection is by now too old to be kept.
+    setup.node.set_script(Script::synced());
     sleep(MILLISECOND).await;
-    assert_eq!((probe.node.seen.unfinished(), probe.open_and_quit()), (0, (0, 1)));
-    assert_eq!(probe.ask().await.0, "settling");
+    assert_eq!((setup.node.seen.unfinished(), setup.open_and_quit()), (0, (0, 1)));
+    assert_eq!(setup.query().await.0, "settling");
     sleep(10 * SECOND).await;
-    assert_eq!(probe.ask().await, ("serve", AT_ONCE));
-    assert_eq!(probe.connections(), 3);
+    assert_eq!(setup.query().await, ("serve", AT_ONCE));
+    assert_eq!(setup.connections(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_on_a_kept_connection_is_believed_on_a_new_one_alone() {
-    let probe = Probe::start();
-    probe.ask().await;
+async fn confirms_an_error_on_a_new_connection() {
+    let setup = Setup::start();
+    setup.query().await;
     let error = Some((1820, "expired".to_owned()));
-    probe.node.set_script(Script { statement_error: error, ..Script::synced() });
+    setup.node.set_script(Script { statement_error: error, ..Script::synced() });
     for connections in 2..=4 {
-        assert_eq!(probe.ask().await, ("password-expired", AT_ONCE));
-        assert_eq!(probe.connections(), connections);
+        assert_eq!(setup.query().await, ("password-expired", AT_ONCE));
+        assert_eq!(setup.connections(), connections);
     }
-    assert_eq!((probe.replaced().await, probe.open_and_quit().0), (Some(1), 0));
+    assert_eq!((setup.replaced().await, setup.open_and_quit().0), (Some(1), 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_gone_is_said_to_be_gone() {
-    let probe = Probe::start();
-    probe.ask().await;
-    probe.paths.set_script(Became::Closed);
+async fn reports_a_node_that_is_gone() {
+    let setup = Setup::start();
+    setup.query().await;
+    setup.connector.set_fault(Fault::Closed);
     let closes = Script { instead_of_greeting: Some(Vec::new()), ..Script::synced() };
-    probe.node.set_script(closes);
-    assert_eq!(probe.ask().await, ("disconnected", AT_ONCE));
+    setup.node.set_script(closes);
+    assert_eq!(setup.query().await, ("disconnected", AT_ONCE));
 }
 
 #[tokio::test(start_paused = true)]
-async fn maintenance_lets_the_connection_go() {
-    let probe = Probe::start();
-    probe.ask().await;
-    probe.handle.refuse(Reason::Maintenance).await;
+async fn maintenance_closes_the_kept_connection() {
+    let setup = Setup::start();
+    setup.query().await;
+    setup.handle.refuse(Reason::Maintenance).await;
     sleep(MILLISECOND).await;
-    assert_eq!((probe.connections(), probe.open_and_quit()), (1, (0, 1)));
-    // Also the one that is under way.
-    probe.node.set_script(Script::frozen());
-    let (asked, ()) = tokio::join!(probe.ask(), async {
+    assert_eq!((setup.connections(), setup.open_and_quit()), (1, (0, 1)));
+    // A probe run under way closes its connection too.
+    setup.node.set_script(Script::frozen());
+    let ((word, _), ()) = tokio::join!(setup.query(), async {
         sleep(10 * MILLISECOND).await;
-        probe.handle.refuse(Reason::Maintenance).await;
-        probe.node.set_script(Script::synced());
+        setup.handle.refuse(Reason::Maintenance).await;
+        setup.node.set_script(Script::synced());
     });
-    assert_eq!(asked.0, "serve");
-    assert_eq!((probe.connections(), probe.open_and_quit()), (2, (0, 2)));
+    assert_eq!(word, "serve");
+    assert_eq!((setup.connections(), setup.open_and_quit()), (2, (0, 2)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_is_dropped_takes_leave() {
-    let probe = Probe::start();
-    probe.ask().await;
-    probe.target.abort();
+async fn dropping_the_monitor_sends_com_quit() {
+    let setup = Setup::start();
+    setup.query().await;
+    setup.monitor.abort();
     sleep(MILLISECOND).await;
-    assert_eq!(probe.open_and_quit(), (0, 1));
+    assert_eq!(setup.open_and_quit(), (0, 1));
 }
 
-/// The time is tokio's; the thread that reads the password takes none of it.
+/// Not on the paused clock, since the password is read on a thread of its own.
 #[tokio::test]
-async fn new_credentials_let_the_connection_go() {
+async fn new_credentials_close_the_kept_connection() {
     let password = Arc::new(Mutex::new(PASSWORD));
     let read = Arc::clone(&password);
-    let login = CredentialSource::reloaded(credentials(PASSWORD), move || {
+    let credentials = CredentialSource::reloaded(credentials(PASSWORD), move || {
         Ok(credentials(*read.lock().unwrap()))
     });
-    let probe = Probe::start_as(login.clone());
-    probe.ask().await;
+    let setup = Setup::start_with_credentials(credentials.clone());
+    setup.query().await;
     *password.lock().unwrap() = "other";
-    login.schedule_reread();
-    while probe.open_and_quit() != (0, 1) {
+    credentials.schedule_reread();
+    while setup.open_and_quit() != (0, 1) {
         sleep(MILLISECOND).await;
     }
-    assert_eq!(probe.ask().await.0, "access-denied");
+    assert_eq!(setup.query().await.0, "access-denied");
 }
 
-/// The ways to a node, of which the last may become another.
+/// Connects to the node, and can inject a fault into the last connection.
 #[derive(Clone)]
-struct Paths {
+struct FaultyConnector {
     node: Node,
-    last: Arc<Mutex<Arc<Mutex<Became>>>>,
+    last: Arc<Mutex<SharedFault>>,
 }
 
-/// What became of an open connection.
+type SharedFault = Arc<Mutex<Fault>>;
+
+/// A fault of an open connection.
 #[derive(Clone, Debug, Default)]
-enum Became {
+enum Fault {
     #[default]
-    Whole,
-    /// Nothing comes through.
+    None,
+    /// Bytes are lost in both directions.
     Silent,
-    /// The server has closed it.
+    /// The server closed the connection.
     Closed,
-    /// The server has reset it.
+    /// The server reset the connection.
     Reset,
-    /// It cannot be written on.
-    Broken,
-    /// The server has said this and closed it.
-    Said(Vec<u8>),
+    /// Writes fail.
+    WriteFails,
+    /// The server sent these bytes unsolicited, and closed the connection.
+    Sent(Vec<u8>),
 }
 
-impl Paths {
-    fn set_script(&self, became: Became) {
-        *self.last.lock().unwrap().lock().unwrap() = became;
+impl FaultyConnector {
+    /// Injects the fault into the last connection.
+    fn set_fault(&self, fault: Fault) {
+        *self.last.lock().unwrap().lock().unwrap() = fault;
     }
 }
 
-impl Connect for Paths {
+impl Connect for FaultyConnector {
     fn connect(&self, budget: Duration) -> TransportFuture {
-        let opening = self.node.connect(budget);
-        let became: Arc<Mutex<Became>> = Arc::default();
-        *self.last.lock().unwrap() = Arc::clone(&became);
+        let connecting = self.node.connect(budget);
+        let fault = SharedFault::default();
+        *self.last.lock().unwrap() = Arc::clone(&fault);
         Box::pin(async move {
-            Ok(Box::new(Path { stream: opening.await?, became }) as Box<dyn Transport>)
+            let stream = connecting.await?;
+            Ok(Box::new(FaultyTransport { stream, fault }) as Box<dyn Transport>)
         })
     }
 }
 
-struct Path {
+struct FaultyTransport {
     stream: Box<dyn Transport>,
-    became: Arc<Mutex<Became>>,
+    fault: SharedFault,
 }
 
-impl Transport for Path {}
+impl Transport for FaultyTransport {}
 
-impl AsyncRead for Path {
+impl AsyncRead for FaultyTransport {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let became = self.became.lock().unwrap().clone();
-        match became {
-            Became::Whole | Became::Broken => Pin::new(&mut self.stream).poll_read(context, buffer),
-            Became::Silent => Poll::Pending,
-            Became::Closed => Poll::Ready(Ok(())),
-            Became::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            Became::Said(mut bytes) => {
+        let fault = self.fault.lock().unwrap().clone();
+        match fault {
+            Fault::None | Fault::WriteFails => {
+                Pin::new(&mut self.stream).poll_read(context, buffer)
+            }
+            Fault::Silent => Poll::Pending,
+            Fault::Closed => Poll::Ready(Ok(())),
+            Fault::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Fault::Sent(mut bytes) => {
                 let length = bytes.len().min(buffer.remaining());
                 buffer.put_slice(&bytes[..length]);
                 bytes.drain(..length);
-                *self.became.lock().unwrap() = Became::Said(bytes);
+                *self.fault.lock().unwrap() = Fault::Sent(bytes);
                 Poll::Ready(Ok(()))
             }
         }
     }
 }
 
-impl AsyncWrite for Path {
+impl AsyncWrite for FaultyTransport {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let became = self.became.lock().unwrap().clone();
-        match became {
-            Became::Whole => Pin::new(&mut self.stream).poll_write(context, bytes),
-            Became::Silent | Became::Said(_) => Poll::Ready(Ok(bytes.len())),
-            Became::Closed | Became::Reset | Became::Broken => {
+        let fault = self.fault.lock().unwrap().clone();
+        match fault {
+            Fault::None => Pin::new(&mut self.stream).poll_write(context, bytes),
+            Fault::Silent | Fault::Sent(_) => Poll::Ready(Ok(bytes.len())),
+            Fault::Closed | Fault::Reset | Fault::WriteFails => {
                 Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
             }
         }

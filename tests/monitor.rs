@@ -1,6 +1,5 @@
-//! The task that owns a node, on a clock that only the test moves: callers share
-//! one probe run, nobody waits for a silent node, and a node that woke is not
-//! trusted at once.
+//! The monitor before a scripted node, on tokio's paused clock: shared probe runs, held
+//! connections, back-off, settling and grace.
 
 mod support;
 
@@ -37,40 +36,43 @@ const TIMING: Timing = Timing {
 };
 
 fn start(node: impl Connect + 'static, timing: Timing) -> Handle {
-    start_as(node, CredentialSource::fixed(credentials(PASSWORD)), timing)
+    start_with(node, CredentialSource::fixed(credentials(PASSWORD)), timing)
 }
 
 fn credentials(password: &str) -> Credentials {
     Credentials::new(USER, Password::new(password)).unwrap()
 }
 
-fn start_as(node: impl Connect + 'static, login: CredentialSource, timing: Timing) -> Handle {
-    let settings = Settings {
-        credentials: login,
-        deadlines: Deadlines { step: SECOND, whole: WHOLE },
-        policy: Policy::default(),
-        timing,
-    };
-    let (monitor, handle) = Monitor::new(node, settings);
+fn start_with(
+    node: impl Connect + 'static,
+    credentials: CredentialSource,
+    timing: Timing,
+) -> Handle {
+    let (monitor, handle) = Monitor::new(node, settings(credentials, timing));
     tokio::spawn(monitor.run());
     handle
 }
 
-/// Asks; the word and how long the answer took.
-async fn ask(handle: &Handle) -> (&'static str, Duration) {
-    let (health, took) = ask_health(handle).await;
+fn settings(credentials: CredentialSource, timing: Timing) -> Settings {
+    let deadlines = Deadlines { step: SECOND, whole: WHOLE };
+    Settings { credentials, deadlines, policy: Policy::default(), timing }
+}
+
+/// The verdict's word for one caller, and how long the caller waited.
+async fn query(handle: &Handle) -> (&'static str, Duration) {
+    let (health, took) = query_health(handle).await;
     (health.verdict.as_str(), took)
 }
 
-async fn ask_health(handle: &Handle) -> (Health, Duration) {
+async fn query_health(handle: &Handle) -> (Health, Duration) {
     let began = Instant::now();
     let health = handle.health(Role::ReadWrite).await;
     (health, began.elapsed())
 }
 
-/// Lets the other tasks come to rest without moving the clock by more than
-/// tokio's own grain.
-async fn settle_down() {
+/// Lets the other tasks run until they are idle. Moves the clock by 1 ms, tokio's
+/// resolution.
+async fn run_other_tasks() {
     sleep(MILLISECOND).await;
 }
 
@@ -81,13 +83,13 @@ fn connections(node: &Node) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_askers_at_once_cost_one_connection() {
+async fn a_thousand_callers_share_one_connection() {
     let node = Node::new(Script::fault(Fault::DripAfter(0, 5 * MILLISECOND)));
     let handle = start(node.clone(), TIMING);
     let mut callers = JoinSet::new();
     for _ in 0..1000 {
         let handle = handle.clone();
-        callers.spawn(async move { ask(&handle).await });
+        callers.spawn(async move { query(&handle).await });
     }
     for (word, took) in callers.join_all().await {
         assert_eq!(word, "stalled-query");
@@ -97,32 +99,32 @@ async fn a_thousand_askers_at_once_cost_one_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_verdict_is_given_again_until_it_is_a_second_old() {
+async fn caches_a_verdict_for_max_age() {
     let node = Node::new(Script::synced());
     let handle = start(node.clone(), TIMING);
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
     node.set_script(Script::donor());
     advance(SECOND - MILLISECOND).await;
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
     assert_eq!(connections(&node), 1);
     advance(MILLISECOND).await;
-    assert_eq!(ask(&handle).await.0, "donor");
+    assert_eq!(query(&handle).await.0, "donor");
     assert_eq!(connections(&node), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_max_age_of_zero_every_asker_begins_a_probe_and_still_one_at_a_time() {
+async fn with_max_age_zero_callers_start_probes_one_at_a_time() {
     let node = Node::new(Script::synced());
     let handle = start(node.clone(), Timing { max_age: Duration::ZERO, ..TIMING });
     for expected in 1..=5 {
-        assert_eq!(ask(&handle).await.0, "serve");
-        settle_down().await;
+        assert_eq!(query(&handle).await.0, "serve");
+        run_other_tasks().await;
         assert_eq!(connections(&node), expected);
     }
     let callers: JoinSet<_> = (0..100)
         .map(|_| {
             let handle = handle.clone();
-            async move { ask(&handle).await.0 }
+            async move { query(&handle).await.0 }
         })
         .collect();
     assert!(callers.join_all().await.iter().all(|word| *word == "serve"));
@@ -131,12 +133,12 @@ async fn with_a_max_age_of_zero_every_asker_begins_a_probe_and_still_one_at_a_ti
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_asker_that_goes_away_cancels_nobody_else() {
+async fn a_caller_that_gives_up_does_not_cancel_the_shared_probe() {
     let node = Node::new(Script::fault(Fault::DripAfter(0, MILLISECOND)));
     let handle = start(node.clone(), TIMING);
     let (gone, stays) = (handle.clone(), handle.clone());
-    let gone = tokio::spawn(async move { ask(&gone).await });
-    let stays = tokio::spawn(async move { ask(&stays).await.0 });
+    let gone = tokio::spawn(async move { query(&gone).await });
+    let stays = tokio::spawn(async move { query(&stays).await.0 });
     sleep(10 * MILLISECOND).await;
     gone.abort();
     assert_eq!(stays.await.unwrap(), "serve");
@@ -144,27 +146,28 @@ async fn an_asker_that_goes_away_cancels_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_probe_is_held_and_new_askers_are_told_at_once_for_how_long() {
+async fn holds_a_stalled_probe_and_answers_later_callers_at_once() {
     let node = Node::new(Script::frozen());
     let handle = start(node.clone(), TIMING);
-    assert_eq!(ask(&handle).await, ("stalled-greeting", SECOND));
+    assert_eq!(query(&handle).await, ("stalled-greeting", SECOND));
     for seconds in 2..=5 {
         advance(SECOND).await;
-        let (health, took) = ask_health(&handle).await;
+        let (health, took) = query_health(&handle).await;
         assert_eq!(health.verdict.as_str(), "stalled-greeting");
         assert_eq!(health.time, Some(Time::For(seconds * SECOND)));
         assert_eq!(took, AT_ONCE);
     }
     assert_eq!((connections(&node), node.seen.unfinished()), (1, 0));
-    // It wakes: the login is completed and COM_QUIT sent, though nobody asks.
+    // When the node wakes, the monitor completes the login and sends COM_QUIT without a
+    // caller.
     node.set_script(Script::synced());
-    settle_down().await;
+    run_other_tasks().await;
     assert_eq!((connections(&node), node.seen.unfinished()), (1, 0));
     assert_eq!(node.seen.quits.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stall_at_any_step_after_the_connect_is_held_and_finished_when_the_node_wakes() {
+async fn holds_a_stall_in_any_step_after_connect_and_finishes_it_when_the_node_wakes() {
     let greeting = wire::greeting().len();
     for (byte, word) in [
         (0, "stalled-greeting"),
@@ -175,28 +178,28 @@ async fn a_stall_at_any_step_after_the_connect_is_held_and_finished_when_the_nod
     ] {
         let node = Node::new(Script::fault(Fault::FreezeAfter(byte)));
         let handle = start(node.clone(), TIMING);
-        assert_eq!(ask(&handle).await, (word, SECOND), "{byte}");
+        assert_eq!(query(&handle).await, (word, SECOND), "{byte}");
         advance(WHOLE).await;
-        assert_eq!(ask(&handle).await, (word, AT_ONCE), "{byte}");
+        assert_eq!(query(&handle).await, (word, AT_ONCE), "{byte}");
         node.set_script(Script::synced());
-        settle_down().await;
-        assert_eq!(ask(&handle).await.0, "settling", "{byte}");
+        run_other_tasks().await;
+        assert_eq!(query(&handle).await.0, "settling", "{byte}");
         assert_eq!(node.seen.unfinished(), 0, "{byte}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-#[expect(clippy::print_stdout, reason = "the schedule is to be seen")]
-async fn a_stall_of_24_hours_costs_under_100_connections_and_its_askers_never_wait() {
+#[expect(clippy::print_stdout, reason = "prints the schedule")]
+async fn a_stall_of_24_hours_costs_under_100_connections_and_no_caller_waits() {
     for script in [Script::frozen(), Script::fault(Fault::StallAfter(150))] {
         let node = Node::new(script);
         let handle = start(node.clone(), TIMING);
-        assert_eq!(ask(&handle).await.1, SECOND);
+        assert_eq!(query(&handle).await.1, SECOND);
         let began = Instant::now();
         let mut seen = 1;
         while began.elapsed() < Duration::from_secs(24 * 3600) {
             sleep(SECOND).await;
-            let (word, took) = ask(&handle).await;
+            let (word, took) = query(&handle).await;
             assert!(word.starts_with("stalled-") && took == AT_ONCE, "{word}, {took:?}");
             if connections(&node) > seen {
                 seen = connections(&node);
@@ -208,7 +211,7 @@ async fn a_stall_of_24_hours_costs_under_100_connections_and_its_askers_never_wa
 }
 
 #[tokio::test(start_paused = true)]
-async fn handshakes_that_cannot_be_finished_back_off_from_5_s_doubling_to_20_minutes() {
+async fn failed_handshakes_back_off_from_5_s_doubling_to_20_minutes() {
     let instead_of_login = |bytes| Script { instead_of_login: Some(bytes), ..Script::synced() };
     let instead_of_greeting =
         |bytes| Script { instead_of_greeting: Some(bytes), ..Script::synced() };
@@ -223,11 +226,11 @@ async fn handshakes_that_cannot_be_finished_back_off_from_5_s_doubling_to_20_min
         let handle = start(node.clone(), TIMING);
         let mut gaps = Vec::new();
         let mut last = Instant::now();
-        assert_eq!(ask(&handle).await.0, word);
+        assert_eq!(query(&handle).await.0, word);
         while gaps.len() < 10 {
             sleep(SECOND).await;
             let before = connections(&node);
-            assert_eq!(ask(&handle).await, (word, AT_ONCE));
+            assert_eq!(query(&handle).await, (word, AT_ONCE));
             if connections(&node) > before {
                 gaps.push(last.elapsed().as_secs());
                 last = Instant::now();
@@ -238,62 +241,62 @@ async fn handshakes_that_cannot_be_finished_back_off_from_5_s_doubling_to_20_min
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_closes_before_it_says_a_word_is_tried_again_every_5_seconds() {
+async fn retries_a_server_that_closes_before_its_greeting_every_5_s() {
     let closes = Script { instead_of_greeting: Some(Vec::new()), ..Script::synced() };
     let node = Node::new(closes);
     let handle = start(node.clone(), TIMING);
     for _ in 0..600 {
-        assert_eq!(ask(&handle).await, ("disconnected", AT_ONCE));
+        assert_eq!(query(&handle).await, ("disconnected", AT_ONCE));
         sleep(SECOND).await;
     }
     assert_eq!(connections(&node), 120);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_password_that_was_mended_is_noticed_within_10_seconds() {
+async fn serves_within_10_s_after_the_servers_password_is_corrected() {
     let node = Node::new(Script { password: "other".to_owned(), ..Script::synced() });
     let handle = start(node.clone(), TIMING);
-    assert_eq!(ask(&handle).await.0, "access-denied");
+    assert_eq!(query(&handle).await.0, "access-denied");
     sleep(SECOND).await;
     node.set_script(Script::synced());
     let mended = Instant::now();
-    while ask(&handle).await.0 != "serve" {
+    while query(&handle).await.0 != "serve" {
         sleep(SECOND).await;
     }
     assert!(mended.elapsed() < 10 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_completed_login_begins_the_schedule_anew() {
+async fn a_completed_login_resets_the_back_off_schedule() {
     let denied = Script { password: "other".to_owned(), ..Script::synced() };
     let node = Node::new(denied.clone());
     let handle = start(node.clone(), TIMING);
     for _ in 0..3600 {
-        ask(&handle).await;
+        query(&handle).await;
         sleep(SECOND).await;
     }
     node.set_script(Script::donor());
-    while ask(&handle).await.0 != "donor" {
+    while query(&handle).await.0 != "donor" {
         sleep(SECOND).await;
     }
     node.set_script(denied);
     sleep(SECOND).await;
-    assert_eq!(ask(&handle).await.0, "access-denied");
+    assert_eq!(query(&handle).await.0, "access-denied");
     let before = connections(&node);
     sleep(5 * SECOND).await;
-    ask(&handle).await;
+    query(&handle).await;
     assert_eq!(connections(&node), before + 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_leaves_no_handshake_unfinished_does_not_back_off() {
+async fn does_not_back_off_if_no_handshake_is_left_unfinished() {
     let error =
         |code| Script { instead_of_login: Some(wire::err(2, code, "no")), ..Script::synced() };
     for script in [Script::donor(), error(1040), error(4151), error(1226)] {
         let node = Node::new(script);
         let handle = start(node.clone(), TIMING);
         for expected in 1..=20 {
-            ask(&handle).await;
+            query(&handle).await;
             assert_eq!(connections(&node), expected);
             sleep(SECOND).await;
         }
@@ -301,7 +304,7 @@ async fn what_leaves_no_handshake_unfinished_does_not_back_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stall_in_the_connect_is_dropped_and_tried_again_once_in_max_age() {
+async fn drops_a_stall_in_connect_and_retries_once_per_max_age() {
     struct BlackHole(Arc<AtomicUsize>);
     impl Connect for BlackHole {
         fn connect(&self, _budget: Duration) -> TransportFuture {
@@ -311,22 +314,22 @@ async fn a_stall_in_the_connect_is_dropped_and_tried_again_once_in_max_age() {
     }
     let attempts = Arc::new(AtomicUsize::new(0));
     let handle = start(BlackHole(attempts.clone()), TIMING);
-    assert_eq!(ask(&handle).await, ("stalled-connect", SECOND));
-    assert_eq!(ask(&handle).await, ("stalled-connect", AT_ONCE));
+    assert_eq!(query(&handle).await, ("stalled-connect", SECOND));
+    assert_eq!(query(&handle).await, ("stalled-connect", AT_ONCE));
     assert_eq!(attempts.load(SeqCst), 1);
     advance(SECOND).await;
-    let (health, took) = ask_health(&handle).await;
+    let (health, took) = query_health(&handle).await;
     assert_eq!((health.verdict.as_str(), took), ("stalled-connect", SECOND));
     assert_eq!(health.time, Some(Time::For(3 * SECOND)));
     assert_eq!(attempts.load(SeqCst), 2);
 }
 
-/// Stalls a node that serves, asks each 10 ms, and says how long the node had
-/// been stalled and how long it was settling.
+/// Freezes a healthy node for `stall` and queries the monitor every 10 ms. Returns how
+/// long it took to the first `settling`, and how long the node settled.
 async fn stall_for(stall: Duration, timing: Timing) -> (Duration, Duration) {
     let node = Node::new(Script::synced());
     let handle = start(node.clone(), timing);
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
     advance(timing.max_age).await;
     node.set_script(Script::frozen());
     let froze = Instant::now();
@@ -337,7 +340,7 @@ async fn stall_for(stall: Duration, timing: Timing) -> (Duration, Duration) {
     });
     let mut woke = None;
     loop {
-        let (word, _) = ask(&handle).await;
+        let (word, _) = query(&handle).await;
         match word {
             "serve" if woke.is_some() || froze.elapsed() > stall => break,
             "settling" => woke = woke.or(Some(Instant::now())),
@@ -349,95 +352,96 @@ async fn stall_for(stall: Duration, timing: Timing) -> (Duration, Duration) {
     (woke - froze, woke.elapsed())
 }
 
-fn near(time: Duration, expected: Duration) -> bool {
+fn is_near(time: Duration, expected: Duration) -> bool {
     time >= expected && time < expected + 50 * MILLISECOND
 }
 
-/// Always asks, so that times are exact.
-const EAGER: Timing = Timing { max_age: Duration::ZERO, ..TIMING };
+/// Caches nothing, so that times are exact.
+const UNCACHED: Timing = Timing { max_age: Duration::ZERO, ..TIMING };
 
 #[tokio::test(start_paused = true)]
-async fn one_slow_probe_of_2100_ms_costs_4200_ms_of_settling() {
-    let (stalled, settling) = stall_for(2100 * MILLISECOND, EAGER).await;
-    assert!(near(stalled, 2100 * MILLISECOND), "{stalled:?}");
-    assert!(near(settling, 4200 * MILLISECOND), "{settling:?}");
+async fn settles_for_4200_ms_after_a_stall_of_2100_ms() {
+    let (stalled, settling) = stall_for(2100 * MILLISECOND, UNCACHED).await;
+    assert!(is_near(stalled, 2100 * MILLISECOND), "{stalled:?}");
+    assert!(is_near(settling, 4200 * MILLISECOND), "{settling:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_freeze_of_30_s_costs_10_s_of_settling() {
-    let (stalled, settling) = stall_for(30 * SECOND, EAGER).await;
-    assert!(near(stalled, 30 * SECOND), "{stalled:?}");
-    assert!(near(settling, 10 * SECOND), "{settling:?}");
+async fn settles_for_at_most_10_s_after_a_freeze_of_30_s() {
+    let (stalled, settling) = stall_for(30 * SECOND, UNCACHED).await;
+    assert!(is_near(stalled, 30 * SECOND), "{stalled:?}");
+    assert!(is_near(settling, 10 * SECOND), "{settling:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn settling_can_be_turned_off() {
-    let (_, settling) = stall_for(30 * SECOND, Timing { settle: Duration::ZERO, ..EAGER }).await;
+    let (_, settling) = stall_for(30 * SECOND, Timing { settle: Duration::ZERO, ..UNCACHED }).await;
     assert_eq!(settling, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_probe_within_its_deadline_costs_no_settling() {
-    let (_, settling) = stall_for(900 * MILLISECOND, EAGER).await;
+async fn does_not_settle_after_a_slow_probe_within_its_deadline() {
+    let (_, settling) = stall_for(900 * MILLISECOND, UNCACHED).await;
     assert_eq!(settling, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_start_does_not_settle() {
+async fn does_not_settle_at_the_start() {
     let handle = start(Node::new(Script::synced()), TIMING);
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_found_unfit_while_it_settles_begins_to_settle_anew() {
+async fn a_refusal_while_settling_restarts_it() {
     let node = Node::new(Script::frozen());
-    let handle = start(node.clone(), EAGER);
-    ask(&handle).await;
+    let handle = start(node.clone(), UNCACHED);
+    query(&handle).await;
     advance(29 * SECOND).await;
     node.set_script(Script::synced());
-    settle_down().await;
-    // Primary for 6 s, then it learns that it was voted out, then it is back.
+    run_other_tasks().await;
+    // The node claims to be Primary for 6 s, then learns that it was voted out, then
+    // rejoins.
     for (script, word, seconds) in
         [(Script::synced(), "settling", 6), (Script::non_primary(), "non-primary", 3)]
     {
         node.set_script(script);
         for _ in 0..seconds {
-            assert_eq!(ask(&handle).await.0, word);
+            assert_eq!(query(&handle).await.0, word);
             sleep(SECOND).await;
         }
     }
     node.set_script(Script::synced());
-    let (health, _) = ask_health(&handle).await;
+    let (health, _) = query_health(&handle).await;
     assert_eq!(health.verdict.as_str(), "settling");
     assert_eq!(health.time, Some(Time::Left(10 * SECOND)));
     advance(10 * SECOND).await;
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
 }
 
 #[tokio::test(start_paused = true)]
-async fn grace_serves_on_a_node_that_times_out_for_a_while_and_needs_no_settling_after() {
+async fn grace_serves_a_node_that_times_out_and_spares_it_settling() {
     let node = Node::new(Script::synced());
-    let handle = start(node.clone(), Timing { grace: 5 * SECOND, ..EAGER });
-    assert_eq!(ask(&handle).await.0, "serve");
+    let handle = start(node.clone(), Timing { grace: 5 * SECOND, ..UNCACHED });
+    assert_eq!(query(&handle).await.0, "serve");
     node.set_script(Script::frozen());
-    assert_eq!(ask(&handle).await, ("serve", SECOND));
+    assert_eq!(query(&handle).await, ("serve", SECOND));
     advance(3900 * MILLISECOND).await;
-    assert_eq!(ask(&handle).await, ("serve", AT_ONCE));
+    assert_eq!(query(&handle).await, ("serve", AT_ONCE));
     node.set_script(Script::synced());
-    settle_down().await;
-    assert_eq!(ask(&handle).await.0, "serve");
+    run_other_tasks().await;
+    assert_eq!(query(&handle).await.0, "serve");
 
     node.set_script(Script::frozen());
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
     advance(4 * SECOND).await;
-    assert_eq!(ask(&handle).await, ("stalled-greeting", AT_ONCE));
+    assert_eq!(query(&handle).await, ("stalled-greeting", AT_ONCE));
     node.set_script(Script::synced());
-    settle_down().await;
-    assert_eq!(ask(&handle).await.0, "settling");
+    run_other_tasks().await;
+    assert_eq!(query(&handle).await.0, "settling");
 }
 
 #[tokio::test(start_paused = true)]
-async fn grace_never_softens_a_definite_refusal() {
+async fn grace_does_not_apply_to_a_definite_refusal() {
     struct Refused(AtomicUsize, Node);
     impl Connect for Refused {
         fn connect(&self, budget: Duration) -> TransportFuture {
@@ -447,42 +451,36 @@ async fn grace_never_softens_a_definite_refusal() {
             }
         }
     }
-    let timing = Timing { grace: 3600 * SECOND, ..EAGER };
+    let timing = Timing { grace: 3600 * SECOND, ..UNCACHED };
     let handle = start(Refused(AtomicUsize::new(0), Node::new(Script::synced())), timing);
-    assert_eq!(ask(&handle).await.0, "serve");
-    assert_eq!(ask(&handle).await.0, "connection-refused");
+    assert_eq!(query(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "connection-refused");
 
     for (script, word) in [(Script::donor(), "donor"), (Script::non_primary(), "non-primary")] {
         let node = Node::new(Script::synced());
         let handle = start(node.clone(), timing);
-        assert_eq!(ask(&handle).await.0, "serve");
+        assert_eq!(query(&handle).await.0, "serve");
         node.set_script(script);
-        assert_eq!(ask(&handle).await.0, word);
+        assert_eq!(query(&handle).await.0, word);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_is_dropped_closes_its_connection_and_tells_its_askers() {
+async fn dropping_the_monitor_closes_its_connection_and_answers_its_callers() {
     for held in [false, true] {
         let node = Node::new(Script::fault(Fault::StallAfter(10)));
-        let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
-        let settings = Settings {
-            credentials: CredentialSource::fixed(credentials),
-            deadlines: Deadlines { step: SECOND, whole: WHOLE },
-            policy: Policy::default(),
-            timing: TIMING,
-        };
-        let (monitor, handle) = Monitor::new(node.clone(), settings);
-        let target = tokio::spawn(monitor.run());
+        let credentials = CredentialSource::fixed(credentials(PASSWORD));
+        let (monitor, handle) = Monitor::new(node.clone(), settings(credentials, TIMING));
+        let monitor = tokio::spawn(monitor.run());
         let caller = handle.clone();
-        let caller = tokio::spawn(async move { ask(&caller).await.0 });
+        let caller = tokio::spawn(async move { query(&caller).await.0 });
         sleep(if held { WHOLE } else { 10 * MILLISECOND }).await;
         assert_eq!(node.seen.open.load(SeqCst), 1);
-        target.abort();
-        settle_down().await;
+        monitor.abort();
+        run_other_tasks().await;
         assert_eq!(node.seen.open.load(SeqCst), 0);
         assert_eq!(caller.await.unwrap(), if held { "stalled-greeting" } else { "stopping" });
-        assert_eq!(ask(&handle).await, ("stopping", AT_ONCE));
+        assert_eq!(query(&handle).await, ("stopping", AT_ONCE));
     }
 }
 
@@ -504,91 +502,91 @@ async fn three_roles_share_one_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whom_the_operator_keeps_away_asks_nothing_of_the_node_and_is_a_change() {
+async fn a_refusal_by_the_operator_starts_no_probe_and_is_recorded_as_a_change() {
     let node = Node::new(Script::synced());
     let handle = start(node.clone(), Timing { max_age: Duration::ZERO, ..TIMING });
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
     for _ in 0..3 {
         let health = handle.refuse(Reason::Maintenance).await;
         assert_eq!(health.verdict, Verdict::Refuse(Reason::Maintenance));
     }
     assert_eq!(connections(&node), 1);
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
     let report = handle.report().await;
     let words: Vec<_> = report.changes.iter().map(|change| change.verdicts[0].as_str()).collect();
     assert_eq!(words, ["serve", "maintenance", "serve"]);
     assert_eq!(report.counters.callers["operator"], 3);
 }
 
-/// The clock stands still, as long as this task has something to do: nothing else
-/// ends the back-off.
 #[tokio::test(start_paused = true)]
-async fn serve_is_told_without_the_target_only_as_long_as_nothing_has_happened() {
+async fn the_handle_answers_from_the_cache_until_something_happens() {
     let node = Node::new(Script::synced());
     let handle = start(node.clone(), Timing { max_age: 10 * SECOND, ..TIMING });
     let callers = async || {
         let callers = handle.report().await.counters.callers;
         ["dialogue", "known", "operator"].map(|source| callers.get(source).copied().unwrap_or(0))
     };
-    // Ready without any other task having had a turn.
-    let at_once = async || {
-        let mut asked = std::pin::pin!(handle.health(Role::ReadWrite));
-        std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context).is_ready())).await
+    // Whether the answer is ready before any other task runs.
+    let is_cached = async || {
+        let mut health = std::pin::pin!(handle.health(Role::ReadWrite));
+        std::future::poll_fn(|context| Poll::Ready(health.as_mut().poll(context).is_ready())).await
     };
-    assert!(!at_once().await);
-    assert_eq!(ask(&handle).await.0, "serve");
-    settle_down().await;
-    assert!(at_once().await && at_once().await);
+    assert!(!is_cached().await);
+    assert_eq!(query(&handle).await.0, "serve");
+    run_other_tasks().await;
+    assert!(is_cached().await && is_cached().await);
     assert_eq!(callers().await, [1, 2, 0]);
 
     handle.refuse(Reason::Maintenance).await;
-    settle_down().await;
-    // That the node serves again is news, for the target to tell.
-    assert!(!at_once().await);
-    assert_eq!(ask(&handle).await.0, "serve");
-    settle_down().await;
-    assert!(at_once().await);
+    run_other_tasks().await;
+    // The task itself answers a changed verdict, to record it.
+    assert!(!is_cached().await);
+    assert_eq!(query(&handle).await.0, "serve");
+    run_other_tasks().await;
+    assert!(is_cached().await);
     let report = handle.report().await;
     let verdicts = report.changes.iter().map(|change| change.verdicts[0].as_str());
     assert_eq!(verdicts.collect::<Vec<_>>(), ["serve", "maintenance", "serve"]);
 
     sleep(10 * SECOND).await;
-    assert!(!at_once().await);
-    settle_down().await;
+    assert!(!is_cached().await);
+    run_other_tasks().await;
     assert_eq!(connections(&node), 2);
 }
 
+/// The clock stands still while this task is busy, so only the new password can end the
+/// back-off.
 #[tokio::test(start_paused = true)]
-async fn a_changed_password_ends_the_back_off() {
+async fn a_change_of_the_password_file_ends_the_back_off() {
     let node = Node::new(Script::synced());
     let password = Arc::new(Mutex::new("old"));
     let read = Arc::clone(&password);
-    let login = CredentialSource::reloaded(credentials("old"), move || {
+    let credentials = CredentialSource::reloaded(credentials("old"), move || {
         Ok(credentials(*read.lock().unwrap()))
     });
-    let handle = start_as(node.clone(), login, TIMING);
-    assert_eq!(ask(&handle).await.0, "access-denied");
+    let handle = start_with(node.clone(), credentials, TIMING);
+    assert_eq!(query(&handle).await.0, "access-denied");
     assert!(handle.report().await.back_off.is_some());
     *password.lock().unwrap() = PASSWORD;
-    assert_eq!(ask(&handle).await.0, "access-denied");
+    assert_eq!(query(&handle).await.0, "access-denied");
     while handle.report().await.back_off.is_some() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(ask(&handle).await.0, "serve");
+    assert_eq!(query(&handle).await.0, "serve");
     assert_eq!(connections(&node), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_report_says_what_the_target_is_doing() {
+async fn the_report_contains_the_current_activity() {
     let node = Node::new(Script::frozen());
     let handle = start(node.clone(), TIMING);
     assert_eq!(handle.report().await.activity, Activity::Idle);
     let caller = handle.clone();
-    let asked = tokio::spawn(async move { ask(&caller).await.0 });
+    let word = tokio::spawn(async move { query(&caller).await.0 });
     sleep(SECOND / 2).await;
     let activity = Activity::Probing { step: Step::Greeting, so_far: SECOND / 2 };
     assert_eq!(handle.report().await.activity, activity);
-    assert_eq!(asked.await.unwrap(), "stalled-greeting");
+    assert_eq!(word.await.unwrap(), "stalled-greeting");
     advance(9 * SECOND).await;
     let report = handle.report().await;
     let Activity::Held { step: Step::Greeting, so_far, left } = report.activity else {
@@ -597,28 +595,24 @@ async fn the_report_says_what_the_target_is_doing() {
     assert_eq!((so_far, left), (10 * SECOND, 70 * SECOND + SECOND));
     assert_eq!(report.counters.timeouts["greeting"], 1);
     node.set_script(Script::synced());
-    settle_down().await;
+    run_other_tasks().await;
     assert_eq!(handle.report().await.activity, Activity::Idle);
     node.set_script(Script { password: "other".to_owned(), ..Script::synced() });
     advance(2 * SECOND).await;
-    assert_eq!(ask(&handle).await.0, "access-denied");
+    assert_eq!(query(&handle).await.0, "access-denied");
     assert_eq!(handle.report().await.back_off, Some(5 * SECOND));
     advance(SECOND).await;
     assert_eq!(handle.report().await.back_off, Some(4 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_when_the_target_is_gone_is_told_that_it_stops() {
-    let settings = Settings {
-        credentials: CredentialSource::fixed(credentials(PASSWORD)),
-        deadlines: Deadlines { step: SECOND, whole: WHOLE },
-        policy: Policy::default(),
-        timing: TIMING,
-    };
-    let (monitor, handle) = Monitor::new(Node::new(Script::synced()), settings);
-    let target = tokio::spawn(monitor.run());
-    assert_eq!(ask(&handle).await.0, "serve");
-    target.abort();
-    assert!(target.await.unwrap_err().is_cancelled());
-    assert_eq!(ask(&handle).await.0, "stopping");
+async fn a_caller_after_the_monitor_is_gone_gets_stopping() {
+    let credentials = CredentialSource::fixed(credentials(PASSWORD));
+    let node = Node::new(Script::synced());
+    let (monitor, handle) = Monitor::new(node, settings(credentials, TIMING));
+    let monitor = tokio::spawn(monitor.run());
+    assert_eq!(query(&handle).await.0, "serve");
+    monitor.abort();
+    assert!(monitor.await.unwrap_err().is_cancelled());
+    assert_eq!(query(&handle).await.0, "stopping");
 }
