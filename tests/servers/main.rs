@@ -1,5 +1,5 @@
-//! The logins of servers that are newer than those of `tests/galera`, which `run`
-//! beside this file fetches and starts.
+//! Tests logins to MySQL 9 and MariaDB 11.8, which are newer than the servers of
+//! `tests/galera`. `tests/servers/run` fetches and starts them.
 
 #[path = "../support/program.rs"]
 mod program;
@@ -13,24 +13,24 @@ use std::process::Command;
 use program::{command, output};
 use support::node::PASSWORD;
 
-/// A server of a Debian suite.
+/// A running server from a Debian suite. `folder` holds its programs and data.
 struct Server {
     folder: PathBuf,
-    port: &'static str,
+    address: &'static str,
 }
 
 impl Server {
     fn mysql() -> Self {
-        Self::of("sid", "127.0.0.1:13811")
+        Self::from_suite("sid", "127.0.0.1:13811")
     }
 
     fn mariadb() -> Self {
-        Self::of("trixie", "127.0.0.1:13812")
+        Self::from_suite("trixie", "127.0.0.1:13812")
     }
 
-    fn of(suite: &str, port: &'static str) -> Self {
+    fn from_suite(suite: &str, address: &'static str) -> Self {
         let folder = env::var_os("SERVERS_DIR").expect("tests/servers/run sets it");
-        Self { folder: PathBuf::from(folder).join(suite), port }
+        Self { folder: PathBuf::from(folder).join(suite), address }
     }
 
     fn sql(&self, statements: &str) {
@@ -40,18 +40,19 @@ impl Server {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// One account for both ways in: a cache belongs to an account.
-    fn account(&self, name: &str, how: &str) {
+    /// Creates an account for logins over TCP and over the socket. It is one account for
+    /// both, because the server caches passwords by account.
+    fn create_account(&self, name: &str, how: &str) {
         self.sql(&format!("DROP USER IF EXISTS {name}; CREATE USER {name} {how}"));
     }
 
-    /// One of the files that MySQL made for itself.
+    /// The path of a certificate or key that MySQL generated.
     fn file(&self, name: &str) -> String {
         self.folder.join("data").join(name).to_str().unwrap().to_owned()
     }
 
     async fn tcp(&self, user: &str, password: &str, arguments: &[&str]) -> (String, String) {
-        self.check(self.port, user, password, arguments).await
+        self.check(self.address, user, password, arguments).await
     }
 
     async fn socket(&self, user: &str, password: &str) -> (String, String) {
@@ -59,7 +60,7 @@ impl Server {
         self.check(&target, user, password, &[]).await
     }
 
-    /// The word, and the log.
+    /// Runs `check`. Returns `serve` or the reason, and the log.
     async fn check(
         &self,
         target: &str,
@@ -67,13 +68,13 @@ impl Server {
         password: &str,
         arguments: &[&str],
     ) -> (String, String) {
-        let own = ["check", "--standalone", "--target", target, "--user", user];
-        let mut command = command(&[&own[..], arguments].concat());
+        let common = ["check", "--standalone", "--target", target, "--user", user];
+        let mut command = command(&[&common[..], arguments].concat());
         command.env("GALERA_PROBE_PASSWORD", password);
         let output = output(command).await;
-        let [said, log] =
+        let [stdout, log] =
             [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-        (said.split(':').next().unwrap().to_owned(), log)
+        (stdout.split(':').next().unwrap().to_owned(), log)
     }
 }
 
@@ -81,13 +82,13 @@ const REQUIRED: &[&str] = &["--ssl-mode", "required"];
 
 #[tokio::test]
 #[ignore = "needs a real server: tests/servers/run"]
-async fn caching_sha2_password_goes_over_tls_and_the_socket_and_over_tcp_only_from_the_cache() {
+async fn caching_sha2_password_needs_verified_tls_or_the_socket_until_the_server_has_cached_it() {
     let server = Server::mysql();
-    server.account("sha", &format!("IDENTIFIED WITH caching_sha2_password BY '{PASSWORD}'"));
+    server.create_account("sha", &format!("IDENTIFIED WITH caching_sha2_password BY '{PASSWORD}'"));
     let ca = server.file("ca.pem");
     let verified = &["--ssl-mode", "verify-ca", "--ssl-ca", &ca];
     for over_socket in [true, false] {
-        // As a restart does, this empties the cache.
+        // Empties the cache, as a restart does.
         server.sql("FLUSH PRIVILEGES");
         for unverified in [&[][..], REQUIRED] {
             let (word, log) = server.tcp("sha", PASSWORD, unverified).await;
@@ -106,21 +107,21 @@ async fn caching_sha2_password_goes_over_tls_and_the_socket_and_over_tcp_only_fr
         }
         assert_eq!(server.tcp("sha", PASSWORD, verified).await, ("serve".into(), String::new()));
     }
-    // The server cannot tell a wrong password from one that it does not have yet.
+    // The server cannot distinguish a wrong password from one that it has not cached.
     assert_eq!(server.tcp("sha", "other", &[]).await.0, "needs-tls");
     assert_eq!(server.tcp("sha", "other", verified).await.0, "access-denied");
     server.sql("FLUSH PRIVILEGES");
-    let by_leave = &["--ssl-mode", "required", "--allow-cleartext-password"];
-    assert_eq!(server.tcp("sha", PASSWORD, by_leave).await.0, "serve");
+    let allowed = &["--ssl-mode", "required", "--allow-cleartext-password"];
+    assert_eq!(server.tcp("sha", PASSWORD, allowed).await.0, "serve");
 }
 
 #[tokio::test]
 #[ignore = "needs a real server: tests/servers/run"]
-async fn accounts_of_mysql_without_a_password_with_tls_or_with_a_certificate_log_in() {
+async fn mysql_accounts_without_a_password_or_with_a_client_certificate_log_in() {
     let server = Server::mysql();
-    server.account("bare", "IDENTIFIED BY ''");
+    server.create_account("bare", "IDENTIFIED BY ''");
     assert_eq!(server.tcp("bare", "", &[]).await.0, "serve");
-    server.account("strict", &format!("IDENTIFIED BY '{PASSWORD}' REQUIRE X509"));
+    server.create_account("strict", &format!("IDENTIFIED BY '{PASSWORD}' REQUIRE X509"));
     let [ca, cert, key] =
         ["ca.pem", "client-cert.pem", "client-key.pem"].map(|name| server.file(name));
     let verified = ["--ssl-mode", "verify-ca", "--ssl-ca", &ca];
@@ -131,13 +132,13 @@ async fn accounts_of_mysql_without_a_password_with_tls_or_with_a_certificate_log
 
 #[tokio::test]
 #[ignore = "needs a real server: tests/servers/run"]
-async fn auth_socket_accounts_of_mysql_log_in_as_the_system_user() {
+async fn mysql_auth_socket_accounts_log_in_as_the_system_user() {
     let server = Server::mysql();
     let user = Command::new("id").arg("-un").output().unwrap().stdout;
     let user = String::from_utf8(user).unwrap();
     server.sql("INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'");
     for (name, expected) in [(user.trim(), "serve"), ("nobody", "access-denied")] {
-        server.account("local", &format!("IDENTIFIED WITH auth_socket AS '{name}'"));
+        server.create_account("local", &format!("IDENTIFIED WITH auth_socket AS '{name}'"));
         assert_eq!(server.socket("local", PASSWORD).await.0, expected);
     }
     server.sql("UNINSTALL PLUGIN auth_socket");
@@ -145,14 +146,14 @@ async fn auth_socket_accounts_of_mysql_log_in_as_the_system_user() {
 
 #[tokio::test]
 #[ignore = "needs a real server: tests/servers/run"]
-async fn parsec_and_ed25519_accounts_log_in_with_their_password_and_no_other() {
+async fn parsec_and_ed25519_accounts_log_in_only_with_their_password() {
     let server = Server::mariadb();
     for plugin in ["parsec", "ed25519"] {
         server.sql(&format!("INSTALL SONAME 'auth_{plugin}'"));
         for password in [PASSWORD, "", "with spaces and \u{fc}"] {
             let how = format!("IDENTIFIED VIA {plugin} USING PASSWORD('{password}')");
-            server.account("signer", &how);
-            // MariaDB 11.8 has TLS without being told.
+            server.create_account("signer", &how);
+            // MariaDB 11.8 offers TLS by default.
             for arguments in [&[][..], REQUIRED] {
                 assert_eq!(server.tcp("signer", password, arguments).await.0, "serve", "{how}");
                 let other = server.tcp("signer", "other", arguments).await.0;
@@ -160,9 +161,9 @@ async fn parsec_and_ed25519_accounts_log_in_with_their_password_and_no_other() {
             }
         }
     }
-    // The server tries them one after the other, each with a switch.
+    // The server tries the plugins in order and sends an AuthSwitchRequest for each.
     let wrong = "mysql_native_password USING PASSWORD('wrong') OR ed25519 USING PASSWORD('wrong')";
-    server.account(
+    server.create_account(
         "signer",
         &format!("IDENTIFIED VIA {wrong} OR parsec USING PASSWORD('{PASSWORD}')"),
     );

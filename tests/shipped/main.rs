@@ -1,5 +1,5 @@
-//! The static binary in a root that holds nothing else: no /etc, /proc, /dev, /tmp,
-//! no environment, no rights. `run` beside this file builds it.
+//! Tests the static binary in an empty root file system: no /etc, /proc, /dev or /tmp, no
+//! environment and no capabilities. `tests/shipped/run` builds it.
 
 #[path = "../support/program.rs"]
 mod program;
@@ -24,7 +24,7 @@ fn binary() -> PathBuf {
     env::var_os("STATIC_BINARY").expect("tests/shipped/run sets it").into()
 }
 
-/// A folder to be the root: the binary, and these files.
+/// Creates a root folder with the binary and these files.
 fn root(files: &[(&str, &str)]) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     fs::copy(binary(), root.path().join("galera-probe")).unwrap();
@@ -34,42 +34,45 @@ fn root(files: &[(&str, &str)]) -> TempDir {
     root
 }
 
-/// The binary in its root, and in a network of its own unless `shares_network`.
-fn inside(root: &TempDir, shares_network: bool, arguments: &[&str]) -> Command {
+/// A command that runs the binary in this root, as user 65532. It has its own network
+/// namespace unless `share_network`.
+fn confined(root: &TempDir, share_network: bool, arguments: &[&str]) -> Command {
     let mut command = Command::new("bwrap");
     command.args(["--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--clearenv"]);
     command.args(["--uid", "65532", "--gid", "65532", "--ro-bind"]).arg(root.path()).arg("/");
-    if shares_network {
+    if share_network {
         command.arg("--share-net");
     }
     command.arg("/galera-probe").args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 
-/// What it says in a root and a network of its own.
-async fn alone(root: &TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
-    said(output(inside(root, false, arguments)).await)
+/// Runs the binary in this root without a network. Returns exit code, standard output and
+/// standard error.
+async fn run_without_network(root: &TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
+    parts(output(confined(root, false, arguments)).await)
 }
 
-/// Exit code, standard output, standard error.
-fn said(output: Output) -> (Option<i32>, String, String) {
+/// Splits into exit code, standard output and standard error.
+fn parts(output: Output) -> (Option<i32>, String, String) {
     let [out, log] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     (output.status.code(), out, log)
 }
 
-async fn listening(script: Script) -> String {
+/// Starts a stand-in node. Returns its address.
+async fn start_node(script: Script) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(Node::new(script).listen(listener));
     address
 }
 
-/// What readelf finds that a static binary must not have, or lacks. `ldd` alone can
-/// lie: a binary may name an interpreter and no library.
+/// Lists the properties that a static binary must not have, by readelf. `ldd` is not
+/// enough: a binary may name an interpreter and no library.
 async fn faults(binary: &Path) -> Vec<&'static str> {
     let mut command = Command::new("readelf");
     command.args(["--wide", "--file-header", "--program-headers", "--dynamic"]).arg(binary);
-    let (code, text, log) = said(output(command).await);
+    let (code, text, log) = parts(output(command).await);
     assert_eq!((code, log.as_str()), (Some(0), ""));
     let found = |what: &str| text.lines().any(|line| line.contains(what));
     let mut faults = Vec::new();
@@ -87,54 +90,55 @@ async fn faults(binary: &Path) -> Vec<&'static str> {
 
 #[tokio::test]
 #[ignore = "needs the static binary: tests/shipped/run"]
-async fn the_binary_needs_no_loader_and_no_library_and_loads_at_any_address() {
+async fn the_static_binary_is_position_independent_and_needs_no_loader_and_no_library() {
     assert_eq!(faults(&binary()).await, [""; 0]);
-    let ordinary = Path::new(env!("CARGO_BIN_EXE_galera-probe"));
-    assert_eq!(faults(ordinary).await, ["an interpreter", "a shared library"]);
+    let dynamic = Path::new(env!("CARGO_BIN_EXE_galera-probe"));
+    assert_eq!(faults(dynamic).await, ["an interpreter", "a shared library"]);
 }
 
 #[tokio::test]
 #[ignore = "needs the static binary: tests/shipped/run"]
-async fn the_help_is_that_of_every_build() {
-    let expected = said(run(&["serve", "--help"]).await);
-    assert_eq!(alone(&root(&[]), &["serve", "--help"]).await, expected);
+async fn the_help_text_is_the_same_as_in_other_builds() {
+    let expected = parts(run(&["serve", "--help"]).await);
+    assert_eq!(run_without_network(&root(&[]), &["serve", "--help"]).await, expected);
 }
 
 #[tokio::test]
 #[ignore = "needs the static binary: tests/shipped/run"]
-async fn an_address_needs_no_file_and_nothing_listening_there_is_refused() {
-    let (code, out, _) = alone(&root(&[]), &["check", "--target", "127.0.0.1:3306"]).await;
+async fn check_connects_to_an_ip_address_without_any_system_file() {
+    let (code, out, _) =
+        run_without_network(&root(&[]), &["check", "--target", "127.0.0.1:3306"]).await;
     let expected = "connection-refused: nothing is listening at the node's address\n";
     assert_eq!((code, out.as_str()), (Some(1), expected));
 }
 
-/// Without /etc/hosts and /etc/resolv.conf; the network has no name server either.
+/// There is no /etc/hosts and no /etc/resolv.conf, and the network has no name server.
 #[tokio::test]
 #[ignore = "needs the static binary: tests/shipped/run"]
-async fn a_name_that_cannot_be_looked_up_is_unreachable_and_the_log_says_why() {
+async fn a_name_that_cannot_be_resolved_is_unreachable_and_the_log_has_the_cause() {
     for name in ["node.example:3306", "localhost:3306"] {
-        let (code, out, log) = alone(&root(&[]), &["check", "--target", name]).await;
+        let (code, out, log) = run_without_network(&root(&[]), &["check", "--target", name]).await;
         assert_eq!(code, Some(1));
         assert!(out.starts_with("unreachable: "), "{out}");
         assert!(log.contains("failed to lookup address information"), "{log}");
     }
-    // The file is all that it takes, also where another names a module for the lookup
-    // that is not there.
+    // /etc/hosts is enough, even if nsswitch.conf names a lookup module that is missing.
     let hosts = root(&[]);
     let etc = hosts.path().join("etc");
     fs::create_dir(&etc).unwrap();
     fs::write(etc.join("hosts"), "127.0.0.1 node.example\n").unwrap();
     fs::write(etc.join("nsswitch.conf"), "hosts: resolve [!UNAVAIL=return] files\n").unwrap();
-    let (_, out, _) = alone(&hosts, &["check", "--target", "node.example:3306"]).await;
+    let (_, out, _) =
+        run_without_network(&hosts, &["check", "--target", "node.example:3306"]).await;
     assert!(out.starts_with("connection-refused: "), "{out}");
 }
 
 #[tokio::test]
 #[ignore = "needs the static binary: tests/shipped/run"]
-async fn it_serves_and_is_asked_by_another_of_its_kind() {
-    let node = listening(Script::synced()).await;
+async fn check_via_queries_a_running_serve() {
+    let node = start_node(Script::synced()).await;
     let root = root(&[("password", PASSWORD)]);
-    let probe = Serve::start_command(inside(
+    let probe = Serve::start_command(confined(
         &root,
         true,
         &["serve", "--listen", "127.0.0.1:0", "--target", &node, "--password-file", "/password"],
@@ -145,25 +149,25 @@ async fn it_serves_and_is_asked_by_another_of_its_kind() {
         [("/livez", "live: the probe is running\n"), ("/", "serve: the node is fit to serve\n")]
     {
         let url = format!("http://{}{path}", probe.http);
-        let caller = inside(&root, true, &["check", "--via", &url]);
-        let (code, out, _) = said(output(caller).await);
+        let caller = confined(&root, true, &["check", "--via", &url]);
+        let (code, out, _) = parts(output(caller).await);
         assert_eq!((code, out.as_str()), (Some(0), line));
     }
 }
 
-/// Random numbers come from the kernel: a library that reads /dev/urandom instead
-/// would end the program here.
+/// Random numbers must come from the getrandom system call. A library that reads
+/// /dev/urandom would fail here.
 #[tokio::test]
 #[ignore = "needs the static binary: tests/shipped/run"]
-async fn tls_needs_no_dev() {
+async fn tls_works_without_dev() {
     let authority = tls::Authority::new();
     let certificate = authority.issue(&["127.0.0.1"]);
-    let offered = Some(tls::server(&certificate, None));
-    let node = listening(Script { tls: offered, ..Script::synced() }).await;
+    let server = Some(tls::server(&certificate, None));
+    let node = start_node(Script { tls: server, ..Script::synced() }).await;
     let files = root(&[("password", PASSWORD), ("ca.pem", &authority.certificate)]);
     let login = ["check", "--target", &node, "--password-file", "/password"];
     let verified = ["--ssl-mode", "verify-identity", "--ssl-ca", "/ca.pem"];
-    let check = inside(&files, true, &[&login[..], &verified].concat());
-    let (code, out, log) = said(output(check).await);
+    let check = confined(&files, true, &[&login[..], &verified].concat());
+    let (code, out, log) = parts(output(check).await);
     assert_eq!((code, out.as_str()), (Some(0), "serve: the node is fit to serve\n"), "{log}");
 }
