@@ -83,8 +83,8 @@ fn chunk(bytes: &[u8]) -> Result<Option<(usize, usize)>, (Problem, usize)> {
             return Err((Problem::BodyTooLarge, at + 1));
         }
     }
-    let Some(behind) = bytes.get(digits) else { return Ok(None) };
-    if digits == 0 || !b"\r\n; \t".contains(behind) {
+    let Some(next) = bytes.get(digits) else { return Ok(None) };
+    if digits == 0 || !b"\r\n; \t".contains(next) {
         return Err((Problem::BadRequest, digits + 1));
     }
     let Some(line) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
@@ -92,9 +92,9 @@ fn chunk(bytes: &[u8]) -> Result<Option<(usize, usize)>, (Problem, usize)> {
     if size == 0 {
         return Ok(Some((0, data)));
     }
-    let Some(behind) = bytes.get(data + size..) else { return Ok(None) };
-    let returns = behind.iter().take_while(|byte| **byte == b'\r').count();
-    match behind.get(returns) {
+    let Some(tail) = bytes.get(data + size..) else { return Ok(None) };
+    let returns = tail.iter().take_while(|byte| **byte == b'\r').count();
+    match tail.get(returns) {
         None => Ok(None),
         Some(b'\n') => Ok(Some((size, data + size + returns + 1))),
         Some(_) => Err((Problem::BadRequest, data + size + returns + 1)),

@@ -16,6 +16,8 @@ pub mod request;
 pub mod session;
 pub mod verdict;
 
+mod account;
+mod output;
 mod wire;
 
 /// A fuzz target: panics if a property does not hold for the bytes.

@@ -4,6 +4,7 @@
 use arbitrary::{Result, Unstructured};
 use galera_probe::mysql::{Channel, Error, Progress, Reply};
 
+use super::account;
 use super::session;
 use super::wire;
 
@@ -51,7 +52,7 @@ pub fn check(bytes: &[u8]) {
 
 fn run_script(source: &mut Unstructured<'_>) -> Result<()> {
     let cut = source.arbitrary()?;
-    let channel = session::channel(source.arbitrary()?);
+    let channel = account::channel(source.arbitrary()?);
     let mut packets = greeting_and_login(source, channel)?;
     let login = packets.len();
     let mut expected = Vec::new();
@@ -95,7 +96,7 @@ fn greeting_and_login(source: &mut Unstructured<'_>, channel: Channel) -> Result
     let greeting = wire::greeting(&version, capabilities, &source.arbitrary()?, &short(source)?);
     let mut packets = vec![(0, greeting)];
     // SSLRequest and the login have sequence numbers too.
-    let mut sequence = if session::is_tls(channel) { 3 } else { 2 };
+    let mut sequence = if account::is_tls(channel) { 3 } else { 2 };
     for _ in 0..source.int_in_range(0..=3)? {
         for request in plugin(source, channel)? {
             packets.push((sequence, request));
@@ -125,8 +126,8 @@ fn plugin(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Vec<u8>
             vec![wire::switch("parsec", &nonce), [b"\x01P\0", &nonce[..18]].concat()]
         }
         3 => vec![wire::switch("unix_socket", b"")],
-        4 if session::is_secure(channel) => vec![wire::switch("mysql_clear_password", b"")],
-        5 if session::is_secure(channel) => vec![sha2, vec![1, 4]],
+        4 if account::is_secure(channel) => vec![wire::switch("mysql_clear_password", b"")],
+        5 if account::is_secure(channel) => vec![sha2, vec![1, 4]],
         _ => vec![sha2, FAST_AUTH_SUCCESS.to_vec()],
     })
 }

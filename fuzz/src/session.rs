@@ -7,22 +7,14 @@ use galera_probe::galera::{Facts, Policy, STATEMENTS, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Channel, Credentials, Error, Password, Progress, Reply, Session, Stage};
 
+use super::account::{PASSWORD, USER, channel, is_secure, is_tls};
+use super::output::{check_output, check_secrets, check_statements};
 use super::wire;
-
-const USER: &str = "galera_probe";
-const PASSWORD: &str = "correct horse battery staple";
-
-/// More than the login, its further rounds, the statements and COM_QUIT.
-const MAX_OUTPUT: usize = 1024;
 
 /// The most that a session keeps of a server's bytes.
 const MAX_TOTAL: usize = 64 * 1024;
 const MAX_ROWS: usize = 64;
 const MAX_COLUMNS: usize = 16;
-
-/// How many key derivations of parsec are verified in one run. A server can make a session
-/// derive up to eight keys, at some 10 ms each, and a verification takes as long.
-const MAX_DERIVED: usize = 1;
 
 /// The outcome of a session.
 #[derive(Debug, PartialEq)]
@@ -39,25 +31,6 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Selects a channel by the two highest bits.
-pub fn channel(byte: u8) -> Channel {
-    match byte >> 6 {
-        0 => Channel::Tcp,
-        1 => Channel::UnverifiedTls,
-        2 => Channel::Socket,
-        _ => Channel::Tls,
-    }
-}
-
-pub fn is_tls(channel: Channel) -> bool {
-    matches!(channel, Channel::UnverifiedTls | Channel::Tls)
-}
-
-/// Returns whether the server may get the cleartext password.
-pub fn is_secure(channel: Channel) -> bool {
-    matches!(channel, Channel::Socket | Channel::Tls)
-}
-
 /// Feeds a session all bytes at once, in pieces, and one at a time, and checks every
 /// property that does not depend on the meaning of the bytes.
 pub fn check_session(server: &[u8], channel: Channel, cut: u8) -> Run {
@@ -65,7 +38,8 @@ pub fn check_session(server: &[u8], channel: Channel, cut: u8) -> Run {
     let piece = usize::from(cut) + 1;
     assert_eq!(run(server, channel, piece), whole, "in pieces of {piece} bytes");
     assert_eq!(run(server, channel, 1), whole, "byte by byte");
-    check_secrets(&whole, channel);
+    check_secrets(&whole.output, channel);
+    check_error_text(&whole.result);
     check_output(server, channel, &whole.output);
     if let Ok(Progress::Done(replies)) = &whole.result {
         check_caps(replies, server.len());
@@ -221,82 +195,12 @@ fn stage(result: &Result<Progress, Error>) -> u8 {
     }
 }
 
-fn check_secrets(run: &Run, channel: Channel) {
-    let [password, hashes @ ..] = wire::secrets(PASSWORD.as_bytes());
-    // On a secure channel, the server may get the cleartext password.
-    let password = (!is_secure(channel)).then_some(password);
-    for secret in hashes.iter().chain(&password) {
-        // A part of a secret is a secret too.
-        for part in secret.windows(8) {
-            assert!(!wire::contains(&run.output, part), "a secret was sent");
-        }
-    }
+fn check_error_text(result: &Result<Progress, Error>) {
     // An error may quote the server's bytes, so only its form is checked.
-    if let Err(error) = &run.result {
+    if let Err(error) = result {
         let shown = error.to_string();
         assert!(shown.len() < 512 && shown.bytes().all(|byte| matches!(byte, b' '..=b'~')));
     }
-}
-
-/// The output is the login, the responses to its further rounds, the statements and
-/// COM_QUIT, one packet each.
-fn check_output(server: &[u8], channel: Channel, output: &[u8]) {
-    assert!(output.len() <= MAX_OUTPUT, "{} bytes", output.len());
-    if output.is_empty() {
-        return;
-    }
-    let (_, greeting, requests) = wire::split_packet(server).unwrap();
-    let mut output = output;
-    let mut first = 1;
-    if is_tls(channel) {
-        let (sequence, request, rest) = wire::split_packet(output).unwrap();
-        assert_eq!((sequence, request.len()), (1, 32));
-        (output, first) = (rest, 2);
-        if output.is_empty() {
-            return;
-        }
-    }
-    let (sequence, login, mut output) = wire::split_packet(output).unwrap();
-    assert_eq!(sequence, first);
-    check_login(greeting, login);
-
-    let mut plugin = wire::Plugin::new(PASSWORD.as_bytes(), is_secure(channel), MAX_DERIVED);
-    while let Some((sequence @ 1.., response, rest)) = wire::split_packet(output) {
-        let request = wire::packet_numbered(requests, sequence - 1).unwrap();
-        assert!(plugin.accepts(request, response), "{response:?} in response to {request:?}");
-        output = rest;
-    }
-    if output.is_empty() {
-        return;
-    }
-    check_statements(output, &[1, 0, 0, 0, 1]);
-}
-
-/// The output is the statements, then `tail`.
-fn check_statements(mut output: &[u8], tail: &[u8]) {
-    for statement in STATEMENTS {
-        let (sequence, command, rest) = wire::split_packet(output).unwrap();
-        assert_eq!((sequence, command[0], &command[1..]), (0, 3, statement.as_bytes()));
-        output = rest;
-    }
-    assert_eq!(output, tail);
-}
-
-/// Protocol::HandshakeResponse41.
-fn check_login(greeting: &[u8], login: &[u8]) {
-    let end = 32 + USER.len();
-    assert_eq!((&login[32..end], login[end]), (USER.as_bytes(), 0));
-    let (scramble, plugin) = login[end + 2..].split_at(login[end + 1].into());
-
-    let version = greeting.iter().position(|&byte| byte == 0).unwrap();
-    let at = |from: usize, length: usize| &greeting[version + from..version + from + length];
-    if plugin.is_empty() || plugin == b"mysql_native_password\0" {
-        let nonce = [at(5, 8), at(32, 12)].concat();
-        assert!(wire::accepts_native(PASSWORD.as_bytes(), &nonce, scramble));
-    }
-    // The login sets no capability that the server did not offer.
-    let offered = [at(14, 2), at(19, 2)].concat();
-    assert!(login.iter().zip(&offered).all(|(set, offered)| set & !offered == 0));
 }
 
 fn check_caps(replies: &[Reply], sent: usize) {
