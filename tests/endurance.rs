@@ -84,9 +84,8 @@ async fn call(handle: &Handle, random: &mut Rng) -> usize {
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let handle = handle.clone();
-        let patience = Duration::from_micros(random.u64(1..20_000));
-        callers
-            .spawn(async move { timeout(patience, handle.health(Role::ReadWrite)).await.is_ok() });
+        let limit = Duration::from_micros(random.u64(1..20_000));
+        callers.spawn(async move { timeout(limit, handle.health(Role::ReadWrite)).await.is_ok() });
     }
     callers.join_all().await.into_iter().filter(|answered| *answered).count()
 }

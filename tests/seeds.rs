@@ -452,7 +452,7 @@ struct Response {
     sent_at: Instant,
     answered_at: Instant,
     word: &'static str,
-    /// The shortest time for which the node was stalled, by the response's body.
+    /// The duration of the stall in the response's body, rounded down.
     stalled: Option<Duration>,
 }
 

@@ -1,7 +1,7 @@
-//! The task that owns one node: callers share its probe runs, and the verdict depends on
-//! what happened in earlier ones.
+//! The monitor: a task that owns one node, runs one probe at a time for all callers, and
+//! answers them.
 //!
-//! The rest of the program sees [`Monitor`], the task, and [`Handle`], which queries it.
+//! [`Monitor`] is the task, and [`Handle`] queries it.
 //! These laws of the program are implemented here; `tests/seeds.rs` lists all of them and
 //! holds them in simulation:
 //!

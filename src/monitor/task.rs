@@ -32,8 +32,8 @@ pub struct Monitor {
     prober: Prober,
     policy: Policy,
     tracker: Tracker,
-    /// The credentials or certificates changed after the current probe run began. The
-    /// next one uses the new ones, so a failure of this one starts no back-off.
+    /// The credentials or certificates changed after the current probe run began. Its
+    /// failure starts no back-off then, because the next probe run uses the new ones.
     login_changed: bool,
     /// The facts of the last probe run that the node answered.
     facts: Facts,
@@ -43,7 +43,7 @@ pub struct Monitor {
     warned: bool,
 }
 
-/// The requests that the channel holds. With more, callers wait before they send.
+/// How many requests the channel holds. While it is full, callers wait to send theirs.
 const QUEUE: usize = 64;
 
 impl Monitor {
@@ -171,7 +171,7 @@ impl Monitor {
                 self.tracker.hold_expired();
                 self.start_probe(Vec::new());
             }
-            // No state has other events.
+            // The other combinations do not occur.
             (state, _) => self.state = state,
         }
     }
@@ -228,8 +228,8 @@ impl Monitor {
         }
     }
 
-    /// Records the health and sends each caller the one for its role. `health` is the one
-    /// for readers.
+    /// Records `health`, which is the one for readers, and sends each caller the health
+    /// for its role.
     fn answer(
         &mut self,
         health: Health,
@@ -261,7 +261,7 @@ impl Monitor {
         let State::Idle = self.state else { return None };
         let until = self.tracker.serves_until(now)?;
         let healths = Role::ALL.map(|role| self.for_role(Verdict::Serve.into(), role));
-        // A change of the verdict is answered by the task, which records it.
+        // If the verdict has changed, the task answers the next caller, to record that.
         (self.recorder.report.verdicts == Some(healths)).then_some(Cached { healths, until })
     }
 

@@ -30,8 +30,8 @@ pub(super) struct Tracker {
     stall: Option<Stall>,
     /// Set while the node settles.
     settling: Option<Settling>,
-    /// When the node was last found fit. `None` if a later verdict was a refusal other
-    /// than for a stall.
+    /// When a probe run last found the node fit. A stall leaves it set, for grace; any
+    /// other refusal clears it.
     fit_at: Option<Instant>,
 }
 
@@ -39,7 +39,8 @@ pub(super) struct Tracker {
 struct Stall {
     /// When the first step that stalled began.
     since: Instant,
-    /// The most recent stall.
+    /// The most recent stall. Its step is [`Step::Connect`] if no connection is left to
+    /// hold.
     last: Stalled,
 }
 
@@ -68,8 +69,8 @@ impl Tracker {
         }
     }
 
-    /// The answer to a caller that needs no new probe run: the node is silent, or the
-    /// last verdict is younger than `--max-age`, or the back-off lasts. Else `None`.
+    /// The answer for a caller if no new probe run is due: while the node is silent, while
+    /// the last verdict is younger than `--max-age`, and during the back-off.
     pub(super) fn cached(&self, now: Instant) -> Option<Health> {
         if let Some(health) = self.silent_verdict(now) {
             return Some(health);
@@ -79,8 +80,8 @@ impl Tracker {
         (fresh || self.back_off(now).is_some()).then(|| self.health(verdict, now))
     }
 
-    /// The end of the time in which [`cached`](Self::cached) returns serve, unless
-    /// something happens. `None` if it does not return serve now, or only by grace.
+    /// Until when [`cached`](Self::cached) returns serve if no event comes before. `None`
+    /// if it does not return serve now, or only because of grace.
     pub(super) fn serves_until(&self, now: Instant) -> Option<Instant> {
         let (verdict, at) = self.last?;
         let until = at.checked_add(self.timing.max_age)?;
@@ -103,18 +104,18 @@ impl Tracker {
         self.failed_handshakes = 0;
     }
 
-    /// The refusal of a node that accepted a connection and is silent since: no caller
-    /// waits for it (law 3).
+    /// The refusal that callers get at once while the node is silent: it accepted a
+    /// connection and a later step stalled (law 3).
     ///
-    /// `None` after a stall in the connect step. There is no connection to hold then, so
-    /// a new attempt may succeed, and each caller may wait for one.
+    /// `None` after a stall in the connect step: no connection is held, so callers wait
+    /// for a new attempt.
     pub(super) fn silent_verdict(&self, now: Instant) -> Option<Health> {
         let stall = self.stall.as_ref().filter(|stall| stall.last.step != Step::Connect)?;
         Some(self.health(Verdict::Refuse(stall.last.reason()), now))
     }
 
     /// A probe run stalled. Returns the answer for its callers, and until when to hold
-    /// it: `None` to drop it, since no handshake began in the connect step.
+    /// it. `None` to drop it: in the connect step no handshake has begun.
     pub(super) fn probe_stalled(
         &mut self,
         stalled: Stalled,
@@ -148,9 +149,8 @@ impl Tracker {
             && let Some(stall) = &mut self.stall
             && failure.is_silence()
         {
-            // Neither the node nor its kernel answered, so the stall continues. Its
-            // connection is lost: the next caller has to try a new one, as after a stall
-            // in the connect step.
+            // Neither the node nor its kernel answered, so the stall continues. No
+            // connection is left to hold: the next caller starts a new attempt.
             stall.last.step = Step::Connect;
             let verdict = Verdict::Refuse(failure.reason());
             self.last = Some((verdict, now));
@@ -173,7 +173,7 @@ impl Tracker {
         {
             settling.fit_since = None;
         }
-        // Nor does a later caller get such facts: it starts a new probe run.
+        // For the same reason they are not cached: the next caller starts a probe run.
         let is_outdated = woke && matches!(outcome, Ok(Verdict::Serve));
         self.last = (!is_outdated).then_some((verdict, now));
         self.health(verdict, now)
@@ -220,8 +220,8 @@ impl Tracker {
         }
     }
 
-    /// The verdict on a node that was found fit: refused while it settles, because it
-    /// claims to be Synced for seconds after it was voted out (law 6).
+    /// The verdict on a node that was found fit: refused while it settles. A node that
+    /// woke reports Synced for seconds although it was voted out (law 6).
     fn settling_verdict(&mut self, began: Instant, now: Instant) -> Verdict {
         let Some(settling) = &mut self.settling else { return Verdict::Serve };
         // If the probe run began during the stall, its facts may be from before it.
@@ -241,6 +241,7 @@ impl Tracker {
             (Verdict::Refuse(reason), Some(stall), _)
                 if reason == stall.last.reason() && self.has_grace(now) =>
             {
+                // Grace covers the stall itself and no other refusal.
                 Verdict::Serve.into()
             }
             (Verdict::Refuse(_), Some(stall), _) => {
