@@ -1,5 +1,6 @@
-//! Every step has a deadline, and the whole probe run has one, wherever the node
-//! stops: at every byte of the probe run, on a clock that only the test moves.
+//! The deadlines of each step and of the whole probe run, on a paused clock.
+//!
+//! The node stalls, closes or slows down after each byte of the probe run in turn.
 
 mod support;
 #[cfg(feature = "tls")]
@@ -38,19 +39,21 @@ fn begin(node: &dyn Connect) -> Probe {
 
 type Outcome = Result<Result<Facts, Failure>, Stalled>;
 
-/// A node, the way to it, and where its steps end.
-struct Way {
+/// A login over a transport, and where the steps of its probe run end.
+struct Scenario {
     script: Script,
     security: Security,
+    /// The bytes that the node has sent at the end of the greeting, tls, login and query
+    /// steps.
     ends: [usize; 4],
 }
 
-impl Way {
+impl Scenario {
     async fn new(script: Script, security: Security) -> Self {
         let node = Node::new(script.clone()).over(security.clone());
         let facts = begin(&node).run().await.unwrap().unwrap();
         assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
-        // The node has read COM_QUIT when it has no connection open.
+        // Wait until the node has read COM_QUIT and counted the bytes.
         while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
             tokio::task::yield_now().await;
         }
@@ -76,7 +79,7 @@ impl Way {
         (outcome, began.elapsed())
     }
 
-    /// Bytes of the whole probe run.
+    /// The bytes that the node sends in the whole probe run.
     fn bytes(&self) -> usize {
         self.ends[3]
     }
@@ -92,72 +95,72 @@ impl Way {
     }
 }
 
-/// Every kind of login, over every kind of way.
-async fn ways() -> Vec<Way> {
+/// Each kind of login, over each kind of transport.
+async fn scenarios() -> Vec<Scenario> {
     let plugin = |plugin| Script { plugin: Some(plugin), ..Script::synced() };
     let plain = Security::default;
     let socket = Security { is_socket: true, ..plain() };
-    #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "there are no more"))]
-    let mut ways = vec![
-        Way::new(Script::synced(), plain()).await,
-        Way::new(Script { switch: true, ..plugin(Plugin::Parsec) }, plain()).await,
-        Way::new(plugin(Plugin::CachingSha2 { cached: true }), plain()).await,
-        Way::new(plugin(Plugin::CachingSha2 { cached: false }), socket).await,
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS adds to them"))]
+    let mut scenarios = vec![
+        Scenario::new(Script::synced(), plain()).await,
+        Scenario::new(Script { switch: true, ..plugin(Plugin::Parsec) }, plain()).await,
+        Scenario::new(plugin(Plugin::CachingSha2 { cached: true }), plain()).await,
+        Scenario::new(plugin(Plugin::CachingSha2 { cached: false }), socket).await,
     ];
     #[cfg(feature = "tls")]
     for version in rustls::ALL_VERSIONS {
         let authority = tls::Authority::new();
-        let server = tls::server_of(&authority.issue_countable(&["node"]), None, &[version]);
+        let server = tls::server_of(&authority.issue_ed25519(&["node"]), None, &[version]);
         let client = tls::Client::new(Some(&authority), None);
         let security = client.security(galera_probe::node::tls::Check::Identity, "node");
         let plugin = plugin(Plugin::CachingSha2 { cached: false });
-        ways.push(Way::new(Script { tls: Some(server), ..plugin }, security).await);
+        scenarios.push(Scenario::new(Script { tls: Some(server), ..plugin }, security).await);
     }
-    ways
+    scenarios
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_stalls_after_any_byte_is_refused_at_the_deadline_of_that_step() {
-    for way in ways().await {
-        for byte in 0..way.bytes() {
-            let (outcome, took) = way.probe(Fault::StallAfter(byte)).await;
+async fn a_stall_after_any_byte_is_reported_at_the_deadline_of_that_step() {
+    for scenario in scenarios().await {
+        for byte in 0..scenario.bytes() {
+            let (outcome, took) = scenario.probe(Fault::StallAfter(byte)).await;
             let stalled = outcome.expect_err("the node stalls");
-            assert_eq!(stalled, Stalled { step: way.step_of(byte), waited: STEP }, "{byte}");
+            assert_eq!(stalled, Stalled { step: scenario.step_of(byte), waited: STEP }, "{byte}");
             assert_eq!(took, STEP, "{byte}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_closes_after_any_byte_is_refused_at_once_with_that_step() {
-    for way in ways().await {
-        for byte in 0..way.bytes() {
-            let (outcome, took) = way.probe(Fault::CloseAfter(byte)).await;
+async fn a_close_after_any_byte_is_reported_at_once_with_that_step() {
+    for scenario in scenarios().await {
+        for byte in 0..scenario.bytes() {
+            let (outcome, took) = scenario.probe(Fault::CloseAfter(byte)).await;
             let failure = outcome.unwrap().expect_err("the node closes");
             let Failure::Broken { step, error } = failure else { panic!("{byte}: {failure}") };
-            // TLS may still have something to say to a node that is gone.
-            let gone = [io::ErrorKind::UnexpectedEof, io::ErrorKind::BrokenPipe];
-            assert!(gone.contains(&error.kind()), "{byte}: {error}");
-            assert_eq!(step, way.step_of(byte), "{byte}");
+            // TLS may still write to the closed connection (BrokenPipe).
+            let closed = [io::ErrorKind::UnexpectedEof, io::ErrorKind::BrokenPipe];
+            assert!(closed.contains(&error.kind()), "{byte}: {error}");
+            assert_eq!(step, scenario.step_of(byte), "{byte}");
             assert_eq!(took, Duration::ZERO);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_byte_every_900_ms_does_not_move_the_deadline_of_its_step() {
-    for way in ways().await {
-        for byte in 0..way.bytes() {
-            let (outcome, took) = way.probe(Fault::DripAfter(byte, PAUSE)).await;
-            let step = way.step_of(byte);
-            // The last byte of a step comes after 900 ms, and the next step begins:
-            // it has 1 s of its own.
-            let last_of_step = way.ends.contains(&(byte + 1));
-            if byte + 1 == way.bytes() {
+async fn a_byte_every_900_ms_does_not_extend_the_deadline_of_the_step() {
+    for scenario in scenarios().await {
+        for byte in 0..scenario.bytes() {
+            let (outcome, took) = scenario.probe(Fault::DripAfter(byte, PAUSE)).await;
+            let step = scenario.step_of(byte);
+            // The last byte of a step arrives after 900 ms. Then the next step begins, with a
+            // deadline of 1 s.
+            let is_last_of_step = scenario.ends.contains(&(byte + 1));
+            if byte + 1 == scenario.bytes() {
                 assert!(outcome.is_ok(), "{byte}");
                 assert_eq!(took, PAUSE);
-            } else if last_of_step {
-                let next = way.step_of(byte + 1);
+            } else if is_last_of_step {
+                let next = scenario.step_of(byte + 1);
                 assert_eq!(outcome.unwrap_err(), Stalled { step: next, waited: STEP }, "{byte}");
                 assert_eq!(took, PAUSE + STEP);
             } else {
@@ -169,8 +172,8 @@ async fn a_byte_every_900_ms_does_not_move_the_deadline_of_its_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn steps_that_each_keep_their_deadline_are_ended_at_the_deadline_of_the_whole() {
-    /// Takes 900 ms to connect; then the node needs 900 ms for every byte.
+async fn the_deadline_of_the_whole_probe_run_ends_steps_that_each_meet_their_own() {
+    /// Takes 900 ms to connect.
     struct Slow(Node);
     impl Connect for Slow {
         fn connect(&self, budget: Duration) -> TransportFuture {
@@ -181,7 +184,7 @@ async fn steps_that_each_keep_their_deadline_are_ended_at_the_deadline_of_the_wh
             })
         }
     }
-    let [greeting, ..] = Way::new(Script::synced(), Security::default()).await.ends;
+    let [greeting, ..] = Scenario::new(Script::synced(), Security::default()).await.ends;
     let node = Node::new(Script::fault(Fault::DripAfter(greeting - 1, PAUSE)));
     let began = Instant::now();
     let stalled = begin(&Slow(node)).run().await.unwrap_err();
@@ -190,7 +193,7 @@ async fn steps_that_each_keep_their_deadline_are_ended_at_the_deadline_of_the_wh
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_never_comes_about_is_refused_at_the_deadline() {
+async fn a_connect_that_hangs_is_reported_at_the_deadline() {
     struct BlackHole;
     impl Connect for BlackHole {
         fn connect(&self, _budget: Duration) -> TransportFuture {
@@ -204,10 +207,10 @@ async fn a_connection_that_never_comes_about_is_refused_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_takes_no_bytes_is_refused_at_the_deadline() {
-    /// Sends its greeting and reads nothing; its window is 16 bytes.
-    struct Full;
-    impl Connect for Full {
+async fn a_node_that_reads_nothing_is_reported_at_the_deadline() {
+    /// Sends its greeting and reads nothing. Its receive buffer has 16 bytes.
+    struct NeverReads;
+    impl Connect for NeverReads {
         fn connect(&self, _budget: Duration) -> TransportFuture {
             Box::pin(async {
                 let (client, mut server) = duplex(16);
@@ -220,12 +223,12 @@ async fn a_node_that_takes_no_bytes_is_refused_at_the_deadline() {
             })
         }
     }
-    let stalled = begin(&Full).run().await.unwrap_err();
+    let stalled = begin(&NeverReads).run().await.unwrap_err();
     assert_eq!(stalled, Stalled { step: Step::Login, waited: STEP });
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_stalled_runs_on_to_its_facts_when_the_node_wakes() {
+async fn a_stalled_probe_run_can_be_finished_when_the_node_wakes() {
     let node = Node::new(Script::frozen());
     let mut probe = begin(&node);
     assert_eq!(probe.run().await.unwrap_err().step, Step::Greeting);
@@ -235,10 +238,10 @@ async fn a_probe_that_stalled_runs_on_to_its_facts_when_the_node_wakes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_dropped_at_any_byte_closes_its_connection() {
-    for way in ways().await {
-        for byte in 0..way.bytes() {
-            let node = way.node(Fault::StallAfter(byte));
+async fn a_probe_run_dropped_at_any_byte_closes_its_connection() {
+    for scenario in scenarios().await {
+        for byte in 0..scenario.bytes() {
+            let node = scenario.node(Fault::StallAfter(byte));
             let mut probe = begin(&node);
             probe.run().await.unwrap_err();
             assert_eq!(node.seen.open.load(std::sync::atomic::Ordering::SeqCst), 1);

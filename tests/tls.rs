@@ -1,5 +1,5 @@
-//! TLS to the node: what each mode asks of it, each way in which it fails, and who
-//! stands in between.
+//! TLS to the node: what each mode verifies, how each failure is reported, and what an
+//! attacker on the network can learn.
 #![cfg(feature = "tls")]
 
 mod support;
@@ -28,12 +28,12 @@ use support::node::{Fault, Node, PASSWORD, Plugin, Script, USER};
 use support::wire;
 use tls::{Authority, Client, Issued, server, server_of};
 
-/// The word, and what the log says beside it.
-async fn ask(node: &dyn Connect) -> (&'static str, String) {
-    let login = CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
+/// Runs one probe. Returns `serve` or the reason, and the text of the failure.
+async fn probe(node: &dyn Connect) -> (&'static str, String) {
+    let source = CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    match Probe::begin(node, &login, deadlines).run().await {
+    match Probe::begin(node, &source, deadlines).run().await {
         Ok(Ok(facts)) => {
             (judge(&facts, Policy::default(), Role::ReadWrite).as_str(), String::new())
         }
@@ -42,15 +42,16 @@ async fn ask(node: &dyn Connect) -> (&'static str, String) {
     }
 }
 
-async fn word(tls: support::node::Tls, security: Security) -> &'static str {
+/// The verdict on a node with this side of TLS, probed with this security.
+async fn verdict(tls: support::node::Tls, security: Security) -> &'static str {
     let script = Script { tls: Some(tls), ..Script::synced() };
-    ask(&Node::new(script).over(security)).await.0
+    probe(&Node::new(script).over(security)).await.0
 }
 
 const MODES: [Check; 3] = [Check::Nothing, Check::Ca, Check::Identity];
 
 #[tokio::test(start_paused = true)]
-async fn each_mode_asks_what_it_says_and_no_more() {
+async fn each_mode_verifies_what_it_promises_and_no_more() {
     let (ours, other) = (Authority::new(), Authority::new());
     for (authority, name, year, expected) in [
         (&ours, "node", 2500, ["serve", "serve", "serve"]),
@@ -62,25 +63,25 @@ async fn each_mode_asks_what_it_says_and_no_more() {
         for (check, expected) in MODES.into_iter().zip(expected) {
             let ca = (check != Check::Nothing).then_some(&ours);
             let security = Client::new(ca, None).security(check, "node");
-            assert_eq!(word(server(&certificate, None), security).await, expected, "{check:?}");
+            assert_eq!(verdict(server(&certificate, None), security).await, expected, "{check:?}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_may_be_an_address() {
+async fn an_ip_address_is_verified_against_the_certificate() {
     let authority = Authority::new();
     let certificate = authority.issue(&["10.0.0.7", "fd00::7"]);
     for (name, expected) in
         [("10.0.0.7", "serve"), ("fd00::7", "serve"), ("10.0.0.8", "tls-wrong-name")]
     {
         let security = Client::new(Some(&authority), None).security(Check::Identity, name);
-        assert_eq!(word(server(&certificate, None), security).await, expected);
+        assert_eq!(verdict(server(&certificate, None), security).await, expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_versions_of_tls_are_spoken_and_carry_every_login() {
+async fn every_login_works_over_both_tls_versions() {
     let authority = Authority::new();
     let certificate = authority.issue(&["node"]);
     for version in rustls::ALL_VERSIONS {
@@ -88,14 +89,15 @@ async fn both_versions_of_tls_are_spoken_and_carry_every_login() {
             let tls = Some(server_of(&certificate, None, &[version]));
             let node = Node::new(Script { tls, plugin, ..Script::synced() });
             let security = Client::new(Some(&authority), None).security(Check::Identity, "node");
-            assert_eq!(ask(&node.over(security)).await.0, "serve", "{version:?}");
+            assert_eq!(probe(&node.over(security)).await.0, "serve", "{version:?}");
         }
     }
 }
 
-/// The server names the plugin: whoever is in its place could ask so for any account.
+/// The server chooses the plugin. An attacker in its place could choose one that sends the
+/// password itself, for any account.
 #[tokio::test(start_paused = true)]
-async fn only_a_server_that_is_verified_may_have_the_password_itself() {
+async fn sends_the_password_itself_only_to_a_verified_server_or_if_allowed() {
     let authority = Authority::new();
     let tls = Some(server(&authority.issue(&["node"]), None));
     let plugin = Some(Plugin::CachingSha2 { cached: false });
@@ -109,29 +111,29 @@ async fn only_a_server_that_is_verified_may_have_the_password_itself() {
         let security = Client::new(ca, None).security(check, "node");
         let security = Security { allow_cleartext, ..security };
         let node = Node::new(Script { tls: tls.clone(), plugin, ..Script::synced() });
-        assert_eq!(ask(&node.over(security)).await.0, expected, "{check:?}");
+        assert_eq!(probe(&node.over(security)).await.0, expected, "{check:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_wants_a_certificate_gets_the_one_that_was_given() {
+async fn sends_the_configured_client_certificate_to_a_server_that_requires_one() {
     let (ours, other) = (Authority::new(), Authority::new());
     let certificate = ours.issue(&["node"]);
     for version in rustls::ALL_VERSIONS {
-        for (shown, expected) in [
+        for (client, expected) in [
             (Some(ours.issue(&["probe"])), "serve"),
             (Some(other.issue(&["probe"])), "tls-refused"),
             (None, "tls-refused"),
         ] {
-            let security = Client::new(None, shown.as_ref()).security(Check::Nothing, "node");
+            let security = Client::new(None, client.as_ref()).security(Check::Nothing, "node");
             let server = server_of(&certificate, Some(&ours), &[version]);
-            assert_eq!(word(server, security).await, expected, "{version:?}");
+            assert_eq!(verdict(server, security).await, expected, "{version:?}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_fault_says_what_to_do() {
+async fn each_failure_text_names_the_fix() {
     let (ours, other) = (Authority::new(), Authority::new());
     let server = |issued| Some(server(&issued, None));
     for (tls, expected, advice) in [
@@ -142,59 +144,59 @@ async fn each_fault_says_what_to_do() {
     ] {
         let security = Client::new(Some(&ours), None).security(Check::Identity, "node");
         let node = Node::new(Script { tls, ..Script::synced() }).over(security);
-        let (word, log) = ask(&node).await;
-        assert_eq!(word, expected);
+        let (verdict, log) = probe(&node).await;
+        assert_eq!(verdict, expected);
         assert!(log.contains(advice), "{log}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_certificate_holds_reaches_the_log_bounded_and_printable() {
+async fn certificate_contents_in_the_log_are_bounded_and_printable() {
     let authority = Authority::new();
     let names: Vec<_> = (0..100).map(|n| format!("name-{n}.example")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let tls = Some(server(&authority.issue(&names), None));
     let security = Client::new(Some(&authority), None).security(Check::Identity, "node");
-    let (word, log) = ask(&Node::new(Script { tls, ..Script::synced() }).over(security)).await;
-    assert_eq!(word, "tls-wrong-name");
+    let (verdict, log) = probe(&Node::new(Script { tls, ..Script::synced() }).over(security)).await;
+    assert_eq!(verdict, "tls-wrong-name");
     assert!(log.len() < 400 && log.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_password_itself_is_never_asked_for_over_plain_tcp() {
+async fn never_sends_the_password_itself_over_plain_tcp() {
     let script = Script { plugin: Some(Plugin::CachingSha2 { cached: false }), ..Script::synced() };
-    assert_eq!(ask(&Node::new(script.clone())).await.0, "needs-tls");
+    assert_eq!(probe(&Node::new(script.clone())).await.0, "needs-tls");
     let socket = Security { is_socket: true, ..Security::default() };
-    assert_eq!(ask(&Node::new(script).over(socket)).await.0, "serve");
+    assert_eq!(probe(&Node::new(script).over(socket)).await.0, "serve");
 }
 
-/// Stands between the probe and the node. Whatever the probe says is written down.
-struct Between {
+/// An attacker between the probe and the node. It records what the probe sends.
+struct Attacker {
     node: Node,
-    what: Meddling,
-    heard: Arc<Mutex<Vec<u8>>>,
+    attack: Attack,
+    received: Arc<Mutex<Vec<u8>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Meddling {
-    /// Takes the offer of TLS out of the greeting.
-    Strips,
-    /// Puts an OK behind the greeting, where TLS cannot protect it.
-    Injects,
-    /// Answers SSLRequest in plain text, as if the login were done.
-    Answers,
-    /// The same with an error.
-    Refuses,
+enum Attack {
+    /// Removes the offer of TLS from the greeting.
+    StripTls,
+    /// Appends an OK packet to the greeting, before TLS protects the stream.
+    InjectOk,
+    /// Answers SSLRequest with an OK packet in plain text, as if the login were complete.
+    AnswerOk,
+    /// Answers SSLRequest with an ERR packet in plain text.
+    AnswerErr,
 }
 
-impl Connect for Between {
+impl Connect for Attacker {
     fn connect(&self, budget: Duration) -> TransportFuture {
-        let (what, heard) = (self.what, Arc::clone(&self.heard));
+        let (attack, received) = (self.attack, Arc::clone(&self.received));
         let opening = self.node.connect(budget);
         Box::pin(async move {
             let node = opening.await?;
             let (client, probe) = duplex(4096);
-            tokio::spawn(meddle(what, node, probe, heard));
+            tokio::spawn(run_attack(attack, node, probe, received));
             Ok(Box::new(client) as Box<dyn Transport>)
         })
     }
@@ -204,75 +206,75 @@ impl Connect for Between {
     }
 }
 
-async fn meddle(
-    what: Meddling,
+async fn run_attack(
+    attack: Attack,
     mut node: Box<dyn Transport>,
     mut probe: DuplexStream,
-    heard: Arc<Mutex<Vec<u8>>>,
+    received: Arc<Mutex<Vec<u8>>>,
 ) -> io::Result<()> {
     let (_, mut greeting) = wire::read_packet(&mut node).await?;
-    if let Meddling::Strips = what {
+    if let Attack::StripTls = attack {
         greeting.clone_from(&wire::greeting_of(false)[4..].to_vec());
     }
     let mut first = wire::packet(0, &greeting);
-    if let Meddling::Injects = what {
+    if let Attack::InjectOk = attack {
         first.extend(wire::ok(2));
     }
     probe.write_all(&first).await?;
     let mut bytes = [0; 4096];
-    let mut said = false;
+    let mut has_answered = false;
     loop {
         let length = probe.read(&mut bytes).await?;
         if length == 0 {
             return Ok(());
         }
-        heard.lock().unwrap().extend(&bytes[..length]);
-        if !std::mem::replace(&mut said, true) {
-            match what {
-                Meddling::Answers => probe.write_all(&wire::ok(2)).await?,
-                Meddling::Refuses => probe.write_all(&wire::err(2, 1045, "no")).await?,
-                Meddling::Strips | Meddling::Injects => {}
+        received.lock().unwrap().extend(&bytes[..length]);
+        if !std::mem::replace(&mut has_answered, true) {
+            match attack {
+                Attack::AnswerOk => probe.write_all(&wire::ok(2)).await?,
+                Attack::AnswerErr => probe.write_all(&wire::err(2, 1045, "no")).await?,
+                Attack::StripTls | Attack::InjectOk => {}
             }
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stands_between_gets_no_login_no_user_and_no_password() {
+async fn an_attacker_on_the_network_learns_neither_user_nor_password() {
     let authority = Authority::new();
     let certificate = authority.issue(&["node"]);
     for check in MODES {
-        for (what, expected, said) in [
-            (Meddling::Strips, "tls-not-offered", 0..=0),
-            (Meddling::Injects, "protocol-error", 0..=0),
-            // SSLRequest, and the beginning of a handshake.
-            (Meddling::Answers, "tls-failed", 36..=400),
-            (Meddling::Refuses, "tls-failed", 36..=400),
+        for (attack, expected, length) in [
+            (Attack::StripTls, "tls-not-offered", 0..=0),
+            (Attack::InjectOk, "protocol-error", 0..=0),
+            // SSLRequest and the TLS ClientHello.
+            (Attack::AnswerOk, "tls-failed", 36..=400),
+            (Attack::AnswerErr, "tls-failed", 36..=400),
         ] {
             let ca = (check != Check::Nothing).then_some(&authority);
             let security = Client::new(ca, None).security(check, "node");
             let tls = Some(server(&certificate, None));
             let node = Node::new(Script { tls, ..Script::synced() }).over(security);
-            let heard = Arc::default();
-            let between = Between { node: node.clone(), what, heard: Arc::clone(&heard) };
-            assert_eq!(ask(&between).await.0, expected, "{what:?}");
-            let heard = heard.lock().unwrap();
-            assert!(said.contains(&heard.len()), "{what:?}: {} bytes", heard.len());
-            let name = USER.as_bytes();
-            assert!(!heard.windows(name.len()).any(|part| part == name), "{what:?}");
+            let received = Arc::default();
+            let attacker = Attacker { node, attack, received: Arc::clone(&received) };
+            assert_eq!(probe(&attacker).await.0, expected, "{attack:?}");
+            let received = received.lock().unwrap();
+            assert!(length.contains(&received.len()), "{attack:?}: {} bytes", received.len());
+            let user = USER.as_bytes();
+            assert!(!received.windows(user.len()).any(|part| part == user), "{attack:?}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_shows_a_certificate_of_his_own_learns_neither_user_nor_password() {
-    let (ours, his) = (Authority::new(), Authority::new());
+async fn an_untrusted_server_learns_neither_user_nor_password() {
+    let (ours, other) = (Authority::new(), Authority::new());
     for check in [Check::Ca, Check::Identity] {
-        let tls = Some(server(&his.issue(&["node"]), None));
+        let tls = Some(server(&other.issue(&["node"]), None));
         let security = Client::new(Some(&ours), None).security(check, "node");
         let node = Node::new(Script { tls, ..Script::synced() }).over(security);
-        assert_eq!(ask(&node).await.0, "tls-untrusted");
-        // Inside of TLS nothing came to the server.
+        assert_eq!(probe(&node).await.0, "tls-untrusted");
+        // The server received nothing inside TLS.
         assert_eq!(node.seen.logins.load(SeqCst), 0);
     }
 }
@@ -299,19 +301,19 @@ fn start_with(node: &Node, settings: Settings) -> Handle {
     handle
 }
 
-/// Each is an unfinished handshake for the server: 5 s after the first, then ever
-/// less often.
+/// The server counts each connection as an unfinished handshake. The second one follows
+/// after 5 s, and the pauses grow.
 #[tokio::test(start_paused = true)]
-async fn an_hour_of_askers_a_second_before_a_node_with_each_fault_costs_ten_connections() {
+async fn an_hour_of_requests_every_second_costs_ten_connections_for_each_tls_failure() {
     let (ours, other) = (Authority::new(), Authority::new());
     let server = |issued: &Issued| Some(server(issued, None));
-    let asks_for_clients = Some(tls::server(&ours.issue(&["node"]), Some(&other)));
+    let requires_certificate = Some(tls::server(&ours.issue(&["node"]), Some(&other)));
     for (tls, expected) in [
         (None, "tls-not-offered"),
         (server(&other.issue(&["node"])), "tls-untrusted"),
         (server(&ours.issue_until(&["node"], 2020)), "tls-expired"),
         (server(&ours.issue(&["elsewhere"])), "tls-wrong-name"),
-        (asks_for_clients, "tls-refused"),
+        (requires_certificate, "tls-refused"),
     ] {
         let security = Client::new(Some(&ours), None).security(Check::Identity, "node");
         let node = Node::new(Script { tls, ..Script::synced() }).over(security);
@@ -325,7 +327,7 @@ async fn an_hour_of_askers_a_second_before_a_node_with_each_fault_costs_ten_conn
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_freezes_at_any_byte_of_tls_is_held_and_its_login_completed_when_it_wakes() {
+async fn a_stall_at_any_byte_of_tls_is_held_and_the_login_completed_when_the_node_wakes() {
     let authority = Authority::new();
     let tls = Some(server(&authority.issue(&["node"]), None));
     let security = Client::new(Some(&authority), None).security(Check::Identity, "node");
@@ -347,7 +349,7 @@ async fn a_node_that_freezes_at_any_byte_of_tls_is_held_and_its_login_completed_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_kept_over_tls_is_asked_again_until_the_certificates_change() {
+async fn a_kept_tls_connection_is_reused_until_the_certificates_change() {
     let authority = Authority::new();
     let tls = Some(server(&authority.issue(&["node"]), None));
     let client = Client::new(Some(&authority), None);
@@ -364,42 +366,42 @@ async fn a_connection_that_is_kept_over_tls_is_asked_again_until_the_certificate
     }
     let other = Authority::new().certificate;
     std::fs::write(client.path().join("ca.pem"), other).unwrap();
-    // The clock moves on while a thread reads the file.
+    // The paused clock moves on while a thread reads the file, so use the real one.
     let began = std::time::Instant::now();
     while handle.health(Role::ReadWrite).await.verdict.as_str() == "serve" {
-        assert!(began.elapsed() < 10 * second, "the old certificates serve on");
+        assert!(began.elapsed() < 10 * second, "the old certificates stay in use");
         sleep(second).await;
     }
     let seen = [&node.seen.connections, &node.seen.quits].map(|seen| seen.load(SeqCst));
     assert_eq!(seen, [2, 1]);
 }
 
-/// The clock stands still, as long as this task has something to do: nothing else
-/// ends the back-off.
+/// The paused clock does not move while this task is busy, so the back-off does not expire
+/// on its own.
 #[tokio::test(start_paused = true)]
-async fn certificates_that_were_mended_end_the_back_off() {
+async fn corrected_certificates_end_the_back_off() {
     let (ours, other) = (Authority::new(), Authority::new());
     let tls = Some(server(&ours.issue(&["node"]), None));
     let client = Client::new(Some(&other), None);
     let node = Node::new(Script { tls, ..Script::synced() })
         .over(client.security(Check::Identity, "node"));
     let handle = start(&node);
-    let ask = async || handle.health(Role::ReadWrite).await.verdict.as_str();
-    assert_eq!(ask().await, "tls-untrusted");
+    let verdict = async || handle.health(Role::ReadWrite).await.verdict.as_str();
+    assert_eq!(verdict().await, "tls-untrusted");
     std::fs::write(client.path().join("ca.pem"), &ours.certificate).unwrap();
-    // The files are looked at every five seconds, beside a handshake that may have the
-    // old ones yet.
+    // The files are read every five seconds, in parallel to a handshake that may still use
+    // the old ones.
     sleep(Duration::from_secs(5)).await;
-    ask().await;
+    verdict().await;
     while handle.report().await.back_off.is_some() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(ask().await, "serve");
+    assert_eq!(verdict().await, "serve");
     assert!(node.seen.connections.load(SeqCst) <= 3);
 }
 
 #[test]
-fn files_that_cannot_be_used_are_refused_with_the_flag_and_the_fix() {
+fn errors_for_unusable_files_name_the_flag_and_the_problem() {
     let (ours, other) = (Authority::new(), Authority::new());
     let client = Client::new(Some(&ours), Some(&ours.issue(&["probe"])));
     let path = |name: &str, text: &[u8]| {

@@ -1,6 +1,8 @@
-//! Shared by the tests, the benchmarks and the demo. `program` is for those tests
-//! alone that have the program built for them, and is theirs to include.
-#![allow(dead_code, reason = "each of its users needs another part")]
+//! A stand-in node, shared by the tests, the benchmarks and the demo.
+//!
+//! `program.rs` and `tls.rs` are not declared here: only some users have the binary or the
+//! feature `tls`, so each includes them with `#[path]`.
+#![allow(dead_code, reason = "each user needs only a part")]
 
 pub mod node;
 pub mod wire;

@@ -1,4 +1,4 @@
-//! A node that plays any state of a Galera cluster, and misbehaves at any byte.
+//! A stand-in node: it plays any state of a Galera node, and can fail at any byte.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,45 +21,47 @@ use super::wire;
 pub const USER: &str = "galera_probe";
 pub const PASSWORD: &str = "secret";
 
-/// How the node behaves from now on, on connections that are open as well.
+/// How the node behaves. A new script applies to open connections too.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// Sent instead of the greeting, then the connection is closed.
+    /// Bytes to send instead of the greeting, before the node closes the connection.
     pub instead_of_greeting: Option<Vec<u8>>,
-    /// Sent instead of the reply to the login, then the connection is closed.
+    /// Bytes to send instead of the reply to the login, before the node closes the
+    /// connection.
     pub instead_of_login: Option<Vec<u8>>,
-    /// The login takes an authentication switch.
+    /// Sends an AuthSwitchRequest for mysql_native_password with another nonce.
     pub switch: bool,
-    /// The login takes a switch to this plugin, and its turns.
+    /// Sends an AuthSwitchRequest for this plugin.
     pub plugin: Option<Plugin>,
-    /// TLS is offered, and begun like this.
+    /// Offers TLS.
     pub tls: Option<Tls>,
     /// The account's password.
     pub password: String,
-    /// Answered to every statement.
+    /// The error code and text that answer every statement.
     pub statement_error: Option<(u16, String)>,
-    /// What SHOW STATUS and SHOW VARIABLES say.
+    /// The status and system variables.
     pub variables: BTreeMap<String, String>,
-    /// Nothing is sent; connections are accepted, as a stopped process's kernel does.
+    /// Accepts connections and sends nothing, as a host does whose server process is
+    /// stopped.
     pub frozen: bool,
     pub fault: Fault,
 }
 
-/// An account's plugin that takes more than one turn.
+/// An authentication plugin that needs more than one round trip.
 #[derive(Clone, Copy, Debug)]
 pub enum Plugin {
-    /// With the password in the server's cache, or not.
+    /// caching_sha2_password. `cached`: the server has the password in its cache.
     CachingSha2 { cached: bool },
-    /// The signature is not looked at.
+    /// parsec. The node does not verify the signature.
     Parsec,
 }
 
-/// Anything that bytes go through.
+/// A byte stream of any kind.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// How a node begins TLS.
+/// Performs the server side of the TLS handshake.
 #[derive(Clone)]
 pub struct Tls(pub Arc<dyn Fn(DuplexStream) -> Accepting + Send + Sync>);
 
@@ -71,17 +73,17 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// What goes wrong with the bytes that the node sends on one connection.
+/// A fault in the bytes that the node sends on one connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     None,
-    /// After so many bytes nothing more comes.
+    /// Sends nothing after this many bytes.
     StallAfter(usize),
-    /// After so many bytes nothing more comes, until the script is another.
+    /// Sends nothing after this many bytes, until the script has another fault.
     FreezeAfter(usize),
-    /// After so many bytes the connection is closed.
+    /// Closes the connection after this many bytes.
     CloseAfter(usize),
-    /// After so many bytes the rest comes one byte at a time.
+    /// After this many bytes, sends one byte per pause.
     DripAfter(usize, Duration),
 }
 
@@ -114,7 +116,7 @@ impl Script {
         }
     }
 
-    /// The same node with other values.
+    /// The same node with these variables changed.
     pub fn with(mut self, variables: &[(&str, &str)]) -> Self {
         for (name, value) in variables {
             self.variables.insert((*name).to_owned(), (*value).to_owned());
@@ -143,27 +145,33 @@ impl Script {
     }
 }
 
-/// What the node has seen.
+/// Counts what the node has seen.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// Connections since the start.
     pub connections: AtomicUsize,
+    /// Connections that are open now.
     pub open: AtomicUsize,
+    /// The most connections that were open at the same time.
     pub most_open: AtomicUsize,
+    /// Connections that ended after a complete login.
     pub logins: AtomicUsize,
+    /// COM_QUIT commands.
     pub quits: AtomicUsize,
-    /// Bytes sent in the greeting, tls, login and query steps of the last connection.
+    /// Bytes that the node sent on the last connection, in the steps greeting, tls, login and
+    /// query.
     pub sent: Mutex<[usize; 4]>,
 }
 
 impl Seen {
-    /// Connections that ended before their login was complete: what a server
-    /// holds against the prober's address.
+    /// Connections that ended before their login was complete. A server counts them against
+    /// the client's address (max_connect_errors).
     pub fn unfinished(&self) -> usize {
         self.connections.load(SeqCst) - self.open.load(SeqCst) - self.logins.load(SeqCst)
     }
 }
 
-/// The node. Clones are the same node.
+/// The stand-in node. Clones are the same node.
 #[derive(Clone)]
 pub struct Node {
     script: Arc<watch::Sender<Script>>,
@@ -177,27 +185,27 @@ impl Node {
         Self { script, security: Security::default(), seen: Arc::default() }
     }
 
-    /// The same node, come to in this way.
+    /// The same node, with transports that are protected like this.
     pub fn over(self, security: Security) -> Self {
         Self { security, ..self }
     }
 
-    /// From now on the node behaves like this.
+    /// Changes how the node behaves from now on.
     pub fn set_script(&self, script: Script) {
         self.script.send_replace(script);
     }
 
-    /// Serves every connection, for ever.
+    /// Serves every connection to a TCP listener.
     pub async fn listen(self, listener: TcpListener) -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
-            // As servers do.
+            // A real server sets it too.
             stream.set_nodelay(true)?;
             tokio::spawn(self.clone().play(Box::new(stream)));
         }
     }
 
-    /// The same on a Unix socket.
+    /// Serves every connection to a Unix socket.
     pub async fn listen_unix(self, listener: UnixListener) -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
@@ -205,7 +213,7 @@ impl Node {
         }
     }
 
-    /// One connection, to its end.
+    /// Serves one connection until it ends.
     async fn play(self, stream: Box<dyn Transport>) {
         let seen = &self.seen;
         seen.connections.fetch_add(1, SeqCst);
@@ -215,19 +223,19 @@ impl Node {
         let mut logged_in = false;
         let step = AtomicUsize::new(0);
         let mut wire = Wire::new(writing, self.script.subscribe(), &step);
-        let ended = self.talk(&mut reading, &mut wire, &mut logged_in).await;
-        if ended.is_err_and(|error| error.kind() == STALLED) {
-            // Nothing more is said, until the client goes.
+        let result = self.converse(&mut reading, &mut wire, &mut logged_in).await;
+        if result.is_err_and(|error| error.kind() == STALLED) {
+            // Send nothing more until the client closes the connection.
             let _ = tokio::io::copy(&mut reading, &mut tokio::io::sink()).await;
         }
-        *seen.sent.lock().unwrap() = wire.steps;
+        *seen.sent.lock().unwrap() = wire.sent_by_step;
         if logged_in {
             seen.logins.fetch_add(1, SeqCst);
         }
         seen.open.fetch_sub(1, SeqCst);
     }
 
-    async fn talk(
+    async fn converse(
         &self,
         reading: &mut (impl AsyncReadExt + Unpin),
         wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
@@ -243,14 +251,15 @@ impl Node {
         let script = wire.script.borrow().clone();
         match script.tls {
             Some(tls) if wire::is_ssl_request(&first.1) => {
-                self.talk_tls(tls, reading, wire, logged_in).await
+                self.converse_over_tls(tls, reading, wire, logged_in).await
             }
             _ => self.log_in(first, reading, wire, logged_in).await,
         }
     }
 
-    /// What TLS makes of the probe run goes through the faults of the wire.
-    async fn talk_tls(
+    /// Continues the conversation inside TLS. The script's fault applies to the encrypted
+    /// bytes.
+    async fn converse_over_tls(
         &self,
         tls: Tls,
         reading: &mut (impl AsyncReadExt + Unpin),
@@ -263,7 +272,7 @@ impl Node {
         step.store(1, SeqCst);
         let inside = async {
             let (mut reading, writing) = tokio::io::split(tls.0(near).await?);
-            let mut wire = Wire { faultless: true, ..Wire::new(writing, script, step) };
+            let mut wire = Wire { ignores_fault: true, ..Wire::new(writing, script, step) };
             let first = wire::read_packet(&mut reading).await?;
             self.log_in(first, &mut reading, &mut wire, logged_in).await
         };
@@ -282,7 +291,7 @@ impl Node {
             std::future::pending().await
         };
         tokio::select! {
-            // What was said inside before it ended goes outward first.
+            // When the conversation inside TLS ends, send its last bytes first.
             both = async { tokio::try_join!(async { Ok(inside.await) }, outward) } => both?.0,
             error = inward => error,
         }
@@ -312,7 +321,7 @@ impl Node {
         }
         let accepted = match script.plugin {
             None => wire::accepts(&script.password, nonce, scramble),
-            Some(plugin) => take_turns(plugin, &script, &mut sequence, reading, wire).await?,
+            Some(plugin) => authenticate(plugin, &script, &mut sequence, reading, wire).await?,
         };
         if user != USER.as_bytes() || !accepted {
             let text = format!("Access denied for user '{USER}'@'10.0.0.9' (using password: YES)");
@@ -342,8 +351,8 @@ impl Node {
     }
 }
 
-/// The turns of a plugin, to whether the server accepts what was said.
-async fn take_turns(
+/// Performs the round trips of a plugin. Returns whether the node accepts the login.
+async fn authenticate(
     plugin: Plugin,
     script: &Script,
     sequence: &mut u8,
@@ -375,7 +384,7 @@ async fn take_turns(
     })
 }
 
-/// In memory, so that the clock can be paused.
+/// Connects in memory, so that a test can pause the clock.
 impl Connect for Node {
     fn connect(&self, _budget: Duration) -> TransportFuture {
         let node = self.clone();
@@ -412,36 +421,37 @@ fn reply(script: &Script, statement: &str) -> Vec<u8> {
     if !statement.starts_with("SHOW") {
         return wire::ok(1);
     }
-    let asked = |name: &String| statement.contains(&format!("'{name}'"));
+    let is_queried = |name: &String| statement.contains(&format!("'{name}'"));
     let rows: Vec<_> =
-        script.variables.clone().into_iter().filter(|(name, _)| asked(name)).collect();
+        script.variables.clone().into_iter().filter(|(name, _)| is_queried(name)).collect();
     wire::rows(&rows)
 }
 
-/// How a scripted stall leaves the probe run.
+/// The error that a scripted stall ends the conversation with.
 const STALLED: io::ErrorKind = io::ErrorKind::TimedOut;
 
-/// Sends through the script's fault.
+/// Sends bytes, with the fault of the script.
 struct Wire<'a, W> {
     writing: W,
     script: watch::Receiver<Script>,
-    faultless: bool,
+    ignores_fault: bool,
     sent: usize,
+    /// The index of the present step in `sent_by_step`.
     step: &'a AtomicUsize,
-    steps: [usize; 4],
+    sent_by_step: [usize; 4],
 }
 
 impl<'a, W: AsyncWriteExt + Unpin> Wire<'a, W> {
     fn new(writing: W, script: watch::Receiver<Script>, step: &'a AtomicUsize) -> Self {
-        Self { writing, script, faultless: false, sent: 0, step, steps: [0; 4] }
+        Self { writing, script, ignores_fault: false, sent: 0, step, sent_by_step: [0; 4] }
     }
 
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.faultless {
+        if self.ignores_fault {
             return self.write(bytes).await;
         }
-        let whole = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        let fault = self.script.wait_for(|script| !script.frozen).await.map_err(whole)?.fault;
+        let closed = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        let fault = self.script.wait_for(|script| !script.frozen).await.map_err(closed)?.fault;
         let before = match fault {
             Fault::None => bytes.len(),
             Fault::StallAfter(n)
@@ -458,8 +468,8 @@ impl<'a, W: AsyncWriteExt + Unpin> Wire<'a, W> {
             Fault::None => Ok(()),
             Fault::StallAfter(_) => Err(STALLED.into()),
             Fault::FreezeAfter(_) => {
-                let other = |script: &Script| !matches!(script.fault, Fault::FreezeAfter(_));
-                self.script.wait_for(other).await.map_err(whole)?;
+                let is_changed = |script: &Script| !matches!(script.fault, Fault::FreezeAfter(_));
+                self.script.wait_for(is_changed).await.map_err(closed)?;
                 self.write(rest).await
             }
             Fault::CloseAfter(_) => Err(io::ErrorKind::BrokenPipe.into()),
@@ -477,7 +487,7 @@ impl<'a, W: AsyncWriteExt + Unpin> Wire<'a, W> {
         self.writing.write_all(bytes).await?;
         self.writing.flush().await?;
         self.sent += bytes.len();
-        self.steps[self.step.load(SeqCst)] += bytes.len();
+        self.sent_by_step[self.step.load(SeqCst)] += bytes.len();
         Ok(())
     }
 }

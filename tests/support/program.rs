@@ -1,5 +1,5 @@
-//! The program itself, as an operator starts it.
-#![allow(dead_code, reason = "each of its users needs another part")]
+//! Runs the program's binary, and sends HTTP requests to it.
+#![allow(dead_code, reason = "each user needs only a part")]
 
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::node::{Node, PASSWORD, Script};
 
-/// More than any deadline of the program's; a test that needs it has failed.
+/// Longer than any deadline of the program. A test that reaches it fails.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a state may take to come about; a real node that joins takes longest.
+/// How long to wait for a verdict. A real node that joins its cluster takes longest.
 const STATE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A stand-in on a port of its own, and that address.
+/// Starts a stand-in node on a free port. Returns it and its address.
 pub async fn node(script: Script) -> (Node, String) {
     let node = Node::new(script);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -31,7 +31,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// The program with a password and nothing else in its environment.
+/// A command that runs the program with only the password in its environment.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_galera-probe"));
     command.args(arguments).env_clear().env("GALERA_PROBE_PASSWORD", PASSWORD);
@@ -39,7 +39,7 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs to its end.
+/// Runs the program until it exits.
 pub async fn run(arguments: &[&str]) -> Output {
     output(command(arguments)).await
 }
@@ -56,7 +56,7 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Starts it on a free port and waits until it listens.
+    /// Starts the program on a free port and waits until it listens.
     pub async fn start(arguments: &[&str]) -> Self {
         let all = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
         Self::start_command(command(&all)).await
@@ -76,13 +76,13 @@ impl Serve {
         request(self.http, &format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n")).await
     }
 
-    /// The answer to `GET /` has this status and word.
+    /// Asserts the status and the reason of the response to `GET /`.
     pub async fn assert(&self, status: u16, word: &str) {
         let response = self.get("/").await;
         assert_eq!((response.status, response.word()), (status, word));
     }
 
-    /// Asks until the answer has this word.
+    /// Sends `GET /` every 50 ms until the response has this reason.
     pub async fn eventually(&self, word: &str) -> Response {
         let began = Instant::now();
         loop {
@@ -95,7 +95,7 @@ impl Serve {
         }
     }
 
-    /// Sends a signal and waits for the end: the exit code and how long it took.
+    /// Sends a signal and waits for the exit. Returns the exit code and the time it took.
     pub async fn end(&mut self, signal: &str) -> (Option<i32>, Duration) {
         let pid = self.child.id().unwrap().to_string();
         let began = Instant::now();
@@ -106,7 +106,7 @@ impl Serve {
     }
 }
 
-/// An answer, and how long it took.
+/// An HTTP response, and how long it took.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -116,13 +116,13 @@ pub struct Response {
 }
 
 impl Response {
-    /// The first line of the body.
+    /// The first line of the body: `serve` or the reason.
     pub fn word(&self) -> &str {
         self.body.lines().next().unwrap_or_default()
     }
 }
 
-/// One exchange, as a balancer has it: send, read to the end.
+/// Sends a request and reads the response until the server closes, as a balancer does.
 pub async fn request(address: SocketAddr, request: impl AsRef<str>) -> Response {
     let began = Instant::now();
     let exchange = async {
@@ -132,8 +132,8 @@ pub async fn request(address: SocketAddr, request: impl AsRef<str>) -> Response 
         stream.read_to_string(&mut response).await.unwrap();
         response
     };
-    let response = timeout(TIMEOUT, exchange).await.expect("an answer");
-    let (head, body) = response.split_once("\r\n\r\n").expect("a whole answer");
+    let response = timeout(TIMEOUT, exchange).await.expect("a response");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a complete response");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Response { status, head: head.to_owned(), body: body.to_owned(), took: began.elapsed() }
 }

@@ -1,5 +1,5 @@
-//! Certificates, and the server's side of TLS.
-#![allow(dead_code, reason = "each of its users needs another part")]
+//! Certificates for tests, and the server side of TLS.
+#![allow(dead_code, reason = "each user needs only a part")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Issued {
     pub key: String,
 }
 
-/// A CA of its own.
+/// A CA with a new key and a unique name.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub certificate: String,
@@ -32,7 +32,7 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
-        // OpenSSL takes a certificate whose issuer has its own name for the CA itself.
+        // OpenSSL takes a certificate whose subject equals its issuer for a self-signed CA.
         params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -40,17 +40,19 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    /// For these names and addresses, until the year 2500.
+    /// Issues a certificate for these names and addresses, valid from 2000 to 2500.
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.issue_until(names, 2500)
     }
 
+    /// Issues a certificate that expires at the start of `year`.
     pub fn issue_until(&self, names: &[&str], year: i32) -> Issued {
         self.issue_with(names, year, KeyPair::generate().unwrap())
     }
 
-    /// With signatures that have one length, so that bytes can be counted.
-    pub fn issue_countable(&self, names: &[&str]) -> Issued {
+    /// Issues a certificate with an Ed25519 key. Its signatures have a fixed length, so a test
+    /// can count bytes.
+    pub fn issue_ed25519(&self, names: &[&str]) -> Issued {
         self.issue_with(names, 2500, KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())
     }
 
@@ -71,11 +73,13 @@ impl Authority {
     }
 }
 
-/// A server that shows this certificate, and asks its clients for one of `clients`.
+/// A TLS server with this certificate. With `clients`, it requires a client certificate of
+/// that CA.
 pub fn server(issued: &Issued, clients: Option<&Authority>) -> node::Tls {
     server_of(issued, clients, rustls::ALL_VERSIONS)
 }
 
+/// The same with these TLS versions only.
 pub fn server_of(
     issued: &Issued,
     clients: Option<&Authority>,
@@ -96,7 +100,7 @@ pub fn server_of(
     let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
     let mut config = builder.with_single_cert(chain, key).unwrap();
-    // They come when the client no longer waits for TLS, and it has no use for them.
+    // Session tickets are sent after the handshake, and the client does not use them.
     config.send_tls13_tickets = 0;
     let acceptor = TlsAcceptor::from(Arc::new(config));
     node::Tls(Arc::new(move |stream| {
@@ -105,7 +109,7 @@ pub fn server_of(
     }))
 }
 
-/// The files of a client, in a folder that lives as long as this.
+/// The certificate files of a client, in a folder that is removed on drop.
 pub struct Client {
     pub folder: TempDir,
     pub files: Files,

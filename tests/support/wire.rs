@@ -1,4 +1,4 @@
-//! The server's side of the MySQL protocol, as far as a stand-in needs it.
+//! The server side of the MySQL protocol, as far as the stand-in node needs it.
 
 use std::io;
 
@@ -6,7 +6,9 @@ use sha1::{Digest, Sha1};
 use sha2::Sha256;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+/// The nonce in the greeting.
 pub const NONCE: &[u8; 20] = b"Knh?Cr4JZb^3~F~l$f[r";
+/// The nonce in an AuthSwitchRequest.
 pub const SWITCH_NONCE: &[u8; 20] = b"5HK!^8<c_5'dDgXbcK0I";
 const NATIVE_PASSWORD: &[u8] = b"mysql_native_password\0";
 
@@ -20,8 +22,8 @@ pub fn greeting() -> Vec<u8> {
     greeting_of(false)
 }
 
-/// The greeting with or without the offer of TLS: CLIENT_SSL in the second byte of
-/// the capabilities.
+/// The greeting of MariaDB 10.11. With `tls` it offers TLS: CLIENT_SSL in the second byte
+/// of the capabilities.
 pub fn greeting_of(tls: bool) -> Vec<u8> {
     let mut payload = b"\x0a5.5.5-10.11.19-MariaDB\0".to_vec();
     payload.extend(7_u32.to_le_bytes());
@@ -42,7 +44,8 @@ pub fn eof(sequence: u8) -> Vec<u8> {
     packet(sequence, &[0xFE, 0, 0, 2, 0])
 }
 
-/// With SQLSTATE, but for the errors that come instead of the greeting.
+/// An ERR packet. It has an SQLSTATE, except with sequence number 0, where it replaces the
+/// greeting.
 pub fn err(sequence: u8, code: u16, text: &str) -> Vec<u8> {
     let mut payload = vec![0xFF];
     payload.extend(code.to_le_bytes());
@@ -53,7 +56,7 @@ pub fn err(sequence: u8, code: u16, text: &str) -> Vec<u8> {
     packet(sequence, &payload)
 }
 
-/// AuthSwitchRequest.
+/// An AuthSwitchRequest.
 pub fn switch(sequence: u8, plugin: &str, nonce: &[u8]) -> Vec<u8> {
     let payload = [b"\xFE", plugin.as_bytes(), b"\0", nonce, b"\0"].concat();
     packet(sequence, &payload)
@@ -65,7 +68,7 @@ pub fn rows(rows: &[(String, String)]) -> Vec<u8> {
     table(2, &rows)
 }
 
-/// A result set of text columns.
+/// A result set of `columns` text columns.
 pub fn table(columns: u8, rows: &[Vec<String>]) -> Vec<u8> {
     let mut bytes = packet(1, &[columns]);
     let mut sequence = 2;
@@ -91,7 +94,7 @@ pub fn table(columns: u8, rows: &[Vec<String>]) -> Vec<u8> {
     bytes
 }
 
-/// One packet of the client: its number and payload.
+/// Reads one packet of the client: sequence number and payload.
 pub async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Vec<u8>)> {
     let mut header = [0; 4];
     stream.read_exact(&mut header).await?;
@@ -101,20 +104,21 @@ pub async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u
     Ok((sequence, payload))
 }
 
-/// Whether the client asks for TLS: its packet ends where the user name would begin.
+/// Whether the payload is an SSLRequest: it ends where a HandshakeResponse41 has the user
+/// name.
 pub fn is_ssl_request(payload: &[u8]) -> bool {
     payload.len() == 32 && payload[1] & 0x08 != 0
 }
 
-/// User name and scramble of a HandshakeResponse41.
+/// Returns the user name and the scramble of a HandshakeResponse41.
 pub fn read_login(payload: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = payload.get(32..)?;
     let end = rest.iter().position(|&byte| byte == 0)?;
-    let (&length, rest2) = rest.get(end + 1..)?.split_first()?;
-    Some((&rest[..end], rest2.get(..length.into())?))
+    let (&length, scramble) = rest.get(end + 1..)?.split_first()?;
+    Some((&rest[..end], scramble.get(..length.into())?))
 }
 
-/// As a server does it: it holds SHA1(SHA1(password)) only.
+/// Checks a mysql_native_password scramble as a server does, from SHA1(SHA1(password)).
 pub fn accepts(password: &str, nonce: &[u8], scramble: &[u8]) -> bool {
     if password.is_empty() || scramble.is_empty() {
         return password.is_empty() && scramble.is_empty();
@@ -125,7 +129,8 @@ pub fn accepts(password: &str, nonce: &[u8], scramble: &[u8]) -> bool {
     Sha1::digest(unmasked) == stored
 }
 
-/// The same for caching_sha2_password: it holds SHA256(SHA256(password)).
+/// Checks a caching_sha2_password scramble as a server does, from
+/// SHA256(SHA256(password)).
 pub fn accepts_sha2(password: &str, nonce: &[u8], scramble: &[u8]) -> bool {
     let cached = Sha256::digest(Sha256::digest(password));
     let mask = Sha256::new().chain_update(cached).chain_update(nonce).finalize();
