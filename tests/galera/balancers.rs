@@ -1,5 +1,5 @@
-//! A real HAProxy before three real nodes, each with its probe; and what the
-//! kernel says of the probe's manners.
+//! Tests a real HAProxy with three real nodes and their probes, and counts the TCP resets
+//! that the program's kernel sends.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::{NODE, PROBER, cluster, healthy, serve, sql};
 use crate::program::Serve;
 
-/// HAProxy's check in its default form, and in that of HTTP/1.1.
+/// HAProxy's HTTP check in its default form, and with HTTP/1.1.
 const CHECKS: [&str; 2] = [
     "option httpchk",
     "option httpchk\n  http-check send meth GET uri / ver HTTP/1.1 hdr Host db.example",
@@ -32,7 +32,7 @@ impl Haproxy {
     async fn start(check: &str, probes: &[SocketAddr]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let stats = directory.path().join("stats");
-        // A port that was free a moment ago; nothing else here takes one meanwhile.
+        // Picks a free port. No other program here takes one in the meantime.
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mysql = free.local_addr().unwrap();
         drop(free);
@@ -62,7 +62,7 @@ impl Haproxy {
         Self { mysql, stats, directory, _process: process }
     }
 
-    /// The servers that HAProxy itself calls up.
+    /// The servers that HAProxy reports as UP.
     async fn up(&self) -> Vec<String> {
         let mut stats = UnixStream::connect(&self.stats).await.unwrap();
         stats.write_all(b"show stat\n").await.unwrap();
@@ -88,7 +88,7 @@ impl Haproxy {
         }
     }
 
-    /// A client's write on a connection of its own; where it arrived.
+    /// Writes a row on a new connection. Returns the node's name, or the client's error.
     async fn write(&self) -> Result<String, String> {
         let password = self.directory.path().join("client.cnf");
         std::fs::write(&password, "[client]\nuser=app\npassword=secret\n").unwrap();
@@ -106,25 +106,25 @@ impl Haproxy {
         }
     }
 
-    /// The client's queries go on: thirty of them, on every server that is up. While
-    /// the cluster forms anew it may refuse a write, which clients then repeat.
+    /// Asserts that thirty writes succeed and reach this number of nodes. While the cluster
+    /// forms a new component, a node may refuse a write, which is then repeated.
     async fn assert_writes(&self, servers: usize) {
         let began = Instant::now();
-        let mut arrived = Vec::new();
-        while arrived.len() < 30 {
+        let mut reached = Vec::new();
+        while reached.len() < 30 {
             match self.write().await {
-                Ok(node) => arrived.push(node),
+                Ok(node) => reached.push(node),
                 Err(error) => assert!(began.elapsed() < Duration::from_secs(30), "{error}"),
             }
         }
-        let nodes: BTreeSet<_> = arrived.into_iter().collect();
+        let nodes: BTreeSet<_> = reached.into_iter().collect();
         assert_eq!(nodes.len(), servers, "{nodes:?}");
     }
 }
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn haproxy_takes_nodes_out_and_in_and_its_clients_queries_go_on() {
+async fn haproxy_removes_and_restores_nodes_and_its_clients_keep_writing() {
     drop(healthy().await);
     sql("1", "CREATE DATABASE IF NOT EXISTS app");
     sql("1", "CREATE OR REPLACE TABLE app.log (id INT AUTO_INCREMENT PRIMARY KEY)");
@@ -139,7 +139,7 @@ async fn haproxy_takes_nodes_out_and_in_and_its_clients_queries_go_on() {
         let haproxy = Haproxy::start(check, &addresses).await;
         haproxy.until_up(&["n1", "n2", "n3"]).await;
         haproxy.assert_writes(3).await;
-        for (fault, mend) in [
+        for (fault, repair) in [
             (&["partition", NODE][..], &["heal", NODE][..]),
             (&["desync", NODE, "on"], &["desync", NODE, "off"]),
             (&["freeze", NODE], &["thaw", NODE]),
@@ -147,15 +147,15 @@ async fn haproxy_takes_nodes_out_and_in_and_its_clients_queries_go_on() {
             cluster(fault);
             haproxy.until_up(&["n1", "n2"]).await;
             haproxy.assert_writes(2).await;
-            cluster(mend);
+            cluster(repair);
             haproxy.until_up(&["n1", "n2", "n3"]).await;
             haproxy.assert_writes(3).await;
         }
     }
 }
 
-/// A counter of the prober's kernel.
-fn kernel(file: &str, group: &str, name: &str) -> u64 {
+/// Reads a TCP counter of the prober's kernel.
+fn kernel_counter(file: &str, group: &str, name: &str) -> u64 {
     let text = cluster(["exec", PROBER.0, "cat", file]);
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
     let names = lines.next().unwrap().split(' ');
@@ -163,25 +163,25 @@ fn kernel(file: &str, group: &str, name: &str) -> u64 {
     counters.find(|(found, _)| *found == name).unwrap().1.parse().unwrap()
 }
 
-/// Resets that it has sent.
+/// The resets that the kernel has sent.
 fn resets() -> u64 {
-    kernel("/proc/net/snmp", "Tcp: ", "OutRsts")
+    kernel_counter("/proc/net/snmp", "Tcp: ", "OutRsts")
 }
 
-/// Of these, those that a program is the cause of, since it closed a connection too
-/// early.
+/// The resets among them that a program caused by closing a connection too early.
 fn aborts() -> u64 {
     let names = ["TCPAbortOnClose", "TCPAbortOnData", "TCPAbortOnLinger"];
-    names.map(|name| kernel("/proc/net/netstat", "TcpExt: ", name)).iter().sum()
+    names.map(|name| kernel_counter("/proc/net/netstat", "TcpExt: ", name)).iter().sum()
 }
 
-/// One exchange: in two pieces every third time, slow every hundredth.
-async fn exchange(probe: &Serve, turn: usize, request: &[u8], half_closed: bool) {
+/// Makes one exchange. Every third request comes in two pieces, and every hundredth with a
+/// pause between them.
+async fn exchange(probe: &Serve, round: usize, request: &[u8], half_closed: bool) {
     let mut stream = TcpStream::connect(probe.http).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let split = if turn.is_multiple_of(3) { request.len() / 2 } else { request.len() };
+    let split = if round.is_multiple_of(3) { request.len() / 2 } else { request.len() };
     stream.write_all(&request[..split]).await.unwrap();
-    if turn.is_multiple_of(100) {
+    if round.is_multiple_of(100) {
         sleep(Duration::from_millis(20)).await;
     }
     stream.write_all(&request[split..]).await.unwrap();
@@ -193,9 +193,10 @@ async fn exchange(probe: &Serve, turn: usize, request: &[u8], half_closed: bool)
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-#[expect(clippy::print_stdout, reason = "the counts are to be seen")]
-async fn ten_thousand_exchanges_of_every_kind_see_no_reset() {
-    // Ended before the counters are read: what a killed probe leaves is not counted.
+#[expect(clippy::print_stdout, reason = "prints the counts")]
+async fn ten_thousand_exchanges_of_every_kind_cause_no_reset() {
+    // Ends the first probe cleanly before the counters are read. A killed probe may leave
+    // resets.
     healthy().await.end("TERM").await;
     let probe = serve(NODE, &[]).await;
     let body = "x".repeat(2000);
@@ -212,24 +213,24 @@ async fn ten_thousand_exchanges_of_every_kind_see_no_reset() {
     let (whole, silent) = requests.split_at(requests.len() - 1);
     let (resets_before, aborts_before) = (resets(), aborts());
 
-    for turn in 0..7000 {
-        exchange(&probe, turn, whole[turn % whole.len()].as_bytes(), false).await;
+    for round in 0..7000 {
+        exchange(&probe, round, whole[round % whole.len()].as_bytes(), false).await;
     }
     println!("resets: {resets_before} before, {} after 7000 exchanges", resets());
     assert_eq!((resets(), aborts()), (resets_before, aborts_before));
 
-    // A client's kernel may acknowledge the end twice (seen once in some 10,000 where
-    // the client closes first). The second finds the connection gone, and has a reset
-    // for its answer that no client hears of and no program can prevent.
-    for turn in 0..3000 {
-        let request = if turn % 2 == 0 { &silent[0] } else { &whole[turn % whole.len()] };
-        exchange(&probe, turn, request.as_bytes(), true).await;
+    // Where the client closes first, its kernel may acknowledge the server's FIN twice
+    // (seen once in some 10,000). The second acknowledgement finds no connection and causes
+    // a reset. The client does not notice it, and no program can prevent it.
+    for round in 0..3000 {
+        let request = if round % 2 == 0 { &silent[0] } else { &whole[round % whole.len()] };
+        exchange(&probe, round, request.as_bytes(), true).await;
     }
     println!("resets: {} after 3000 that the client closed first", resets());
     assert_eq!(aborts(), aborts_before);
 
-    // That they are counted: a port that nobody listens on, and a client that sends
-    // more than anybody reads.
+    // Proves that the counters work: with a connection to a closed port, and with a client
+    // that sends more than the server reads.
     let before = resets();
     TcpStream::connect((probe.http.ip(), 1)).await.unwrap_err();
     assert_eq!(resets(), before + 1);

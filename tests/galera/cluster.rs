@@ -1,4 +1,4 @@
-//! The `cluster` script, and a probe before one of its nodes.
+//! Runs the script `cluster`, and the program against one of its nodes.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -8,15 +8,18 @@ use crate::program::{Serve, output};
 
 pub const PASSWORD: &str = "secret";
 
-/// The script, as `tests/run` calls it.
+/// The path of the script.
 pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/galera/cluster");
 
-/// Runs the script and gives what it printed.
+/// Runs the script and returns its output.
+///
+/// # Panics
+/// If the script fails.
 pub fn cluster<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> String {
     try_cluster(arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The same, or what it printed to standard error.
+/// Runs the script and returns its output, or its standard error if it fails.
 pub fn try_cluster<S: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = S>,
 ) -> Result<String, String> {
@@ -31,13 +34,13 @@ pub fn sql(node: &str, statement: &str) -> String {
     cluster(["sql", node, statement])
 }
 
-/// A counter of SHOW GLOBAL STATUS.
+/// Reads a counter from SHOW GLOBAL STATUS.
 pub fn counter(node: &str, name: &str) -> u64 {
     let row = sql(node, &format!("SHOW GLOBAL STATUS LIKE '{name}'"));
     row.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Connect errors that the node holds against an address.
+/// The connect errors that the node has counted for this address.
 pub fn connect_errors(node: &str, address: &str) -> u64 {
     let errors = sql(
         node,
@@ -49,8 +52,8 @@ pub fn connect_errors(node: &str, address: &str) -> u64 {
     errors.parse().unwrap()
 }
 
-/// Makes the probe's account anew, as the README has it.
-pub fn make_account(host: &str) {
+/// Creates the probe's account, as in the README, or resets it.
+pub fn create_account(host: &str) {
     sql(
         "1",
         &format!(
@@ -63,40 +66,44 @@ pub fn make_account(host: &str) {
 /// The prober's namespace and its address there.
 pub const PROBER: (&str, &str) = ("p1", "10.77.0.11");
 
-/// The node that the faults are made on.
+/// The node that gets the faults.
 pub const NODE: &str = "3";
 
-/// Every answer is news.
-pub const EAGER: &[&str] = &["--max-age", "0s"];
+/// Flags that turn the cached verdict off: each request gets its own probe run.
+pub const UNCACHED: &[&str] = &["--max-age", "0s"];
 
-/// The program in a prober's namespace.
+/// A command that runs the program in a prober's namespace.
 pub fn command(namespace: &str, arguments: &[&str]) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(SCRIPT);
     command.args(["exec", namespace, env!("CARGO_BIN_EXE_galera-probe")]).args(arguments);
     command.env("GALERA_PROBE_PASSWORD", PASSWORD).kill_on_drop(true);
-    // The nodes have addresses of their own, and no TLS unless a test gives it to them.
+    // The nodes are not on loopback, where TLS would be off by default, and they have no
+    // TLS unless a test configures it.
     command.env("GALERA_PROBE_SSL_MODE", "disabled");
     command
 }
 
+/// Starts `serve` for this node.
 pub async fn serve(node: &str, arguments: &[&str]) -> Serve {
-    serve_target(&cluster(["address", node]), arguments).await
+    serve_address(&cluster(["address", node]), arguments).await
 }
 
-pub async fn serve_target(target: &str, arguments: &[&str]) -> Serve {
+/// Starts `serve` for a node at this address.
+pub async fn serve_address(address: &str, arguments: &[&str]) -> Serve {
     let listen = format!("{}:0", PROBER.1);
-    let all = [&["serve", "--listen", &listen, "--target", target], arguments].concat();
+    let all = [&["serve", "--listen", &listen, "--target", address], arguments].concat();
     Serve::start_command(command(PROBER.0, &all)).await
 }
 
+/// Runs `check` for [`NODE`] and returns its output.
 pub async fn check(namespace: &str, arguments: &[&str]) -> String {
-    let target = cluster(["address", NODE]);
-    let all = [&["check", "--target", &target], arguments].concat();
+    let address = cluster(["address", NODE]);
+    let all = [&["check", "--target", &address], arguments].concat();
     String::from_utf8(output(command(namespace, &all)).await.stdout).unwrap()
 }
 
-/// A probe before the node, with the cluster whole and every fault of an
-/// earlier test undone.
+/// Undoes every fault of an earlier test and waits until the cluster is complete. Returns
+/// `serve` for [`NODE`].
 pub async fn healthy() -> Serve {
     for node in ["1", "2", "3"] {
         if try_cluster(["thaw", node]).is_err() {
@@ -106,8 +113,8 @@ pub async fn healthy() -> Serve {
     for undo in ["heal", "unblackhole", "background-end"] {
         cluster([undo, NODE]);
     }
-    // A node that was frozen claims to be Synced before it knows better; that it
-    // replicates a statement proves it.
+    // A node that was frozen reports Synced at first, even if it has left the cluster.
+    // Replicating a statement proves that it has not.
     let replicates = ["sql", NODE, "CREATE DATABASE IF NOT EXISTS healthy"];
     let began = Instant::now();
     while let Err(error) = try_cluster(replicates) {
@@ -119,8 +126,8 @@ pub async fn healthy() -> Serve {
     }
     sql(NODE, "SET GLOBAL max_connect_errors=DEFAULT");
     sql(NODE, "FLUSH LOCAL HOSTS");
-    make_account(PROBER.1);
-    let probe = serve(NODE, EAGER).await;
+    create_account(PROBER.1);
+    let probe = serve(NODE, UNCACHED).await;
     probe.eventually("serve").await;
     probe
 }

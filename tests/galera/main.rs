@@ -1,4 +1,4 @@
-//! Against real MariaDB Galera nodes, which `cluster` beside this file runs:
+//! Tests with real MariaDB Galera nodes, which the script `tests/galera/cluster` starts:
 //!
 //!     tests/galera/cluster start 3
 //!     cargo test --test galera -- --ignored --test-threads=1 nodes_3

@@ -1,18 +1,18 @@
-//! One real node on loopback; needs no root.
+//! Tests the program with one real node on loopback; needs no root.
 
-use crate::cluster::{cluster, counter, make_account, sql};
+use crate::cluster::{cluster, counter, create_account, sql};
 use crate::program::{Serve, run};
 
-/// The ways in to the node.
+/// The node's TCP address and Unix socket, for `--target`. Creates the accounts for both.
 fn targets() -> [String; 2] {
-    make_account("localhost");
-    make_account("127.0.0.1");
+    create_account("localhost");
+    create_account("127.0.0.1");
     [cluster(["address", "1"]), format!("unix:{}", cluster(["socket", "1"]))]
 }
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn a_healthy_node_serves_by_tcp_and_by_its_socket() {
+async fn serves_a_healthy_node_over_tcp_and_over_its_socket() {
     for target in targets() {
         let probe = Serve::start(&["--target", &target, "--max-age", "0s"]).await;
         probe.assert(200, "serve").await;
@@ -23,7 +23,7 @@ async fn a_healthy_node_serves_by_tcp_and_by_its_socket() {
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn healthy_probes_leave_no_trace_in_the_servers_counters() {
+async fn healthy_probe_runs_do_not_count_as_aborted() {
     for target in targets() {
         let probe = Serve::start(&["--target", &target, "--max-age", "0s"]).await;
         let before = ["Aborted_clients", "Aborted_connects"].map(|name| counter("1", name));
@@ -32,7 +32,8 @@ async fn healthy_probes_leave_no_trace_in_the_servers_counters() {
             probe.assert(200, "serve").await;
         }
         assert!(counter("1", "Connections") >= connections + 100);
-        // A server thread that has yet to see its client's end would count it.
+        // Waits for the server threads that have not yet seen their client's end, so that
+        // the counters are final.
         while counter("1", "Threads_connected") > 1 {}
         let after = ["Aborted_clients", "Aborted_connects"].map(|name| counter("1", name));
         assert_eq!(before, after, "{target}");
@@ -41,12 +42,12 @@ async fn healthy_probes_leave_no_trace_in_the_servers_counters() {
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn an_account_without_a_password_logs_in_and_a_wrong_one_is_denied() {
+async fn an_account_without_a_password_logs_in_without_one_and_is_denied_with_one() {
     let [target, _] = targets();
     sql("1", "CREATE OR REPLACE USER nobody@127.0.0.1");
-    let mut open = crate::program::command(&["check", "--target", &target, "--user", "nobody"]);
-    open.env_remove("GALERA_PROBE_PASSWORD");
-    assert_eq!(crate::program::output(open).await.status.code(), Some(0));
+    let mut command = crate::program::command(&["check", "--target", &target, "--user", "nobody"]);
+    command.env_remove("GALERA_PROBE_PASSWORD");
+    assert_eq!(crate::program::output(command).await.status.code(), Some(0));
 
     let denied = run(&["check", "--target", &target, "--user", "nobody"]).await;
     assert!(denied.stdout.starts_with(b"access-denied: "));
@@ -54,7 +55,7 @@ async fn an_account_without_a_password_logs_in_and_a_wrong_one_is_denied() {
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn a_node_in_no_cluster_is_refused_and_standalone_does_not_hide_it() {
+async fn refuses_a_node_that_left_its_cluster_even_with_standalone() {
     let [target, _] = targets();
     let probe = Serve::start(&["--target", &target, "--max-age", "0s", "--standalone"]).await;
     let addresses = sql("1", "SELECT @@wsrep_cluster_address");
@@ -66,7 +67,7 @@ async fn a_node_in_no_cluster_is_refused_and_standalone_does_not_hide_it() {
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn accounts_that_are_locked_expired_or_of_another_plugin_are_said_so() {
+async fn a_refused_login_has_the_reason_for_its_account() {
     let [target, _] = targets();
     sql("1", "INSTALL PLUGIN IF NOT EXISTS pam SONAME 'auth_pam'");
     for (account, word) in [
@@ -78,67 +79,68 @@ async fn accounts_that_are_locked_expired_or_of_another_plugin_are_said_so() {
     ] {
         sql("1", &format!("CREATE OR REPLACE USER special@127.0.0.1 {account}"));
         let check = run(&["check", "--target", &target, "--user", "special"]).await;
-        let said = String::from_utf8(check.stdout).unwrap();
-        assert!(said.starts_with(word), "{account}: {said}");
+        let output = String::from_utf8(check.stdout).unwrap();
+        assert!(output.starts_with(word), "{account}: {output}");
     }
 }
 
-/// A probe that keeps its connection, asked once, and the connection's number.
-async fn keeping(target: &str) -> (Serve, String) {
+/// Starts a probe that keeps its connection, and makes it probe once. Returns the
+/// connection's ID too.
+async fn serve_keeping(target: &str) -> (Serve, String) {
     let arguments = ["--target", target, "--max-age", "0s", "--keep-connection", "60s"];
     let probe = Serve::start(&arguments).await;
     probe.assert(200, "serve").await;
-    (probe, connection_of_the_probe())
+    (probe, probe_connection())
 }
 
-/// Empty when there is none.
-fn connection_of_the_probe() -> String {
+/// The ID of the probe's connection, or an empty string without one.
+fn probe_connection() -> String {
     sql("1", "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'galera_probe'")
 }
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn a_kept_connection_is_asked_again_and_leaves_no_trace_at_its_end() {
+async fn a_kept_connection_is_reused_and_its_end_does_not_count_as_aborted() {
     for target in targets() {
-        let (mut probe, connection) = keeping(&target).await;
+        let (mut probe, connection) = serve_keeping(&target).await;
         let before = counter("1", "Aborted_clients");
         for _ in 0..100 {
             probe.assert(200, "serve").await;
         }
-        assert_eq!(connection_of_the_probe(), connection, "{target}");
+        assert_eq!(probe_connection(), connection, "{target}");
         assert_eq!(probe.end("TERM").await.0, Some(0));
-        while !connection_of_the_probe().is_empty() {}
+        while !probe_connection().is_empty() {}
         assert_eq!(counter("1", "Aborted_clients"), before, "{target}");
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn a_kept_connection_that_the_server_ends_costs_no_answer() {
+async fn serves_on_when_the_server_ends_the_kept_connection() {
     for target in targets() {
-        let (probe, killed) = keeping(&target).await;
+        let (probe, killed) = serve_keeping(&target).await;
         sql("1", &format!("KILL {killed}"));
         probe.assert(200, "serve").await;
-        assert_ne!(connection_of_the_probe(), killed);
+        assert_ne!(probe_connection(), killed);
 
         sql("1", "SET GLOBAL wait_timeout=1");
-        let (probe, idle) = keeping(&target).await;
+        let (probe, idle) = serve_keeping(&target).await;
         sql("1", "SET GLOBAL wait_timeout=DEFAULT");
-        while connection_of_the_probe().contains(&idle) {}
+        while probe_connection().contains(&idle) {}
         probe.assert(200, "serve").await;
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn every_state_is_seen_on_a_kept_connection() {
+async fn detects_every_state_on_a_kept_connection() {
     let [target, _] = targets();
-    let (probe, connection) = keeping(&target).await;
+    let (probe, connection) = serve_keeping(&target).await;
     let addresses = sql("1", "SELECT @@wsrep_cluster_address");
     for (change, word, undo) in [
         ("SET GLOBAL read_only=ON", "read-only", "SET GLOBAL read_only=OFF"),
         ("SET GLOBAL wsrep_desync=ON", "desynced", "SET GLOBAL wsrep_desync=OFF"),
-        // The session has one of its own, which stays ON.
+        // The session's own wsrep_on stays ON.
         ("SET GLOBAL wsrep_on=OFF", "wsrep-off", "SET GLOBAL wsrep_on=ON"),
         (
             "SET GLOBAL wsrep_reject_queries=ALL",
@@ -154,9 +156,9 @@ async fn every_state_is_seen_on_a_kept_connection() {
         sql("1", change);
         probe.assert(503, word).await;
         probe.assert(503, word).await;
-        // A node that leaves its cluster ends all connections.
+        // A node that leaves its cluster closes all connections.
         if word != "wsrep-disconnected" {
-            assert_eq!(connection_of_the_probe(), connection, "{word}");
+            assert_eq!(probe_connection(), connection, "{word}");
         }
         sql("1", undo);
         probe.eventually("serve").await;
@@ -165,9 +167,9 @@ async fn every_state_is_seen_on_a_kept_connection() {
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn a_restart_is_seen_for_as_long_as_it_takes() {
+async fn refuses_a_node_during_a_restart_with_a_kept_connection() {
     let [target, _] = targets();
-    let (probe, _) = keeping(&target).await;
+    let (probe, _) = serve_keeping(&target).await;
     cluster(["shutdown", "1"]);
     probe.assert(503, "connection-refused").await;
     cluster(["start-node", "1"]);

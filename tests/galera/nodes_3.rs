@@ -1,22 +1,23 @@
-//! Three real nodes, each in a network namespace of its own, and the probe in
-//! another: every state, with its reason.
+//! Tests every state of a node and its reason, with three real nodes. Each node and the
+//! prober have their own network namespace.
 
 use crate::cluster::{
-    EAGER, NODE, PROBER, check, cluster, connect_errors, counter, healthy, serve, sql, try_cluster,
+    NODE, PROBER, UNCACHED, check, cluster, connect_errors, counter, healthy, serve, sql,
+    try_cluster,
 };
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn every_synced_node_is_200() {
+async fn serves_every_synced_node() {
     drop(healthy().await);
     for node in ["1", "2", "3"] {
-        serve(node, EAGER).await.assert(200, "serve").await;
+        serve(node, UNCACHED).await.assert(200, "serve").await;
     }
 }
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn variables_set_by_an_operator_refuse_the_node_and_give_it_back() {
+async fn refuses_a_node_while_an_operator_has_set_a_variable_against_it() {
     let probe = healthy().await;
     for (set, reset, word) in [
         (&["desync", NODE, "on"][..], &["desync", NODE, "off"][..], "desynced"),
@@ -38,13 +39,13 @@ async fn variables_set_by_an_operator_refuse_the_node_and_give_it_back() {
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_partitioned_node_is_non_primary_and_the_others_serve_on_until_it_is_healed() {
+async fn a_partitioned_node_is_non_primary_and_the_others_keep_serving() {
     let probe = healthy().await;
     cluster(["partition", NODE]);
     let response = probe.eventually("non-primary").await;
     assert_eq!(response.status, 503);
     for other in ["1", "2"] {
-        serve(other, EAGER).await.eventually("serve").await;
+        serve(other, UNCACHED).await.eventually("serve").await;
     }
     cluster(["heal", NODE]);
     assert_eq!(probe.eventually("serve").await.status, 200);
@@ -52,7 +53,7 @@ async fn a_partitioned_node_is_non_primary_and_the_others_serve_on_until_it_is_h
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_joiner_is_joining_until_it_is_synced() {
+async fn refuses_a_joiner_until_it_is_synced() {
     let probe = healthy().await;
     cluster(["shutdown", NODE]);
     probe.assert(503, "connection-refused").await;
@@ -64,12 +65,12 @@ async fn a_joiner_is_joining_until_it_is_synced() {
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn during_a_full_copy_the_joiner_refuses_connections_and_the_donor_is_a_donor() {
+async fn refuses_joiner_and_donor_during_a_full_copy() {
     let probe = healthy().await;
     cluster(["kill", NODE]);
     let donor = cluster(["join-held", NODE, "sst"]);
     probe.assert(503, "connection-refused").await;
-    let donor = serve(&donor, EAGER).await;
+    let donor = serve(&donor, UNCACHED).await;
     donor.assert(503, "donor").await;
     cluster(["join-release", NODE]);
     probe.eventually("serve").await;
@@ -78,32 +79,33 @@ async fn during_a_full_copy_the_joiner_refuses_connections_and_the_donor_is_a_do
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_frozen_node_and_a_black_hole_are_refused_at_the_deadline_by_the_step_that_stalled() {
+async fn the_reason_for_a_frozen_or_unreachable_node_names_the_step_that_stalled() {
     let probe = healthy().await;
-    for (fault, mend, word) in
+    for (fault, repair, word) in
         [("freeze", "thaw", "stalled-greeting"), ("blackhole", "unblackhole", "stalled-connect")]
     {
         cluster([fault, NODE]);
         probe.assert(503, word).await;
-        cluster([mend, NODE]);
+        cluster([repair, NODE]);
         probe.eventually("serve").await;
     }
 }
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_login_that_the_node_refuses_is_a_reason_of_its_own() {
+async fn each_kind_of_refused_login_has_its_own_reason() {
     let probe = healthy().await;
     let wrong = check("p1", &["--user", "nobody"]).await;
     assert!(wrong.starts_with("access-denied: "), "{wrong}");
 
-    let stranger = check("p2", &[]).await;
-    assert!(stranger.starts_with("host-denied: "), "{stranger}");
+    let unknown_host = check("p2", &[]).await;
+    assert!(unknown_host.starts_with("host-denied: "), "{unknown_host}");
 
     sql("1", "CREATE OR REPLACE USER holder@'10.77.0.254' IDENTIFIED BY 'secret'");
     let limit = sql(NODE, "SELECT @@GLOBAL.max_connections");
     sql(NODE, "SET GLOBAL max_connections=10");
-    // Ten are max_connections; the eleventh is the spare one for an administrator.
+    // These ten use up max_connections. The server admits an eleventh connection only for
+    // an administrator.
     cluster(["hold", NODE, "10", "holder", "secret"]);
     probe.assert(503, "too-many-connections").await;
     cluster(["background-end", NODE]);
@@ -113,11 +115,11 @@ async fn a_login_that_the_node_refuses_is_a_reason_of_its_own() {
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn an_address_that_the_node_blocked_is_host_blocked_until_its_hosts_are_flushed() {
+async fn a_blocked_address_is_host_blocked_until_the_host_cache_is_flushed() {
     let probe = healthy().await;
     let limit = sql(NODE, "SELECT @@GLOBAL.max_connect_errors");
     sql(NODE, "FLUSH LOCAL HOSTS");
-    // The checks that this program replaces: connect, and close without a login.
+    // A plain TCP check, such as this program replaces: connects and closes without a login.
     let address = cluster(["address", NODE]).replace(':', "/");
     let tcp_check = format!("for i in 1 2 3; do read -rn1 byte < /dev/tcp/{address}; done");
     cluster(["exec", PROBER.0, "bash", "-c", &tcp_check]);
@@ -131,7 +133,7 @@ async fn an_address_that_the_node_blocked_is_host_blocked_until_its_hosts_are_fl
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_node_that_lags_under_wsrep_sync_wait_is_answered_for_without_waiting() {
+async fn does_not_wait_for_a_lagging_node_with_wsrep_sync_wait() {
     drop(healthy().await);
     sql(NODE, "SET GLOBAL wsrep_provider_options='repl.causal_read_timeout=PT5S'");
     sql(NODE, "SET GLOBAL wsrep_sync_wait=15");
@@ -140,12 +142,12 @@ async fn a_node_that_lags_under_wsrep_sync_wait_is_answered_for_without_waiting(
     cluster(["background", NODE, "FLUSH TABLES WITH READ LOCK"]);
     sql("1", "INSERT INTO lag.lag VALUES (1)");
 
-    // Without our SET, SHOW waits on such a node, for as long as it was told.
+    // Without the probe's SET, SHOW waits on such a node until causal_read_timeout.
     let error = try_cluster(["sql", NODE, "SHOW STATUS LIKE 'wsrep_ready'"]).unwrap_err();
     assert!(error.contains("ERROR 1205"), "{error}");
 
-    let answer = serve(NODE, &["--step-timeout", "100ms"]).await.get("/").await;
-    assert_eq!((answer.status, answer.word()), (503, "donor"));
+    let response = serve(NODE, &["--step-timeout", "100ms"]).await.get("/").await;
+    assert_eq!((response.status, response.word()), (503, "donor"));
 
     cluster(["background-end", NODE]);
     sql(NODE, "SET GLOBAL wsrep_sync_wait=0");
@@ -153,20 +155,20 @@ async fn a_node_that_lags_under_wsrep_sync_wait_is_answered_for_without_waiting(
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn healthy_probes_leave_no_trace_in_what_the_node_holds_against_an_address() {
+async fn healthy_probe_runs_leave_no_connect_error_and_no_aborted_connection() {
     let probe = healthy().await;
     sql(NODE, "FLUSH LOCAL HOSTS");
-    let trace = || {
+    let error_counters = || {
         (
             counter(NODE, "Aborted_clients"),
             counter(NODE, "Aborted_connects"),
             connect_errors(NODE, PROBER.1),
         )
     };
-    let before = trace();
+    let before = error_counters();
     for _ in 0..100 {
         probe.assert(200, "serve").await;
     }
-    assert_eq!(before, trace());
+    assert_eq!(before, error_counters());
     assert_eq!(before.2, 0);
 }

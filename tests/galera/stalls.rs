@@ -1,5 +1,5 @@
-//! Real nodes that stall, vanish and wake, and what they hold against the
-//! prober's address afterwards: nothing.
+//! Tests real nodes that stall, vanish and wake, and that they count no connect error for
+//! the prober's address afterwards.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,29 +11,34 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::cluster::{
-    NODE, PROBER, SCRIPT, check, cluster, connect_errors, counter, healthy, make_account, serve,
-    serve_target, sql, try_cluster,
+    NODE, PROBER, SCRIPT, check, cluster, connect_errors, counter, create_account, healthy, serve,
+    serve_address, sql, try_cluster,
 };
 use crate::program::{Serve, request};
 use crate::support::node::PASSWORD;
 
-/// Under the default, so that what a prober leaves behind shows soon.
+/// Lower than the default, so that a prober's connect errors show soon.
 const MAX_CONNECT_ERRORS: u64 = 10;
 
-/// Twenty callers a second for so long: the words they were told, without
-/// repetitions. No answer takes longer than the whole deadline of 2 s.
-async fn ask_for(probe: &Serve, time: Duration, words: &mut Vec<String>) {
-    ask_until(probe, words, |began, _| began.elapsed() >= time).await;
+/// Sends twenty requests per second for this time, one after the other: no response takes
+/// longer than the total deadline of 2 s. Appends the words of the responses to `words`,
+/// without repetitions.
+async fn request_for(probe: &Serve, time: Duration, words: &mut Vec<String>) {
+    request_until(probe, words, |began, _| began.elapsed() >= time).await;
 }
 
-/// The same until an answer is this word.
-async fn ask_until_told(probe: &Serve, last: &str, words: &mut Vec<String>) {
-    let told = ask_until(probe, words, |_, word| word == last);
-    let told = timeout(Duration::from_secs(60), told).await;
-    assert!(told.is_ok(), "not {last}: {words:?}");
+/// Does the same until a response has this word.
+async fn request_until_word(probe: &Serve, last: &str, words: &mut Vec<String>) {
+    let requests = request_until(probe, words, |_, word| word == last);
+    let outcome = timeout(Duration::from_secs(60), requests).await;
+    assert!(outcome.is_ok(), "not {last}: {words:?}");
 }
 
-async fn ask_until(probe: &Serve, words: &mut Vec<String>, done: impl Fn(Instant, &str) -> bool) {
+async fn request_until(
+    probe: &Serve,
+    words: &mut Vec<String>,
+    done: impl Fn(Instant, &str) -> bool,
+) {
     let began = Instant::now();
     let mut ticks = interval(Duration::from_millis(50));
     loop {
@@ -48,8 +53,8 @@ async fn ask_until(probe: &Serve, words: &mut Vec<String>, done: impl Fn(Instant
     }
 }
 
-/// Connections of the prober that the node's kernel holds, whether the server
-/// has seen them or not.
+/// The prober's connections that the node's kernel holds, including those that the server
+/// has not accepted yet.
 fn open_connections(address: &str) -> usize {
     let states = ["ss", "-Htn", "state", "established", "state", "close-wait"];
     let filter = ["src", ":3306", "dst", address];
@@ -57,8 +62,8 @@ fn open_connections(address: &str) -> usize {
     cluster(all).lines().count()
 }
 
-/// What the node holds against an address.
-fn trace(address: &str) -> [u64; 3] {
+/// The node's counters of connect errors for this address, and of aborted connections.
+fn error_counters(address: &str) -> [u64; 3] {
     [
         connect_errors(NODE, address),
         counter(NODE, "Aborted_connects"),
@@ -73,36 +78,36 @@ fn limit_connect_errors() {
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_freeze_of_a_minute_under_20_askers_a_second_leaves_nothing_behind() {
+async fn a_freeze_of_a_minute_under_20_requests_a_second_causes_no_connect_error() {
     drop(healthy().await);
     limit_connect_errors();
     let probe = serve(NODE, &[]).await;
-    let before = trace(PROBER.1);
+    let before = error_counters(PROBER.1);
     let mut words = Vec::new();
-    ask_for(&probe, Duration::from_secs(3), &mut words).await;
+    request_for(&probe, Duration::from_secs(3), &mut words).await;
 
     cluster(["freeze", NODE]);
     for _ in 0..60 {
-        ask_for(&probe, Duration::from_secs(1), &mut words).await;
+        request_for(&probe, Duration::from_secs(1), &mut words).await;
         assert!(open_connections(PROBER.1) <= 1);
     }
     cluster(["thaw", NODE]);
-    ask_until_told(&probe, "serve", &mut words).await;
+    request_until_word(&probe, "serve", &mut words).await;
 
-    // While it settles it learns that it was voted out, and joins again.
+    // While settling, the node learns that it was voted out, and rejoins.
     let [first, stalled, settling, .., last] = &words[..] else { panic!("{words:?}") };
     assert_eq!([first, settling, last], ["serve", "settling", "serve"], "{words:?}");
     assert!(stalled.starts_with("stalled-"), "{words:?}");
     assert_eq!(words[words.len() - 2], "settling", "{words:?}");
     assert_eq!(words.iter().filter(|word| *word == "serve").count(), 2, "{words:?}");
-    assert_eq!(trace(PROBER.1), before);
+    assert_eq!(error_counters(PROBER.1), before);
     assert_eq!(before[0], 0);
     assert!(check(PROBER.0, &[]).await.starts_with("serve: "));
 }
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_naive_prober_that_gives_up_after_2_s_is_blocked_by_the_same_freeze() {
+async fn a_naive_prober_that_gives_up_after_2_s_is_blocked_after_a_freeze() {
     drop(healthy().await);
     limit_connect_errors();
     cluster(["freeze", NODE]);
@@ -121,17 +126,17 @@ async fn a_naive_prober_that_gives_up_after_2_s_is_blocked_by_the_same_freeze() 
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_check_that_gives_up_on_a_frozen_node_is_not_held_against_its_address() {
+async fn a_check_that_gives_up_on_a_frozen_node_causes_no_connect_error() {
     drop(healthy().await);
     limit_connect_errors();
     let aborted = counter(NODE, "Aborted_connects");
     cluster(["freeze", NODE]);
     for _ in 0..=MAX_CONNECT_ERRORS {
-        let said = check(PROBER.0, &["--step-timeout", "50ms"]).await;
-        assert!(said.starts_with("stalled-greeting: "), "{said}");
+        let output = check(PROBER.0, &["--step-timeout", "50ms"]).await;
+        assert!(output.starts_with("stalled-greeting: "), "{output}");
     }
     cluster(["thaw", NODE]);
-    // All of them have been seen.
+    // Waits until the server has seen all the connections.
     let woke = Instant::now();
     while counter(NODE, "Aborted_connects") <= aborted + MAX_CONNECT_ERRORS {
         assert!(woke.elapsed() < Duration::from_secs(10), "not seen");
@@ -142,56 +147,56 @@ async fn a_check_that_gives_up_on_a_frozen_node_is_not_held_against_its_address(
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_stall_after_the_login_is_held_and_leaves_nothing_behind() {
+async fn a_stall_after_the_login_is_held_and_causes_no_connect_error() {
     const BRIDGE: &str = "10.77.0.254";
     drop(healthy().await);
     limit_connect_errors();
-    make_account(BRIDGE);
+    create_account(BRIDGE);
     let node = cluster(["address", NODE]).parse().unwrap();
     let proxy = Proxy::start(BRIDGE, node).await;
-    let target = proxy.address.to_string();
-    let probe = serve_target(&target, &[]).await;
-    let before = trace(BRIDGE);
+    let address = proxy.address.to_string();
+    let probe = serve_address(&address, &[]).await;
+    let before = error_counters(BRIDGE);
     let mut words = Vec::new();
-    ask_for(&probe, Duration::from_secs(2), &mut words).await;
+    request_for(&probe, Duration::from_secs(2), &mut words).await;
     let connections = *proxy.connections.borrow();
 
     proxy.stuck.send_replace(true);
-    ask_for(&probe, Duration::from_secs(10), &mut words).await;
+    request_for(&probe, Duration::from_secs(10), &mut words).await;
     assert_eq!(*proxy.connections.borrow(), connections + 1);
     proxy.stuck.send_replace(false);
-    ask_until_told(&probe, "serve", &mut words).await;
+    request_until_word(&probe, "serve", &mut words).await;
 
     assert_eq!(words, ["serve", "stalled-query", "settling", "serve"]);
-    assert_eq!(trace(BRIDGE), before);
+    assert_eq!(error_counters(BRIDGE), before);
     assert_eq!(before[0], 0);
 }
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_peer_that_vanishes_while_it_is_held_is_served_again_when_another_answers() {
+async fn serves_again_when_another_host_takes_over_the_address_of_a_held_connection() {
     drop(healthy().await);
     let probe = serve(NODE, &[]).await;
     let mut words = Vec::new();
-    ask_for(&probe, Duration::from_secs(1), &mut words).await;
+    request_for(&probe, Duration::from_secs(1), &mut words).await;
     cluster(["freeze", NODE]);
-    ask_for(&probe, Duration::from_secs(4), &mut words).await;
-    // The node's interface goes down; node 2 takes its address.
+    request_for(&probe, Duration::from_secs(4), &mut words).await;
+    // The node's interface goes down, and node 2 takes over its address.
     let address = "10.77.0.3/24";
     cluster(["exec", NODE, "ip", "link", "set", "eth0", "down"]);
     cluster(["exec", "2", "ip", "address", "add", address, "dev", "eth0"]);
-    // What the gratuitous ARP of a failover does: forget where the address was.
+    // Has the effect of a failover's gratuitous ARP: the prober forgets the old host.
     cluster(["exec", PROBER.0, "ip", "neighbour", "flush", "dev", "eth0"]);
     let _undo = Undo(vec![
         vec!["exec", "2", "ip", "address", "del", address, "dev", "eth0"],
         vec!["exec", NODE, "ip", "link", "set", "eth0", "up"],
     ]);
-    ask_until_told(&probe, "serve", &mut words).await;
+    request_until_word(&probe, "serve", &mut words).await;
     assert_eq!(words[0], "serve");
     assert!(words[1].starts_with("stalled-"), "{words:?}");
 }
 
-/// What is to be done when a test ends, also when it fails.
+/// Arguments of `cluster` calls to make when a test ends, even if it fails.
 struct Undo(Vec<Vec<&'static str>>);
 
 impl Drop for Undo {
@@ -204,10 +209,10 @@ impl Drop for Undo {
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-#[expect(clippy::print_stdout, reason = "the time to exit is to be seen")]
-async fn a_resolver_that_says_nothing_holds_up_no_answer_and_no_exit() {
+#[expect(clippy::print_stdout, reason = "prints the time to exit")]
+async fn a_silent_name_server_delays_no_response_and_no_exit() {
     drop(healthy().await);
-    // Node 1 has the name server's address, and drops what it is asked.
+    // The name server's address is node 1, which drops the queries.
     let rule = |action| {
         vec!["exec", "1", "iptables", action, "INPUT", "-p", "udp", "--dport", "53", "-j", "DROP"]
     };
@@ -226,7 +231,7 @@ async fn a_resolver_that_says_nothing_holds_up_no_answer_and_no_exit() {
         most = most.max(threads(pid));
     }
     for response in callers.join_all().await {
-        // The system's resolver gives up itself in the end, after 10 s.
+        // The system's resolver gives up after 10 s. From then on, the node is unreachable.
         assert_eq!(response.status, 503);
         assert!(["stalled-connect", "unreachable"].contains(&response.word()), "{response:?}");
         assert!(response.took < Duration::from_secs(2), "{response:?}");
@@ -239,15 +244,16 @@ async fn a_resolver_that_says_nothing_holds_up_no_answer_and_no_exit() {
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_name_with_two_addresses_is_served_when_the_first_is_dead() {
+async fn serves_a_name_whose_first_address_is_dead() {
     drop(healthy().await);
-    // Nobody has the first; it stands nearer to the prober's own, so it is tried first.
+    // No host has the first address. It shares a longer prefix with the prober's own
+    // address, so the resolver returns it first.
     let hosts = "10.77.0.10 twins\n10.77.0.3 twins";
     let probe = serve_with("/etc/hosts", hosts, &["--target", "twins:3306"]).await;
     probe.assert(200, "serve").await;
 }
 
-/// The probe in a mount namespace where `file` holds something else.
+/// Starts the probe in a mount namespace in which `file` contains `text`.
 async fn serve_with(file: &str, text: &str, arguments: &[&str]) -> Serve {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
@@ -269,8 +275,8 @@ fn threads(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
 }
 
-/// Stands before a node and, while it is stuck, passes on its greeting and its
-/// answer to the login and nothing more.
+/// A proxy for a node. While it is stuck, it forwards only the node's greeting and its
+/// reply to the login.
 struct Proxy {
     address: SocketAddr,
     stuck: watch::Sender<bool>,
@@ -288,14 +294,14 @@ impl Proxy {
                 let (client, _) = listener.accept().await.unwrap();
                 count.send_modify(|count| *count += 1);
                 let server = TcpStream::connect(node).await.unwrap();
-                tokio::spawn(pass_on(client, server, is_stuck.clone()));
+                tokio::spawn(forward(client, server, is_stuck.clone()));
             }
         });
         Self { address, stuck, connections }
     }
 }
 
-async fn pass_on(client: TcpStream, server: TcpStream, mut stuck: watch::Receiver<bool>) {
+async fn forward(client: TcpStream, server: TcpStream, mut stuck: watch::Receiver<bool>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     tokio::spawn(async move {
@@ -316,39 +322,40 @@ async fn pass_on(client: TcpStream, server: TcpStream, mut stuck: watch::Receive
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_freeze_under_a_kept_connection_leaves_no_connect_error_behind() {
+async fn a_freeze_under_a_kept_connection_causes_no_connect_error() {
     drop(healthy().await);
     limit_connect_errors();
     let probe = serve(NODE, &["--keep-connection", "60s"]).await;
-    let before = trace(PROBER.1);
+    let before = error_counters(PROBER.1);
     let mut words = Vec::new();
     for _ in 0..3 {
-        ask_until_told(&probe, "serve", &mut words).await;
+        request_until_word(&probe, "serve", &mut words).await;
         cluster(["freeze", NODE]);
-        ask_for(&probe, Duration::from_secs(10), &mut words).await;
+        request_for(&probe, Duration::from_secs(10), &mut words).await;
         assert_eq!(words.last().unwrap(), "stalled-greeting");
         cluster(["thaw", NODE]);
     }
-    ask_until_told(&probe, "serve", &mut words).await;
-    // The kept connection was given up before the node could answer.
+    request_until_word(&probe, "serve", &mut words).await;
+    // Each freeze aborts the kept connection, which the probe gave up before the node could
+    // reply.
     let [errors, connects, clients] = before;
-    assert_eq!(trace(PROBER.1), [errors, connects, clients + 3], "{words:?}");
+    assert_eq!(error_counters(PROBER.1), [errors, connects, clients + 3], "{words:?}");
 }
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn a_path_that_dies_under_a_kept_connection_costs_no_answer() {
+async fn serves_on_when_the_network_drops_the_packets_of_a_kept_connection() {
     drop(healthy().await);
     let probe = serve(NODE, &["--keep-connection", "60s", "--max-age", "0s"]).await;
     probe.assert(200, "serve").await;
-    // What the node sends on the connections that are open now is lost.
+    // The node's packets on the open connection are dropped.
     let port = cluster(["address", NODE]).split(':').next_back().unwrap().to_owned();
     let open = cluster(["exec", NODE, "ss", "-Htn", "state", "established", "dst", PROBER.1]);
     let prober_port =
         open.split_whitespace().last().unwrap().rsplit(':').next().unwrap().to_owned();
-    let rule = |what: &'static str| {
+    let rule = |action: &'static str| {
         let rule = ["OUTPUT", "-p", "tcp", "--sport", &port, "--dport", &prober_port, "-j", "DROP"];
-        cluster([&["exec", NODE, "iptables", what][..], &rule].concat());
+        cluster([&["exec", NODE, "iptables", action][..], &rule].concat());
     };
     rule("-A");
     let response = probe.get("/").await;

@@ -1,4 +1,4 @@
-//! TLS and the logins of one real node on loopback; needs no root.
+//! Tests TLS and the login methods with one real node on loopback; needs no root.
 
 use std::fs;
 
@@ -7,28 +7,28 @@ use crate::program::run;
 use crate::support::node::PASSWORD;
 use crate::tls::{Authority, Client, Issued};
 
-/// A node with TLS by certificates that can be changed, until it is dropped.
+/// The node with TLS enabled. Dropping it disables TLS.
 struct Server {
     files: Client,
-    target: String,
+    address: String,
 }
 
 impl Server {
     fn start(ca: &Authority, issued: &Issued) -> Self {
         let files = Client::new(Some(ca), Some(issued));
         cluster(["tls", "1", files.path().to_str().unwrap()]);
-        Self { files, target: cluster(["address", "1"]) }
+        Self { files, address: cluster(["address", "1"]) }
     }
 
-    /// The node shows another certificate.
-    fn show(&self, issued: &Issued) {
+    /// Makes the node use another certificate.
+    fn use_certificate(&self, issued: &Issued) {
         fs::write(self.files.path().join("cert.pem"), &issued.certificate).unwrap();
         fs::write(self.files.path().join("key.pem"), &issued.key).unwrap();
         sql("1", "FLUSH SSL");
     }
 
     async fn check(&self, arguments: &[&str]) -> String {
-        check(&[&["--target", &self.target], arguments].concat()).await
+        check(&[&["--target", &self.address], arguments].concat()).await
     }
 }
 
@@ -38,21 +38,21 @@ impl Drop for Server {
     }
 }
 
-/// The word that `check` prints.
+/// Runs `check` and returns `serve` or the reason.
 async fn check(arguments: &[&str]) -> String {
     let output = run(&[&["check"], arguments].concat()).await;
     String::from_utf8(output.stdout).unwrap().split(':').next().unwrap().to_owned()
 }
 
-/// An account for the address 127.0.0.1.
-fn account(name: &str, how: &str) {
-    sql("1", &format!("CREATE OR REPLACE USER {name}@127.0.0.1 {how}"));
+/// Creates an account for the address 127.0.0.1.
+fn create_account(name: &str, method: &str) {
+    sql("1", &format!("CREATE OR REPLACE USER {name}@127.0.0.1 {method}"));
 }
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn each_mode_asks_of_a_real_node_what_it_says() {
-    account("galera_probe", &format!("IDENTIFIED BY '{PASSWORD}'"));
+async fn each_ssl_mode_verifies_what_it_names() {
+    create_account("galera_probe", &format!("IDENTIFIED BY '{PASSWORD}'"));
     let (ours, other) = (Authority::new(), Authority::new());
     let server = Server::start(&ours, &ours.issue(&["127.0.0.1"]));
     let (trusting, wrong) = (Client::new(Some(&ours), None), Client::new(Some(&other), None));
@@ -76,15 +76,15 @@ async fn each_mode_asks_of_a_real_node_what_it_says() {
             ["serve", "serve", "tls-expired", "tls-expired", "tls-expired"],
         ),
     ] {
-        server.show(&issued);
+        server.use_certificate(&issued);
         for (mode, expected) in modes.iter().zip(expected) {
             assert_eq!(server.check(mode).await, expected, "{mode:?}");
         }
     }
-    server.show(&ours.issue(&["db.example"]));
+    server.use_certificate(&ours.issue(&["db.example"]));
     let named = [modes[3], &["--ssl-server-name", "db.example"]].concat();
     assert_eq!(server.check(&named).await, "serve");
-    // Over its socket as well.
+    // The same over the socket.
     sql("1", &format!("CREATE OR REPLACE USER galera_probe@localhost IDENTIFIED BY '{PASSWORD}'"));
     let socket = format!("unix:{}", cluster(["socket", "1"]));
     assert_eq!(check(&[&["--target", &socket], &named[..]].concat()).await, "serve");
@@ -101,7 +101,7 @@ async fn accounts_that_require_tls_or_a_certificate_log_in_with_it() {
         ["cert.pem", "key.pem"].map(|name| client.path().join(name).to_str().unwrap().to_owned())
     };
     let ([cert, key], [wrong_cert, wrong_key]) = (files(&shown), files(&wrong));
-    let ways: [&[&str]; 4] = [
+    let variants: [&[&str]; 4] = [
         &[],
         &["--ssl-mode", "required"],
         &["--ssl-mode", "required", "--ssl-cert", &cert, "--ssl-key", &key],
@@ -111,47 +111,47 @@ async fn accounts_that_require_tls_or_a_certificate_log_in_with_it() {
         ("SSL", ["access-denied", "serve", "serve", "tls-refused"]),
         ("X509", ["access-denied", "access-denied", "serve", "tls-refused"]),
     ] {
-        account("strict", &format!("IDENTIFIED BY '{PASSWORD}' REQUIRE {require}"));
-        for (way, expected) in ways.iter().zip(expected) {
-            let arguments = [&["--user", "strict"], *way].concat();
-            assert_eq!(server.check(&arguments).await, expected, "{require} {way:?}");
+        create_account("strict", &format!("IDENTIFIED BY '{PASSWORD}' REQUIRE {require}"));
+        for (variant, expected) in variants.iter().zip(expected) {
+            let arguments = [&["--user", "strict"], *variant].concat();
+            assert_eq!(server.check(&arguments).await, expected, "{require} {variant:?}");
         }
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn tls_asked_of_a_node_without_it_is_not_offered_and_nothing_falls_back() {
-    account("galera_probe", &format!("IDENTIFIED BY '{PASSWORD}'"));
+async fn a_node_without_tls_is_tls_not_offered_and_never_probed_in_cleartext() {
+    create_account("galera_probe", &format!("IDENTIFIED BY '{PASSWORD}'"));
     let ours = Authority::new();
     let client = Client::new(Some(&ours), None);
     let ca = client.path().join("ca.pem");
     let ca = ca.to_str().unwrap();
-    let target = cluster(["address", "1"]);
+    let address = cluster(["address", "1"]);
     let modes: [&[&str]; 3] =
         [&["required"], &["verify-ca", "--ssl-ca", ca], &["verify-identity", "--ssl-ca", ca]];
     for mode in modes {
-        let arguments = [&["--target", &target, "--ssl-mode"], mode].concat();
+        let arguments = [&["--target", &address, "--ssl-mode"], mode].concat();
         assert_eq!(check(&arguments).await, "tls-not-offered");
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a real node: tests/run"]
-async fn ed25519_accounts_log_in_with_their_password_and_no_other() {
+async fn ed25519_accounts_log_in_only_with_their_password() {
     sql("1", "INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'");
-    let target = cluster(["address", "1"]);
+    let address = cluster(["address", "1"]);
     for (password, expected) in [(PASSWORD, "serve"), ("other", "access-denied")] {
-        account("signer", &format!("IDENTIFIED VIA ed25519 USING PASSWORD('{password}')"));
-        assert_eq!(check(&["--target", &target, "--user", "signer"]).await, expected);
+        create_account("signer", &format!("IDENTIFIED VIA ed25519 USING PASSWORD('{password}')"));
+        assert_eq!(check(&["--target", &address, "--user", "signer"]).await, expected);
     }
-    // The server tries one after the other, each with a switch.
-    account(
+    // The server tries the plugins in order and sends an AuthSwitchRequest for each.
+    create_account(
         "signer",
         "IDENTIFIED VIA mysql_native_password USING PASSWORD('wrong') \
          OR ed25519 USING PASSWORD('secret')",
     );
-    assert_eq!(check(&["--target", &target, "--user", "signer"]).await, "serve");
+    assert_eq!(check(&["--target", &address, "--user", "signer"]).await, "serve");
 }
 
 #[tokio::test]
@@ -160,14 +160,14 @@ async fn unix_socket_accounts_log_in_as_the_system_user() {
     let user = std::process::Command::new("id").arg("-un").output().unwrap().stdout;
     let user = String::from_utf8(user).unwrap();
     let user = user.trim();
-    let target = format!("unix:{}", cluster(["socket", "1"]));
-    // With the password that the probe has, only the socket lets it in.
-    let how = "IDENTIFIED VIA unix_socket OR mysql_native_password USING ''";
-    let make = if user == "root" { "ALTER USER" } else { "CREATE OR REPLACE USER" };
-    sql("1", &format!("{make} {user}@localhost {how}"));
+    let socket = format!("unix:{}", cluster(["socket", "1"]));
+    // The probe's password is wrong for the account, so only unix_socket admits it.
+    let method = "IDENTIFIED VIA unix_socket OR mysql_native_password USING ''";
+    let statement = if user == "root" { "ALTER USER" } else { "CREATE OR REPLACE USER" };
+    sql("1", &format!("{statement} {user}@localhost {method}"));
     sql("1", "CREATE OR REPLACE USER nobody@localhost IDENTIFIED VIA unix_socket");
-    let mine = check(&["--target", &target, "--user", user]).await;
-    let other = check(&["--target", &target, "--user", "nobody"]).await;
+    let mine = check(&["--target", &socket, "--user", user]).await;
+    let other = check(&["--target", &socket, "--user", "nobody"]).await;
     if user == "root" {
         sql("1", "ALTER USER root@localhost IDENTIFIED VIA mysql_native_password USING ''");
     }

@@ -1,5 +1,4 @@
-//! What a real node holds against the address of a prober whose TLS does not come
-//! about.
+//! Tests how a real node counts failed TLS handshakes as connect errors.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use crate::tls::{Authority, Client};
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
-async fn each_handshake_that_fails_is_counted_once_and_a_login_clears_the_count() {
+async fn a_failed_handshake_counts_as_one_connect_error_and_a_login_clears_the_count() {
     drop(healthy().await);
     let (ours, other) = (Authority::new(), Authority::new());
     let address = cluster(["address", NODE]);
@@ -24,9 +23,9 @@ async fn each_handshake_that_fails_is_counted_once_and_a_login_clears_the_count(
     sql(NODE, "FLUSH LOCAL HOSTS");
 
     assert!(check(PROBER.0, good).await.starts_with("serve: "));
-    for (way, word) in [(untrusted, "tls-untrusted: "), (&named, "tls-wrong-name: ")] {
+    for (flags, word) in [(untrusted, "tls-untrusted: "), (&named, "tls-wrong-name: ")] {
         for expected in 1..=5 {
-            assert!(check(PROBER.0, way).await.starts_with(word));
+            assert!(check(PROBER.0, flags).await.starts_with(word));
             let began = Instant::now();
             while connect_errors(NODE, PROBER.1) < expected {
                 assert!(began.elapsed() < Duration::from_secs(10), "not counted");
@@ -37,7 +36,7 @@ async fn each_handshake_that_fails_is_counted_once_and_a_login_clears_the_count(
         assert_eq!(connect_errors(NODE, PROBER.1), 0);
     }
 
-    // `serve` backs off: at 0, 5 and 15 s.
+    // `serve` backs off: it connects at 0, 5 and 15 s.
     let probe = serve(NODE, &[&["--max-age", "0s"], untrusted].concat()).await;
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(12) {
@@ -47,7 +46,8 @@ async fn each_handshake_that_fails_is_counted_once_and_a_login_clears_the_count(
     cluster(["tls", NODE, "off"]);
     cluster(["wait-size", "1", "3"]);
 
-    // Without an offer the greeting was read all the same.
+    // If the node offers no TLS, the probe has still read its greeting. Each probe run
+    // counts as at most one error.
     sql(NODE, "FLUSH LOCAL HOSTS");
     let before = connect_errors(NODE, PROBER.1);
     for _ in 0..5 {
