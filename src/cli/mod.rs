@@ -1,6 +1,8 @@
 //! Arguments and environment to [`Config`], whole or not at all.
 
 #[cfg(feature = "daemon")]
+mod account;
+#[cfg(feature = "daemon")]
 mod arguments;
 #[cfg(feature = "daemon")]
 mod config;
@@ -9,8 +11,6 @@ mod log_format;
 pub mod option_file;
 #[cfg(feature = "daemon")]
 mod read;
-#[cfg(feature = "daemon")]
-mod secrets;
 #[cfg(feature = "daemon")]
 mod shared_arguments;
 #[cfg(feature = "daemon")]

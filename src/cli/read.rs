@@ -11,9 +11,9 @@ use crate::monitor::{Settings, Timing};
 use crate::node::probe::Deadlines;
 use crate::os::logging::LogSettings;
 
+use super::account;
 use super::arguments::{Cli, Command};
 use super::config::{Action, Config, Node, Serve};
-use super::secrets;
 use super::shared_arguments::{LogArgs, NodeArgs, TimingArgs};
 
 /// What a probe that is asked with `--via` may take longer than its `--timeout`.
@@ -39,7 +39,7 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
         name.starts_with("GALERA_PROBE_") && !name.contains("_SERVICE_") && !name.contains("_PORT")
     };
     names
-        .filter(|name| !known.contains(&name.as_os_str()) && name != secrets::VARIABLE)
+        .filter(|name| !known.contains(&name.as_os_str()) && name != account::VARIABLE)
         .filter_map(|name| name.into_string().ok())
         .filter(is_meant)
         .collect()
@@ -117,7 +117,7 @@ impl NodeArgs {
     fn read(self, given: Given<'_>, timing: Timing) -> Result<Node, clap::Error> {
         let deadlines = Deadlines { step: self.step_timeout, whole: self.timeout };
         let policy = Policy { standalone: self.standalone, donor: self.donor.into() };
-        let (credentials, address) = secrets::read(secrets::Sources {
+        let (credentials, address) = account::read(account::Sources {
             user: (self.user, given.has("user")),
             password_file: self.password_file,
             defaults_file: self.defaults_file,
