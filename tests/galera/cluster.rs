@@ -113,8 +113,8 @@ pub async fn healthy() -> Serve {
     for undo in ["heal", "unblackhole", "background-end"] {
         cluster([undo, NODE]);
     }
-    // A node that was frozen reports Synced at first, even if it has left the cluster.
-    // Replicating a statement proves that it has not.
+    // A node that was frozen reports Synced at first, even if the others have voted it out.
+    // Only a statement that replicates proves that it is a member again.
     let replicates = ["sql", NODE, "CREATE DATABASE IF NOT EXISTS healthy"];
     let began = Instant::now();
     while let Err(error) = try_cluster(replicates) {

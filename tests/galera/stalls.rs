@@ -336,8 +336,8 @@ async fn a_freeze_under_a_kept_connection_causes_no_connect_error() {
         cluster(["thaw", NODE]);
     }
     request_until_word(&probe, "serve", &mut words).await;
-    // Each freeze aborts the kept connection, which the probe gave up before the node could
-    // reply.
+    // In each freeze, the probe gave up the kept connection before the node could reply,
+    // which counts as one aborted client.
     let [errors, connects, clients] = before;
     assert_eq!(error_counters(PROBER.1), [errors, connects, clients + 3], "{words:?}");
 }
