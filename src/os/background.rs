@@ -4,7 +4,8 @@
 //! A blocked thread delays neither a response nor the exit of the program.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +19,13 @@ use tokio::time::{Instant, timeout};
 pub(crate) struct BackgroundTask<T> {
     name: &'static str,
     work: Arc<dyn Fn() -> T + Send + Sync>,
-    current: Arc<Mutex<Option<TaskRun<T>>>>,
+    state: Arc<Mutex<State<T>>>,
+}
+
+struct State<T> {
+    current: Option<TaskRun<T>>,
+    /// The work is done once more in the current run.
+    once_more: bool,
 }
 
 /// One run of a [`BackgroundTask`].
@@ -31,7 +38,8 @@ pub(crate) struct TaskRun<T> {
 impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
     /// Creates a task that runs `work` on threads called `name`. Starts no run.
     pub(crate) fn new(name: &'static str, work: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        Self { name, work: Arc::new(work), current: Arc::default() }
+        let state = State { current: None, once_more: false };
+        Self { name, work: Arc::new(work), state: Arc::new(Mutex::new(state)) }
     }
 
     /// The name of the task's threads.
@@ -44,19 +52,40 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
     /// # Errors
     /// The operating system's error if no thread can be created.
     pub(crate) fn run(&self) -> io::Result<TaskRun<T>> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(run) = &*current {
-            return Ok(run.clone());
+        self.start(false)
+    }
+
+    /// The same, but the work is begun after this call: the current run repeats it if need
+    /// be, since it may have read a file before a change that this caller knows of.
+    ///
+    /// # Errors
+    /// The operating system's error if no thread can be created.
+    pub(crate) fn run_from_now(&self) -> io::Result<TaskRun<T>> {
+        self.start(true)
+    }
+
+    fn start(&self, from_now: bool) -> io::Result<TaskRun<T>> {
+        let mut state = lock(&self.state);
+        if let Some(run) = &state.current {
+            let run = run.clone();
+            state.once_more |= from_now;
+            return Ok(run);
         }
         let (sender, outcome) = watch::channel(None);
-        let (work, slot) = (Arc::clone(&self.work), Arc::clone(&self.current));
+        let (work, shared) = (Arc::clone(&self.work), Arc::clone(&self.state));
         thread::Builder::new().name(self.name.to_owned()).spawn(move || {
-            let outcome = work();
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let outcome = loop {
+                let outcome = work();
+                let mut state = lock(&shared);
+                if !mem::take(&mut state.once_more) {
+                    state.current = None;
+                    break outcome;
+                }
+            };
             sender.send_replace(Some(outcome));
         })?;
         let run = TaskRun { outcome, began: Instant::now() };
-        *current = Some(run.clone());
+        state.current = Some(run.clone());
         Ok(run)
     }
 
@@ -76,6 +105,10 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
         }
     }
+}
+
+fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T: Clone> TaskRun<T> {
@@ -140,5 +173,18 @@ mod tests {
         }
         assert_eq!(began.elapsed(), limit);
         drop(release);
+    }
+
+    #[tokio::test]
+    async fn a_run_from_now_repeats_work_that_began_before_the_call() {
+        let (release, waits) = mpsc::channel();
+        let waits = Mutex::new(waits);
+        let task = BackgroundTask::new("test", move || waits.lock().unwrap().recv().unwrap());
+        let first = task.run().unwrap();
+        let second = task.run_from_now().unwrap();
+        release.send("before the call").unwrap();
+        release.send("after the call").unwrap();
+        assert_eq!(second.outcome().await, Some("after the call"));
+        assert_eq!(first.outcome().await, Some("after the call"));
     }
 }

@@ -78,7 +78,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         if last.is_none_or(|last| last.elapsed() >= pause) {
             *last = Some(Instant::now());
             // If no thread can be created, the next call tries again.
-            let is_stuck = reread.run().is_ok_and(|run| run.time_left(pause).is_zero());
+            let is_stuck = reread.run_from_now().is_ok_and(|run| run.time_left(pause).is_zero());
             if is_stuck && self.log_throttle.is_due() {
                 let name = reread.name();
                 warn!("cannot read the {name} again: timed out: keeping the last ones");
