@@ -244,8 +244,10 @@ reasons! {
 }
 
 impl Reason {
-    /// Returns what an operator can do about the reason, or `None` if there is nothing
-    /// to fix or the explanation already says it.
+    /// Returns what an operator can do about the reason.
+    ///
+    /// `None` for a reason that passes without action, or whose remedy depends on the
+    /// details of the error.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Reason::AccessDenied => {

@@ -21,9 +21,9 @@
 //! [`Error`]. Both are final, except that a [kept](Session::kept) session can send more
 //! statements once it is done. The memory that a server can make a session use is bounded:
 //! there are limits for the packet length, the columns and the rows, and 64 KiB in total.
-//! A server that exceeds a limit is an error. The password is sent as a hash or a signature
-//! of the server's nonce. It is sent in cleartext only if the server asks for it on a
-//! channel that allows it ([`Session::over`]).
+//! Exceeding a limit is an error. The password enters only hashes and signatures of the
+//! server's nonce. It is sent in cleartext only if the server asks for it on a channel that
+//! allows it ([`Session::over`]).
 //!
 //! ```
 //! use std::sync::Arc;
