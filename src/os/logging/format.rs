@@ -37,6 +37,8 @@ pub(super) fn subscriber(
         .with_max_level(settings.level)
         .with_ansi(false)
         .with_target(false)
+        // They would be lines of another form.
+        .log_internal_errors(false)
         .with_writer(move || queue.clone());
     match settings.format {
         LogFormat::Text => Box::new(builder.fmt_fields(text_fields()).finish()),

@@ -79,23 +79,28 @@ pub(super) fn write_lines(
     mut output: impl Write,
 ) {
     for message in &queue.messages {
-        match message {
+        let flushed = match message {
             Message::Line(line) => {
                 let _ = output.write_all(&line);
+                None
             }
-            Message::Flush(done) => {
-                let _ = done.send(());
-            }
-        }
+            Message::Flush(done) => Some(done),
+        };
         let lost = queue.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let _ = output.write_all(&lost_line(lost));
+        }
+        // After the count of lost lines: the program may end now.
+        if let Some(done) = flushed {
+            let _ = done.send(());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -112,15 +117,35 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_returns_once_the_lines_before_it_are_written() {
-        let (queue, messages) = LineQueue::new(2);
-        let (done, written) = sync_channel(1);
-        queue.messages.send(Message::Line(b"line\n".to_vec())).unwrap();
+    fn a_flush_returns_once_the_lines_before_it_and_the_count_of_lost_ones_are_written() {
+        let (mut queue, messages) = LineQueue::new(2);
+        queue.write_all(b"line\n").unwrap();
+        let (done, written) = sync_channel(0);
         queue.messages.send(Message::Flush(done)).unwrap();
+        queue.write_all(b"lost\n").unwrap();
         drop(queue);
-        let mut output = Vec::new();
-        write_lines(&messages, |_| unreachable!(), &mut output);
-        written.try_recv().unwrap();
-        assert_eq!(output, b"line\n");
+        // A rendezvous: what is written by then was written before the answer.
+        let (sender, chunks) = sync_channel(8);
+        let writer = thread::spawn(move || {
+            write_lines(&messages, |lost| format!("{lost} lost\n").into_bytes(), Chunks(sender));
+        });
+        written.recv().unwrap();
+        let written: Vec<u8> = chunks.try_iter().flatten().collect();
+        assert_eq!(String::from_utf8(written).unwrap(), "line\n1 lost\n");
+        writer.join().unwrap();
+    }
+
+    /// Sends each write on.
+    struct Chunks(SyncSender<Vec<u8>>);
+
+    impl Write for Chunks {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_owned()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }
