@@ -1,5 +1,5 @@
-//! The `galera-probe` program: parse the command line, start the log, run the command,
-//! exit.
+//! The `galera-probe` program: reads the command line, starts the log, runs the command
+//! and exits.
 
 use std::env;
 use std::io::{self, Write};
@@ -18,13 +18,13 @@ fn main() {
     let format = cli::log_format(env::args_os(), env::var_os(cli::LOG_FORMAT_VARIABLE));
     let config = Config::read(env::args_os()).unwrap_or_else(|error| match format {
         LogFormat::Json if error.use_stderr() => exit(fail(format, &error.to_string())),
-        // Also help and the version.
+        // clap prints help and the version as errors too.
         _ => error.exit(),
     });
     exit(start(config).unwrap_or_else(|error| fail(format, &format!("error: {error}"))));
 }
 
-/// Reports an error without the log. Returns the exit code.
+/// Writes an error to standard error without the log. Returns the exit code.
 fn fail(format: LogFormat, error: &str) -> i32 {
     let line = match format {
         LogFormat::Text => format!("{error}\n").into_bytes(),

@@ -1,4 +1,4 @@
-//! The command line, as clap derives it.
+//! The command line as clap reads it: commands, flags, their variables and the help.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,22 +18,22 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nfeatures: none");
 
 const EXAMPLES: &str = "\
 Examples:
-  Ask once, with the password in a file that only this user may read:
+  Probe the node once, with a password file that only this user may read:
     galera-probe check --password-file password
   Answer a load balancer at http://NODE:9200/:
     galera-probe serve --password-file password
-  Ask the probe that is running, as a container's health check does:
+  Query the running probe, as a container's health check does:
     galera-probe check --via http://127.0.0.1:9200/livez
 
-Each flag but --role and --via has a variable: --password-file is
-GALERA_PROBE_PASSWORD_FILE.";
+Each flag except --role and --via has an environment variable: --password-file
+has GALERA_PROBE_PASSWORD_FILE.";
 
 const SERVE_EXAMPLES: &str = "\
 Paths:
   /, /read-write  200 if the node is fit to serve, else 503 and the reason
-  /reader         the same, but a read_only node will do
-  /writer         the same, on one node of the cluster at a time
-  /livez          200 while the probe runs; the node is not asked
+  /reader         the same, but a read_only node may serve
+  /writer         the same, but only the node with wsrep_local_index 0 may serve
+  /livez          200 while the probe runs; does not depend on the node
 
 Examples:
   galera-probe serve --target 10.0.0.5:3306 --password-file password
@@ -42,9 +42,9 @@ Examples:
     --admin-listen 127.0.0.1:9201";
 
 const CHECK_EXAMPLES: &str = "\
-A check opens a connection of its own and gives it up at its deadline: asked
-each second of a node that is frozen, it fills the node's queue. Where the node
-is not on loopback or a Unix socket, ask a running probe instead, with --via.
+Each check opens a new connection and closes it at the deadline. Checks that run
+every second against a frozen node fill its queue of new connections. If the
+node is not on loopback or a Unix socket, query a running probe with --via.
 
 Examples:
   galera-probe check --password-file password
@@ -66,7 +66,7 @@ Example:
 )]
 pub(super) struct Cli {
     /// Print help.
-    // The long form for -h too: the short one puts variables and defaults in one line.
+    // -h prints the long form too: the short form puts variables and defaults in one line.
     #[arg(short, long, global = true, action = ArgAction::HelpLong)]
     help: Option<bool>,
     #[command(subcommand)]
@@ -75,10 +75,10 @@ pub(super) struct Cli {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Answer balancers over HTTP: 200 to give it traffic, else 503.
+    /// Answer load balancers over HTTP: 200 to send traffic, else 503.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve {
-        /// Where to answer HTTP: ADDRESS:PORT or unix:PATH; may be repeated.
+        /// Address of the health paths: ADDRESS:PORT or unix:PATH; repeatable.
         #[arg(
             long,
             env = "GALERA_PROBE_LISTEN",
@@ -87,29 +87,29 @@ pub(super) enum Command {
             value_delimiter = ',',
             default_value = "0.0.0.0:9200",
             value_parser = values::listen,
-            help_heading = "Answers"
+            help_heading = "HTTP"
         )]
         listen: Vec<Listen>,
-        /// Where /metrics and /status are: ADDRESS:PORT or unix:PATH.
+        /// Address of /metrics and /status: ADDRESS:PORT or unix:PATH.
         #[arg(
             long,
             env = "GALERA_PROBE_ADMIN_LISTEN",
             hide_env_values = true,
             value_name = "ADDRESS:PORT",
             value_parser = values::listen,
-            help_heading = "Answers"
+            help_heading = "HTTP"
         )]
         admin_listen: Option<Listen>,
-        /// File that takes the node out of service while it exists.
+        /// File that puts the node into maintenance while it exists.
         #[arg(
             long,
             env = "GALERA_PROBE_MAINTENANCE_FILE",
             hide_env_values = true,
             value_name = "PATH",
-            help_heading = "Answers"
+            help_heading = "HTTP"
         )]
         maintenance_file: Option<PathBuf>,
-        /// Time to answer 503 after SIGTERM before the program ends.
+        /// Time to answer 503 after SIGTERM before the program exits.
         #[arg(
             long,
             env = "GALERA_PROBE_DRAIN",
@@ -117,7 +117,7 @@ pub(super) enum Command {
             value_name = "DURATION",
             default_value = "0s",
             value_parser = values::duration,
-            help_heading = "Answers"
+            help_heading = "HTTP"
         )]
         drain: Duration,
         #[command(flatten)]
@@ -127,24 +127,24 @@ pub(super) enum Command {
         #[command(flatten)]
         log: LogArgs,
     },
-    /// Ask the node once: one line, exit code 0 to serve, 1 to refuse.
+    /// Probe the node once: one line, exit code 0 to serve, 1 to refuse.
     #[command(after_help = CHECK_EXAMPLES)]
     Check {
-        /// What the node is wanted for.
+        /// What the caller wants the node for.
         #[arg(
             long,
             value_name = "ROLE",
             default_value = "read-write",
             conflicts_with = "via",
-            help_heading = "Question"
+            help_heading = "Query"
         )]
         role: Role,
-        /// Ask the probe that answers at this URL, and not the node.
+        /// Query the running probe at this URL instead of the node.
         #[arg(
             long,
             value_name = "URL",
             value_parser = values::url,
-            help_heading = "Question"
+            help_heading = "Query"
         )]
         via: Option<values::Url>,
         #[command(flatten)]
@@ -152,12 +152,12 @@ pub(super) enum Command {
         #[command(flatten)]
         log: LogArgs,
     },
-    /// Take the node out of service, put it back, or say which it is.
+    /// Start or end maintenance of the node, or print whether it is on.
     #[command(after_help = MAINTENANCE_EXAMPLES)]
     Maintenance {
         /// What to do.
         change: Change,
-        /// The file that `serve` looks for.
+        /// The file that `serve` checks for.
         #[arg(
             long,
             env = "GALERA_PROBE_MAINTENANCE_FILE",
@@ -170,7 +170,7 @@ pub(super) enum Command {
     },
 }
 
-/// [`health::Role`], as it is written.
+/// The values of `--role`.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Role {
     ReadWrite,

@@ -1,8 +1,11 @@
+//! The program's settings, complete and checked: the action to run and how to log.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::values::Url;
 use crate::health::Role;
 use crate::monitor::Settings;
 use crate::node::address::Address;
@@ -10,78 +13,76 @@ use crate::node::security::Security;
 use crate::os::logging::LogSettings;
 use crate::server::Listen;
 
-use super::values::Url;
-
-/// Everything that the program was told.
+/// The settings from the command line, the environment and the account files.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What to do.
+    /// The command to run.
     pub action: Action,
-    /// How to log.
+    /// The format and the level of the log.
     pub log: LogSettings,
 }
 
-/// What to do.
+/// A command with its settings.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Answer balancers until told to stop.
+    /// `serve`: answer load balancers until a signal ends the program.
     Serve(Box<Serve>),
-    /// Ask the node once.
+    /// `check`: probe the node once.
     Check {
-        /// Which node, and how.
+        /// The node and how to probe it.
         node: Box<Node>,
-        /// What for.
+        /// The role that the verdict is for.
         role: Role,
     },
-    /// Ask a probe that is running.
+    /// `check --via`: query a running probe.
     Via {
-        /// Where it answers.
+        /// The URL of one of its paths.
         url: Url,
-        /// How long it may take.
-        budget: Duration,
+        /// The limit for the whole HTTP exchange, with the connect.
+        timeout: Duration,
     },
-    /// Take the node out of service, or put it back.
+    /// `maintenance`: start or end maintenance, or print whether it is on.
     Maintenance {
         /// The maintenance file.
         file: PathBuf,
-        /// What becomes of it.
+        /// What to do with the file.
         change: Change,
     },
 }
 
-/// How balancers are answered.
+/// The settings of `serve`.
 #[derive(Clone, Debug)]
 pub struct Serve {
-    /// Where to listen; at least one.
+    /// The listeners for load balancers. [`Config::read`] gives at least one.
     pub listen: Vec<Listen>,
-    /// Where the admin pages are, if anywhere.
+    /// The listener for `/metrics` and `/status`. `None`: no admin pages.
     pub admin_listen: Option<Listen>,
-    /// The file that takes the node out of service while it exists.
+    /// The file that puts the node into maintenance while it exists.
     pub maintenance_file: Option<PathBuf>,
-    /// For how long to refuse before the program ends.
+    /// How long to answer 503 `draining` after SIGTERM. Zero: not at all.
     pub drain: Duration,
-    /// Which node to ask, and how.
+    /// The node and how to probe it.
     pub node: Node,
 }
 
-/// What becomes of the maintenance file.
+/// What the command `maintenance` does with the maintenance file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Change {
-    /// Take the node out of service: make the file.
+    /// Start maintenance: create the file.
     On,
-    /// Put it back: remove the file.
+    /// End maintenance: remove the file.
     Off,
-    /// Print which it is.
+    /// Print `on` or `off`.
     Status,
 }
 
-/// Which node to ask, and how.
+/// The node and how to probe it.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Where it listens.
+    /// The address of its MySQL port or socket.
     pub address: Address,
-    /// How the way there is protected.
+    /// How the transport is protected.
     pub security: Security,
-    /// How it is asked.
+    /// The account, the deadlines, the policy and the timing.
     pub settings: Settings,
 }

@@ -1,14 +1,16 @@
-//! The log's format where the command line as a whole cannot be read.
+//! Finds the log format for errors in the rest of the command line.
 
 use std::ffi::OsString;
 
 use crate::os::logging::LogFormat;
 
-/// The variable of `--log-format`.
+/// The environment variable of `--log-format`.
 pub const LOG_FORMAT_VARIABLE: &str = "GALERA_PROBE_LOG_FORMAT";
 
-/// The format that the arguments, or else the variable, ask for, whatever is wrong with
-/// the rest of them: so that a log collector can parse the error as well.
+/// Returns the format that the last `--log-format` requests, or else the variable.
+///
+/// It ignores errors in the other arguments, so that a log collector can parse these
+/// errors too. Any value other than `json` is text.
 pub fn log_format(
     arguments: impl IntoIterator<Item = OsString>,
     variable: Option<OsString>,
@@ -35,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_is_found_beside_arguments_that_are_wrong() {
+    fn finds_the_format_among_wrong_arguments() {
         for (arguments, variable, expected) in [
             ("serve --log-format json --nonsense", None, LogFormat::Json),
             ("serve --log-format=json", None, LogFormat::Json),

@@ -1,4 +1,6 @@
-//! Arguments and environment to [`Config`], whole or not at all.
+//! Reads the command line, the environment and the account files into one [`Config`].
+//!
+//! The result is either a complete `Config` or an error with the flag and the fix.
 
 #[cfg(feature = "daemon")]
 mod account;

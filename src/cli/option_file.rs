@@ -1,14 +1,16 @@
-//! The `[client]` group of an option file, by the rules of MySQL's and MariaDB's
-//! own programs ("Using Option Files" in their manuals), as far as a probe needs it.
+//! Parses the `[client]` group of an option file: the account and the server's address.
 //!
-//! What their programs pass over silently and would change who logs in where,
-//! `!include` and options that stand before any group, is an error here.
+//! The rules are those of MySQL's and MariaDB's own programs ("Using Option Files" in
+//! their manuals), with two exceptions: `!include` and options before the first group are
+//! errors. If they were ignored, the account or the address could be a wrong one.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use std::fmt;
 
-/// What the group says of the connection. Bytes, since a password need not be text.
+/// The options of the `[client]` group that name the account and the address.
+///
+/// Values are bytes, because a password need not be text.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct OptionFile {
     /// `user`.
@@ -24,18 +26,18 @@ pub struct OptionFile {
 }
 
 impl fmt::Debug for OptionFile {
-    /// Without the password, and without what may have been meant as one.
+    /// Omits all values. A password may also be in the wrong option.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OptionFile { .. }")
     }
 }
 
-/// A line that cannot be taken. It never shows the line, which may hold a password.
+/// A line that is refused. The line itself is not shown, because it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The line's number, from 1.
+    /// The line's number, counted from 1.
     pub line: usize,
-    /// What is wrong with it, and the fix.
+    /// The cause and the fix.
     pub problem: &'static str,
 }
 
@@ -47,11 +49,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads a whole file. Other groups and other options are passed over; of an option
-/// that stands twice, the last counts.
+/// Parses a whole file. Other groups and other options are ignored. The last of several
+/// values of an option is used.
 ///
 /// # Errors
-/// The first line that cannot be taken.
+/// The first line that includes another file, has an option before any group, or begins a
+/// group without a closing bracket.
 pub fn parse(file: &[u8]) -> Result<OptionFile, Error> {
     let mut found = OptionFile::default();
     let mut group: Option<&[u8]> = None;
@@ -61,7 +64,9 @@ pub fn parse(file: &[u8]) -> Result<OptionFile, Error> {
         match line.first() {
             None | Some(b'#' | b';') => {}
             Some(b'!') => {
-                return wrong("!include and !includedir are not followed: name the file itself");
+                return wrong(
+                    "!include and !includedir are not supported: give the included file itself",
+                );
             }
             Some(b'[') => match line.split(|byte| *byte == b']').next() {
                 Some(name) if name.len() < line.len() => {
@@ -70,11 +75,11 @@ pub fn parse(file: &[u8]) -> Result<OptionFile, Error> {
                 _ => return wrong("the group's name has no closing bracket"),
             },
             Some(_) if group.is_none() => {
-                return wrong("the option stands before any group: write [client] above it");
+                return wrong("the option is before any group: write [client] above it");
             }
             Some(_) => {
                 if group.map(<[u8]>::trim_ascii) == Some(b"client") {
-                    note(&mut found, without_comment(line));
+                    set_option(&mut found, without_comment(line));
                 }
             }
         }
@@ -82,7 +87,7 @@ pub fn parse(file: &[u8]) -> Result<OptionFile, Error> {
     Ok(found)
 }
 
-fn note(found: &mut OptionFile, line: &[u8]) {
+fn set_option(found: &mut OptionFile, line: &[u8]) {
     let mut parts = line.splitn(2, |byte| *byte == b'=');
     let name = parts.next().unwrap_or_default().trim_ascii();
     let option = match name {
@@ -93,11 +98,11 @@ fn note(found: &mut OptionFile, line: &[u8]) {
         b"socket" => &mut found.socket,
         _ => return,
     };
-    // An option without `=` takes back what stood before it.
-    *option = parts.next().map(value);
+    // An option without `=` clears an earlier value.
+    *option = parts.next().map(parse_value);
 }
 
-/// Up to a `#` that is not between quotes.
+/// Returns the line up to the first `#` that is not between quotes.
 fn without_comment(line: &[u8]) -> &[u8] {
     let mut quote = None;
     let mut escaped = false;
@@ -113,8 +118,8 @@ fn without_comment(line: &[u8]) -> &[u8] {
     end.and_then(|end| line.get(..end)).unwrap_or(line)
 }
 
-/// Without the space and the quotes around it, and with its escapes resolved.
-fn value(text: &[u8]) -> Vec<u8> {
+/// Strips the space and the quotes around a value, and resolves its escapes.
+fn parse_value(text: &[u8]) -> Vec<u8> {
     let text = text.trim_ascii();
     let inner = match text {
         [open @ (b'\'' | b'"'), inner @ .., close] if open == close => inner,
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_group_gives_who_logs_in_where() {
+    fn reads_the_account_and_the_address_from_the_client_group() {
         let file = "# a comment\n\
                     ; another\n\
                     \n\
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_as_the_servers_own_programs_read_them() {
+    fn parses_values_as_the_servers_own_programs_do() {
         for (line, expected) in [
             ("password=a#b", "a"),
             ("password='a#b'", "a#b"),
@@ -205,10 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_taken_is_an_error_with_its_line_and_the_fix() {
+    fn refuses_a_wrong_line_with_its_number_and_the_fix() {
         for (file, line, fix) in [
-            ("[client]\n!include /etc/a.cnf\n", 2, "name the file itself"),
-            ("!includedir /etc/mysql/conf.d/", 1, "name the file itself"),
+            ("[client]\n!include /etc/a.cnf\n", 2, "give the included file"),
+            ("!includedir /etc/mysql/conf.d/", 1, "give the included file"),
             ("password=secret\n", 1, "write [client] above it"),
             ("\n[client\npassword=secret", 2, "no closing bracket"),
         ] {
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_in_debug_output() {
+    fn debug_output_has_no_values() {
         assert_eq!(
             format!("{:?}", parse(b"[client]\nuser=a\npassword=b")),
             "Ok(OptionFile { .. })"

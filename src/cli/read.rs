@@ -1,3 +1,5 @@
+//! [`Config::read`]: turns the parsed command line and the environment into a [`Config`].
+
 use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -6,21 +8,19 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
+use super::account;
+use super::arguments::{Cli, Command};
+use super::config::{Action, Config, Node, Serve};
+use super::shared_arguments::{LogArgs, NodeArgs, TimingArgs};
 use crate::galera::Policy;
 use crate::monitor::{Settings, Timing};
 use crate::node::probe::Deadlines;
 use crate::os::logging::LogSettings;
 
-use super::account;
-use super::arguments::{Cli, Command};
-use super::config::{Action, Config, Node, Serve};
-use super::shared_arguments::{LogArgs, NodeArgs, TimingArgs};
+/// How much longer than `--timeout` a probe that `--via` queries may take to answer.
+const VIA_MARGIN: Duration = Duration::from_secs(1);
 
-/// What a probe that is asked with `--via` may take longer than its `--timeout`.
-const VIA_TIME: Duration = Duration::from_secs(1);
-
-/// The command line as it is declared, for what is made of it at a release: man
-/// pages and completions.
+/// Returns the declared command line. A release makes man pages and completions from it.
 pub fn command() -> clap::Command {
     Cli::command()
 }
@@ -29,23 +29,26 @@ fn flags(command: &clap::Command) -> impl Iterator<Item = &Arg> {
     command.get_subcommands().flat_map(clap::Command::get_arguments)
 }
 
-/// Of these names of variables those that are meant for the program and that nothing
-/// reads, as misspelt ones are. What Kubernetes sets for a Service called galera-probe
-/// is not meant: GALERA_PROBE_SERVICE_HOST, GALERA_PROBE_PORT_9200_TCP and the like.
+/// Returns the names that start with `GALERA_PROBE_` and that no flag reads, such as
+/// misspelt ones.
+///
+/// It skips the names that Kubernetes sets for a Service called galera-probe:
+/// GALERA_PROBE_SERVICE_HOST, GALERA_PROBE_PORT_9200_TCP and the like.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let command = command();
     let known: Vec<_> = flags(&command).filter_map(Arg::get_env).collect();
-    let is_meant = |name: &String| {
+    let is_ours = |name: &String| {
         name.starts_with("GALERA_PROBE_") && !name.contains("_SERVICE_") && !name.contains("_PORT")
     };
     names
-        .filter(|name| !known.contains(&name.as_os_str()) && name != account::VARIABLE)
+        .filter(|name| !known.contains(&name.as_os_str()) && name != account::PASSWORD_VARIABLE)
         .filter_map(|name| name.into_string().ok())
-        .filter(is_meant)
+        .filter(is_ours)
         .collect()
 }
 
-/// Names the variable too where the value is its: in a pod nobody wrote the flag.
+/// Adds the environment variable to an error about a value that came from it. In a pod,
+/// for example, only variables are set, and clap names only the flag.
 fn name_variable(mut error: clap::Error) -> clap::Error {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -54,7 +57,7 @@ fn name_variable(mut error: clap::Error) -> clap::Error {
     let (flag, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
     let (Some(flag), Some(value)) = (flag, value) else { return error };
     let command = command();
-    // As in `--timeout <DURATION>`.
+    // `flag` is, for example, `--timeout <DURATION>`.
     let long = flag.split(' ').next().and_then(|flag| flag.strip_prefix("--"));
     let arg = flags(&command).find(|arg| long.is_some() && arg.get_long() == long);
     let variable = arg.and_then(Arg::get_env);
@@ -68,11 +71,12 @@ fn name_variable(mut error: clap::Error) -> clap::Error {
 }
 
 impl Config {
-    /// Reads a command line, the program's name first, and the environment.
+    /// Reads a command line, which starts with the program's name, the environment, and
+    /// the files that hold the account and the certificates.
     ///
     /// # Errors
-    /// What is wrong, with the flag's name and the fix; also `--help` and
-    /// `--version`, as clap has it.
+    /// The flag, the cause and the fix. `--help` and `--version` are errors too, as usual
+    /// with clap.
     pub fn read<I>(arguments: I) -> Result<Self, clap::Error>
     where
         I: IntoIterator,
@@ -87,8 +91,8 @@ impl Config {
                 (Action::Serve(Box::new(serve)), log.read())
             }
             Command::Check { via: Some(url), node, log, .. } => {
-                let budget = node.timeout.saturating_add(VIA_TIME);
-                (Action::Via { url, budget }, log.read())
+                let timeout = node.timeout.saturating_add(VIA_MARGIN);
+                (Action::Via { url, timeout }, log.read())
             }
             Command::Check { role, node, log, .. } => {
                 let node = Box::new(node.read(given, Timing::default())?);
@@ -102,7 +106,7 @@ impl Config {
     }
 }
 
-/// Which of a command's flags were given, by an argument or a variable.
+/// Knows which of a command's flags were given, as an argument or a variable.
 #[derive(Clone, Copy)]
 struct Given<'a>(Option<&'a ArgMatches>);
 
@@ -117,7 +121,7 @@ impl NodeArgs {
     fn read(self, given: Given<'_>, timing: Timing) -> Result<Node, clap::Error> {
         let deadlines = Deadlines { step: self.step_timeout, whole: self.timeout };
         let policy = Policy { standalone: self.standalone, donor: self.donor.into() };
-        let (credentials, address) = account::read(account::Sources {
+        let (credentials, address) = account::read(account::AccountFlags {
             user: (self.user, given.has("user")),
             password_file: self.password_file,
             defaults_file: self.defaults_file,
@@ -154,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn clap_accepts_the_declared_command_line() {
         command().debug_assert();
     }
 }

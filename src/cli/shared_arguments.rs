@@ -1,4 +1,4 @@
-//! The arguments that several commands share.
+//! The flags that several commands share: the node, the timing and the log.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::os::logging;
 #[derive(Args)]
 #[command(next_help_heading = "Node")]
 pub(super) struct NodeArgs {
-    /// The node: HOST:PORT, [IPV6]:PORT or unix:PATH.
+    /// Address of the node: HOST:PORT, [IPV6]:PORT or unix:PATH.
     #[arg(
         long,
         env = "GALERA_PROBE_TARGET",
@@ -27,7 +27,7 @@ pub(super) struct NodeArgs {
         value_parser = values::address
     )]
     pub(super) target: Address,
-    /// The account to log in with.
+    /// Account to log in with.
     #[arg(
         long,
         env = "GALERA_PROBE_USER",
@@ -37,15 +37,15 @@ pub(super) struct NodeArgs {
         value_parser = NonEmptyStringValueParser::new()
     )]
     pub(super) user: String,
-    /// File that holds the password; GALERA_PROBE_PASSWORD is the other way.
+    /// File with the password; the alternative is GALERA_PROBE_PASSWORD.
     #[arg(long, env = "GALERA_PROBE_PASSWORD_FILE", hide_env_values = true, value_name = "PATH")]
     pub(super) password_file: Option<PathBuf>,
-    /// Option file whose [client] group says who logs in where.
+    /// Option file whose [client] group gives the account and the address.
     #[arg(long, env = "GALERA_PROBE_DEFAULTS_FILE", hide_env_values = true, value_name = "PATH")]
     pub(super) defaults_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) tls: TlsArgs,
-    /// Time for each step: connect, greeting, tls, login, query.
+    /// Deadline of each step: connect, greeting, tls, login, query.
     #[arg(
         long,
         env = "GALERA_PROBE_STEP_TIMEOUT",
@@ -55,7 +55,7 @@ pub(super) struct NodeArgs {
         value_parser = values::timeout
     )]
     pub(super) step_timeout: Duration,
-    /// Time for the whole probe run with the node.
+    /// Deadline of the whole probe run.
     #[arg(
         long,
         env = "GALERA_PROBE_TIMEOUT",
@@ -65,7 +65,7 @@ pub(super) struct NodeArgs {
         value_parser = values::timeout
     )]
     pub(super) timeout: Duration,
-    /// The node is a plain server: one without Galera may serve.
+    /// Allow a plain server, without Galera, to serve.
     #[arg(
         long,
         env = "GALERA_PROBE_STANDALONE",
@@ -85,9 +85,9 @@ pub(super) struct NodeArgs {
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Time")]
+#[command(next_help_heading = "Timing")]
 pub(super) struct TimingArgs {
-    /// Time for which a verdict is given again before the node is asked anew.
+    /// Maximum age of a cached verdict before the node is probed again.
     #[arg(
         long,
         env = "GALERA_PROBE_MAX_AGE",
@@ -97,7 +97,7 @@ pub(super) struct TimingArgs {
         value_parser = values::duration
     )]
     pub(super) max_age: Duration,
-    /// Longest time to stay fit after a stall before serving again.
+    /// Maximum time that a node must stay fit after a stall before it serves.
     #[arg(
         long,
         env = "GALERA_PROBE_SETTLE",
@@ -107,7 +107,7 @@ pub(super) struct TimingArgs {
         value_parser = values::duration
     )]
     pub(super) settle: Duration,
-    /// Time to serve on a node that was fit and now times out.
+    /// Time to keep serving a node that was fit and now times out.
     #[arg(
         long,
         env = "GALERA_PROBE_GRACE",
@@ -117,7 +117,7 @@ pub(super) struct TimingArgs {
         value_parser = values::duration
     )]
     pub(super) grace: Duration,
-    /// Time to keep one login open for more questions; 0s: a login for each.
+    /// Time to keep a connection for more probe runs; 0s: a login for each.
     #[arg(
         long,
         env = "GALERA_PROBE_KEEP_CONNECTION",
@@ -132,7 +132,7 @@ pub(super) struct TimingArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArgs {
-    /// Form of the log lines on standard error.
+    /// Format of the log lines on standard error.
     #[arg(
         long,
         env = LOG_FORMAT_VARIABLE,
@@ -141,7 +141,7 @@ pub(super) struct LogArgs {
         default_value = "text"
     )]
     pub(super) log_format: LogFormat,
-    /// What is logged at the least: error, warn, info, debug or trace.
+    /// Minimum level of the log: error, warn, info, debug or trace.
     #[arg(
         long,
         env = "GALERA_PROBE_LOG_LEVEL",
@@ -153,12 +153,12 @@ pub(super) struct LogArgs {
     pub(super) log_level: Level,
 }
 
-/// [`logging::LogFormat`], as it is written.
+/// The values of `--log-format`.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum LogFormat {
-    /// For people.
+    /// Text lines, for people.
     Text,
-    /// For collectors: one JSON object a line.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
@@ -171,7 +171,7 @@ impl From<LogFormat> for logging::LogFormat {
     }
 }
 
-/// [`galera::Donor`], as it is written.
+/// The values of `--donor`.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum Donor {
     Refuse,

@@ -1,3 +1,5 @@
+//! The TLS flags: which `--ssl-*` combinations are valid, and how the transport is protected.
+
 use std::net::IpAddr;
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
@@ -14,15 +16,15 @@ use crate::node::tls::{Check, Files, Identity};
 
 #[derive(Args)]
 pub(super) struct TlsArgs {
-    /// TLS to the node; nothing ever falls back to plain text
+    /// TLS to the node; never falls back to plain text
     ///
-    /// Without the flag: disabled on loopback and sockets, else required.
+    /// The default is disabled on loopback and Unix sockets, else required.
     #[arg(long, env = "GALERA_PROBE_SSL_MODE", hide_env_values = true, value_name = "MODE")]
     ssl_mode: Option<SslMode>,
     #[cfg(feature = "tls")]
     #[command(flatten)]
     files: FileArgs,
-    /// Send the password itself to a server that asks for it so.
+    /// Send the password itself if the server requests it.
     #[arg(
         long,
         env = "GALERA_PROBE_ALLOW_CLEARTEXT_PASSWORD",
@@ -32,38 +34,41 @@ pub(super) struct TlsArgs {
     allow_cleartext_password: bool,
 }
 
-/// MySQL's own words.
+/// The values of `--ssl-mode`: those of MySQL's clients, without `preferred`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SslMode {
     /// No TLS.
     Disabled,
     /// TLS with any certificate.
     Required,
-    /// TLS, and a CA of --ssl-ca vouches for the server.
+    /// TLS with a certificate that a CA of --ssl-ca signed.
     VerifyCa,
-    /// The same, and for the name too.
+    /// As verify-ca; the certificate's name must match.
     VerifyIdentity,
 }
 
 #[cfg(feature = "tls")]
 #[derive(Args)]
 struct FileArgs {
-    /// PEM file with the CAs that vouch for the server.
+    /// PEM file with the CA certificates that may sign the server's.
     #[arg(long, env = "GALERA_PROBE_SSL_CA", hide_env_values = true, value_name = "PATH")]
     ssl_ca: Option<PathBuf>,
-    /// PEM file with the certificate to show to the server.
+    /// PEM file with the client certificate.
     #[arg(long, env = "GALERA_PROBE_SSL_CERT", hide_env_values = true, value_name = "PATH")]
     ssl_cert: Option<PathBuf>,
-    /// PEM file with its key.
+    /// PEM file with the private key of the client certificate.
     #[arg(long, env = "GALERA_PROBE_SSL_KEY", hide_env_values = true, value_name = "PATH")]
     ssl_key: Option<PathBuf>,
-    /// The name in the server's certificate, where it is not the target's.
+    /// Name in the server's certificate, if it is not the target's.
     #[arg(long, env = "GALERA_PROBE_SSL_SERVER_NAME", hide_env_values = true, value_name = "NAME")]
     ssl_server_name: Option<String>,
 }
 
 impl TlsArgs {
-    /// How the way to `target` is protected.
+    /// Returns how the transport to `target` is protected.
+    ///
+    /// # Errors
+    /// The flag, the cause and the fix.
     pub(super) fn read(self, target: &Address) -> Result<Security, clap::Error> {
         let mode = self.ssl_mode.unwrap_or_else(|| default_mode(target));
         #[cfg(feature = "tls")]
@@ -78,7 +83,7 @@ impl TlsArgs {
     }
 }
 
-/// What does not leave the machine needs no TLS.
+/// Returns the default of `--ssl-mode`. Traffic that stays on the machine needs no TLS.
 fn default_mode(target: &Address) -> SslMode {
     let is_local = match target {
         Address::Unix(_) => true,
@@ -114,16 +119,17 @@ impl FileArgs {
             (Some(name), _) => name,
             (None, Address::Tcp { host, .. }) => host,
             (None, Address::Unix(_)) if check == Check::Identity => {
-                return Err("--ssl-mode verify-identity on a Unix socket needs a name to compare \
-                     with: give --ssl-server-name"
+                return Err("--ssl-mode verify-identity on a Unix socket has no name to verify: \
+                     give --ssl-server-name"
                     .to_owned());
             }
-            // Nobody looks at it.
+            // The name is not verified, but the TLS client requires one.
             (None, Address::Unix(_)) => "localhost",
         };
         let name = name.to_owned().try_into().map_err(|_| {
             format!(
-                "--ssl-server-name '{name}' is not a name or an address: give the certificate's"
+                "--ssl-server-name '{name}' is not a name or an address: give the one in the \
+                 certificate"
             )
         })?;
         let identity = self.ssl_cert.zip(self.ssl_key);
@@ -131,8 +137,8 @@ impl FileArgs {
         Tls::new(check, name, Files { ca: self.ssl_ca, identity }).map(Some)
     }
 
-    /// A flag that would change nothing is a mistake, and here one that looks like
-    /// safety.
+    /// Refuses flags that have no effect in `mode`. The user would believe that they
+    /// protect the connection.
     fn check_flags(&self, mode: SslMode) -> Result<(), String> {
         use SslMode::{Disabled, VerifyCa, VerifyIdentity};
 
@@ -174,7 +180,7 @@ mod tests {
         tls: TlsArgs,
     }
 
-    /// Whether there is TLS, or what is wrong with the flags.
+    /// Returns whether the flags give TLS, or their error.
     fn read(target: &str, flags: &str) -> Result<bool, String> {
         let words = ["program"].into_iter().chain(flags.split_whitespace());
         let target = values::address(target).unwrap();
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_on_the_machine_needs_no_tls_and_all_else_has_it_unless_told() {
+    fn tls_is_off_for_local_targets_and_on_for_others_unless_disabled() {
         for target in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "LocalHost:1", "unix:/x"] {
             assert_eq!(read(target, ""), Ok(false), "{target}");
         }
@@ -199,7 +205,7 @@ mod tests {
 
     #[cfg(feature = "tls")]
     #[test]
-    fn flags_that_would_change_nothing_or_lack_another_are_refused_with_the_fix() {
+    fn refuses_flags_without_effect_and_incomplete_pairs_with_the_fix() {
         for (target, flags, fix) in [
             ("node:1", "--ssl-mode verify-ca", "need --ssl-ca"),
             ("node:1", "--ssl-mode verify-identity", "need --ssl-ca"),

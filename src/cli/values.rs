@@ -1,4 +1,4 @@
-//! Flags' values. Errors say what to write instead; clap adds the flag.
+//! Parsers for the values of flags. An error gives the fix; clap adds the flag.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -14,35 +14,35 @@ pub(super) fn address(value: &str) -> Result<Address, String> {
     if value.starts_with("unix:") {
         return unix_path(value).map(Address::Unix);
     }
-    let form = "write HOST:PORT as in 127.0.0.1:3306, [IPV6]:PORT, or unix:PATH";
+    let fix = "write HOST:PORT as in 127.0.0.1:3306, [IPV6]:PORT, or unix:PATH";
     if value.starts_with('/') {
         return Err(format!("for a Unix socket write unix:{value}"));
     }
     if value.contains("://") {
-        return Err(format!("it has no scheme: {form}"));
+        return Err(format!("it must not have a scheme: {fix}"));
     }
-    let (host, port) = value.rsplit_once(':').ok_or(format!("the port is missing: {form}"))?;
+    let (host, port) = value.rsplit_once(':').ok_or(format!("the port is missing: {fix}"))?;
     let port = match port.parse() {
         Ok(port) if port > 0 => port,
-        _ => return Err(format!("the port is not a number from 1 to 65535: {form}")),
+        _ => return Err(format!("the port is not a number from 1 to 65535: {fix}")),
     };
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
-        Some(_) => return Err(format!("no IPv6 address stands between the brackets: {form}")),
+        Some(_) => return Err(format!("the text in brackets is not an IPv6 address: {fix}")),
         None if host.contains(':') => {
-            return Err("an IPv6 address goes into brackets: write [::1]:3306".to_owned());
+            return Err("an IPv6 address needs brackets: write [::1]:3306".to_owned());
         }
         None => host,
     };
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
     if host.is_empty() || !host.bytes().all(is_name) {
-        return Err(format!("the host is not a name or an address: {form}"));
+        return Err(format!("the host is not a name or an address: {fix}"));
     }
     Ok(Address::Tcp { host: host.to_owned(), port })
 }
 
 pub(super) fn listen(value: &str) -> Result<Listen, String> {
-    // As in a list with spaces behind its commas.
+    // A list may have spaces after its commas.
     let value = value.trim();
     if value.starts_with("unix:") {
         return unix_path(value).map(Listen::Unix);
@@ -53,48 +53,48 @@ pub(super) fn listen(value: &str) -> Result<Listen, String> {
     })
 }
 
-/// Where a probe answers over HTTP.
+/// The `http` URL of a running probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// Where to connect to.
+    /// The address to connect to.
     pub address: Address,
-    /// Host and port, as they were written.
+    /// Host and port as written, for the header `Host`.
     pub authority: String,
-    /// The path, with what follows it.
+    /// The path with the query.
     pub path: String,
 }
 
 pub(super) fn url(value: &str) -> Result<Url, String> {
-    let form = "write http://ADDRESS:PORT/PATH, as in http://127.0.0.1:9200/livez";
-    let rest = value.strip_prefix("http://").ok_or(form)?;
+    let fix = "write http://ADDRESS:PORT/PATH, as in http://127.0.0.1:9200/livez";
+    let rest = value.strip_prefix("http://").ok_or(fix)?;
     let (authority, path) = match rest.find(['/', '?']).and_then(|at| rest.split_at_checked(at)) {
         Some((authority, path)) if path.starts_with('/') => (authority, path.to_owned()),
         Some((authority, query)) => (authority, format!("/{query}")),
         None => (rest, "/".to_owned()),
     };
-    // What would end the line, or the request, is no part of a URL.
+    // A space or a line end in the URL would end the request line.
     if authority.starts_with("unix:") || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(form.to_owned());
+        return Err(fix.to_owned());
     }
     let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
     let address = match has_port {
         true => address(authority),
         false => address(&format!("{authority}:80")),
     };
-    let address = address.map_err(|_| form)?;
+    let address = address.map_err(|_| fix)?;
     Ok(Url { address, authority: authority.to_owned(), path })
 }
 
 fn unix_path(value: &str) -> Result<PathBuf, String> {
     match value.strip_prefix("unix:") {
         None | Some("") => Err("the path is missing: write unix:/run/some.sock".to_owned()),
-        // struct sockaddr_un, with the NUL that ends the path.
+        // struct sockaddr_un has 108 bytes, with the NUL that ends the path.
         Some(path) if path.len() > 107 => Err("a socket's path has at most 107 bytes".to_owned()),
         Some(path) => Ok(path.into()),
     }
 }
 
-/// Up to an hour: what is longer is a mistake.
+/// Parses a duration of at most an hour. A longer one is a mistake.
 pub(super) fn duration(value: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(value)
         .map_err(|_| "write a number with its unit, as in 1500ms or 2s".to_owned())?;
@@ -104,8 +104,10 @@ pub(super) fn duration(value: &str) -> Result<Duration, String> {
     }
 }
 
-/// Zero would refuse every node. An HTTP exchange has 10 s, of which the request
-/// may take 5, so that the verdict must be there within the other 5.
+/// Parses a deadline from 1 ms to 5 s.
+///
+/// Zero would refuse every node. An HTTP exchange may take 10 s and its request 5 s, which
+/// leaves 5 s for the verdict.
 pub(super) fn timeout(value: &str) -> Result<Duration, String> {
     match duration(value)? {
         timeout if timeout < Duration::from_millis(1) => Err("it must be at least 1ms".to_owned()),
@@ -125,7 +127,7 @@ pub(super) fn level(value: &str) -> Result<Level, String> {
     }
 }
 
-/// The error of a value that clap itself takes: its message, with exit code 2.
+/// Returns an error as clap's own for an invalid value: exit code 2.
 pub(super) fn invalid(message: impl Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format_args!("{message}\n"))
 }
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_taken_in_every_form_and_shown_as_they_were_given() {
+    fn parses_each_form_of_target_and_displays_it_unchanged() {
         for (value, expected) in [
             ("127.0.0.1:3306", tcp("127.0.0.1", 3306)),
             ("[::1]:3307", tcp("::1", 3307)),
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_that_name_no_node_are_refused_with_the_fix() {
+    fn refuses_a_wrong_target_with_the_fix() {
         for (value, fix) in [
             ("db1", "write HOST:PORT"),
             ("", "write HOST:PORT"),
@@ -162,11 +164,11 @@ mod tests {
             ("db1:0", "1 to 65535"),
             ("db1:65536", "1 to 65535"),
             ("::1:3306", "write [::1]:3306"),
-            ("[db1]:3306", "no IPv6 address"),
+            ("[db1]:3306", "not an IPv6 address"),
             ("[::1:3306", "brackets"),
             ("my host:3306", "not a name"),
             ("user@db1:3306", "not a name"),
-            ("mysql://db1:3306", "it has no scheme"),
+            ("mysql://db1:3306", "must not have a scheme"),
             ("/run/mysqld/mysqld.sock", "write unix:/run/mysqld/mysqld.sock"),
             ("unix:", "write unix:/"),
             (&format!("unix:/{}", "x".repeat(107)), "at most 107 bytes"),
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn listeners_are_numeric_addresses_or_unix_sockets() {
+    fn a_listener_is_a_numeric_address_or_a_unix_socket() {
         for value in ["0.0.0.0:9200", "[::]:9200", "127.0.0.1:0"] {
             assert_eq!(listen(value), Ok(Listen::Tcp(value.parse().unwrap())));
         }
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_taken_as_people_write_them() {
+    fn parses_http_urls_and_refuses_others() {
         for (value, address, path) in [
             ("http://127.0.0.1:9200/livez", tcp("127.0.0.1", 9200), "/livez"),
             ("http://127.0.0.1:9200", tcp("127.0.0.1", 9200), "/"),
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_taken_as_people_write_them_and_within_bounds() {
+    fn parses_timeouts_with_units_from_1_ms_to_5_s() {
         for (value, milliseconds) in
             [("1500ms", 1500), ("2s", 2000), ("1s 500ms", 1500), ("5s", 5000)]
         {

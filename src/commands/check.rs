@@ -1,4 +1,4 @@
-//! `check`: queries the node once, or with `--via` a running probe.
+//! The command `check`: probes the node once, or queries a running probe with `--via`.
 
 use std::io;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::health::{Role, Verdict};
 use crate::node::connector::Connector;
 use crate::node::probe::{Probe, RELIES_ON_CACHE};
 
-/// Asks the node once, within its deadlines.
-pub(super) async fn node(node: &Node, role: Role) -> Verdict {
+/// Probes the node once, within its deadlines, and logs the cause of a refusal.
+pub(super) async fn probe_node(node: &Node, role: Role) -> Verdict {
     let Node { address, security, settings } = node;
     let connector = Connector::secured(address, security.clone());
     let mut probe = Probe::begin(&connector, &settings.credentials, settings.deadlines);
@@ -33,17 +33,17 @@ pub(super) async fn node(node: &Node, role: Role) -> Verdict {
     verdict
 }
 
-/// Asks a probe that is running, within `budget`: whether it answered 200, and what
-/// it said.
+/// Queries a running probe within `timeout`. Returns whether the status is 200, and the
+/// line to print. A probe that cannot be reached is a refusal.
 ///
 /// # Errors
-/// That it answered with what no probe answers: the URL is wrong.
-pub(super) async fn running_probe(url: &Url, budget: Duration) -> io::Result<(bool, String)> {
-    match via::query(url, budget).await {
+/// The status is neither 200 nor 503, so the URL is wrong.
+pub(super) async fn query_probe(url: &Url, timeout: Duration) -> io::Result<(bool, String)> {
+    match via::query(url, timeout).await {
         Ok(ProbeResponse { status: 200, line }) => Ok((true, line)),
         Ok(ProbeResponse { status: 503, line }) => Ok((false, line)),
         Ok(ProbeResponse { status, .. }) => Err(io::Error::other(format!(
-            "--via: the answer's status is {status}: give the URL of one of a probe's paths"
+            "--via: the response's status is {status}: give the URL of one of the probe's paths"
         ))),
         Err(error) => Ok((false, format!("unreachable: the probe did not answer: {error}"))),
     }

@@ -1,4 +1,4 @@
-//! `maintenance`: takes the node out of service, puts it back, or prints which it is.
+//! The command `maintenance`: creates, removes or looks for the maintenance file.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::cli::Change;
 use crate::os::maintenance_file;
 
-/// Changes or looks for the maintenance file. Returns whether it exists now.
+/// Applies `change` to the maintenance file. Returns whether maintenance is on now.
 ///
 /// # Errors
-/// The operating system's, with the flag, the path and the fix.
+/// The operating system's error, with the flag, the path and the fix.
 pub(super) fn run(file: &Path, change: Change) -> io::Result<bool> {
     let exists = match change {
         Change::On => maintenance_file::on(file).map(|()| true),
@@ -19,7 +19,7 @@ pub(super) fn run(file: &Path, change: Change) -> io::Result<bool> {
     exists.map_err(|error| {
         let file = file.display();
         let fix = match error.kind() {
-            ErrorKind::NotFound => ": make its folder first, and give serve the same path",
+            ErrorKind::NotFound => ": create its folder first, and give serve the same path",
             _ => "",
         };
         io::Error::new(error.kind(), format!("--maintenance-file '{file}': {error}{fix}"))

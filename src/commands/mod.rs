@@ -1,4 +1,4 @@
-//! The commands of the program, each wired from the other modules.
+//! The program's commands. Each one connects the other modules to each other.
 
 mod check;
 mod maintenance;
@@ -10,25 +10,25 @@ use std::io::{self, Write};
 use crate::cli::Action;
 use crate::health::Verdict;
 
-/// The exit code of a command that succeeded, and of `check` for serve.
+/// The exit code for success, and of `check` for serve.
 const SUCCESS: i32 = 0;
 
 /// The exit code of `check` for refuse.
 const REFUSE: i32 = 1;
 
-/// Runs one command to its end. Returns the exit code.
+/// Runs one command to its end. Returns the exit code: 0 or 1.
 ///
 /// # Errors
-/// What is wrong, with the flag and the fix: exit code 2.
+/// The flag, the cause and the fix. The exit code is then 2.
 pub async fn run(action: Action) -> io::Result<i32> {
     match action {
         Action::Serve(config) => serve::run(*config).await.map(|()| SUCCESS),
         Action::Check { node, role } => {
-            let verdict = check::node(&node, role).await;
+            let verdict = check::probe_node(&node, role).await;
             Ok(print(verdict == Verdict::Serve, &verdict.to_string()))
         }
-        Action::Via { url, budget } => {
-            let (serves, line) = check::running_probe(&url, budget).await?;
+        Action::Via { url, timeout } => {
+            let (serves, line) = check::query_probe(&url, timeout).await?;
             Ok(print(serves, &line))
         }
         Action::Maintenance { file, change } => {
@@ -38,8 +38,8 @@ pub async fn run(action: Action) -> io::Result<i32> {
     }
 }
 
-/// Prints the command's one line. The exit code tells the same where standard output
-/// takes nothing.
+/// Prints the command's one line and returns the exit code. An error of standard output
+/// is ignored: the exit code has the result too.
 fn print(succeeded: bool, line: &str) -> i32 {
     let _ = writeln!(io::stdout(), "{line}");
     if succeeded { SUCCESS } else { REFUSE }

@@ -1,4 +1,4 @@
-//! The admin listener: `/metrics`, `/status` and `/livez`.
+//! The service of the admin listener: `/metrics`, `/status` and `/livez`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::http::{Format, Problem, Response, Route};
 use crate::monitor::Handle;
 use crate::node::address::Address;
 
-/// Answers the admin listener from the monitor's report.
+/// Answers requests to the admin listener from the monitor's report.
 pub(super) struct AdminService {
     handle: Handle,
     health: Arc<HealthService>,
@@ -16,11 +16,12 @@ pub(super) struct AdminService {
 }
 
 impl AdminService {
-    /// The pages of one monitor, which probes the node at `address`.
+    /// Creates the service of one monitor, which probes the node at `address`.
     pub(super) fn new(handle: Handle, health: Arc<HealthService>, address: Address) -> Self {
         Self { handle, health, address }
     }
 
+    /// Answers one request.
     pub(super) async fn answer(self: Arc<Self>, route: Route, format: Format) -> Response {
         match route {
             Route::Metrics => {

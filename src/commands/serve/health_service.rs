@@ -1,4 +1,4 @@
-//! The health paths: `/`, `/read-write`, `/reader`, `/writer` and `/livez`.
+//! The service of the health paths: `/`, `/read-write`, `/reader`, `/writer` and `/livez`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use crate::http::{Format, Problem, Response, Route};
 use crate::monitor::Handle;
 use crate::os::maintenance_file::MaintenanceFile;
 
-/// Answers the health paths: from the monitor, unless the operator took the node out.
+/// Answers the health paths with the monitor's verdict, or with 503 during maintenance and
+/// the drain.
 pub(super) struct HealthService {
     handle: Handle,
     draining: AtomicBool,
@@ -19,8 +20,8 @@ pub(super) struct HealthService {
 }
 
 impl HealthService {
-    /// The service of one monitor. While `maintenance_file` exists, every health path
-    /// answers 503 `maintenance`.
+    /// Creates the service of one monitor. While `maintenance_file` exists, every health
+    /// path answers 503 `maintenance`.
     pub(super) fn new(handle: Handle, maintenance_file: Option<PathBuf>) -> Self {
         Self {
             handle,
@@ -30,16 +31,17 @@ impl HealthService {
         }
     }
 
-    /// From now on every health path answers 503 `draining`.
+    /// Starts the drain: from now on every health path answers 503 `draining`.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// The exchanges so far, by status.
+    /// Returns the count of exchanges, by status.
     pub(super) fn exchanges(&self) -> &ExchangeCounter {
         &self.exchanges
     }
 
+    /// Answers one request and counts it.
     pub(super) async fn answer(self: Arc<Self>, route: Route, format: Format) -> Response {
         let response = match route {
             Route::Health(role) => Response::health(self.health(role).await, format),
@@ -61,6 +63,7 @@ impl HealthService {
         }
     }
 
+    /// Returns whether the maintenance file exists.
     pub(super) async fn in_maintenance(&self) -> bool {
         match &self.maintenance {
             Some(maintenance) => maintenance.is_on().await,

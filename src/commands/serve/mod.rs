@@ -1,4 +1,4 @@
-//! `serve`: answers load balancers over HTTP until a signal ends it.
+//! The command `serve`: answers load balancers over HTTP until a signal ends it.
 
 pub mod admin;
 mod admin_service;
@@ -16,30 +16,29 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
+use self::admin_service::AdminService;
+use self::health_service::HealthService;
+use self::signals::Signals;
 use crate::cli::{Node, Serve};
 use crate::monitor::Monitor;
 use crate::node::connector::Connector;
 use crate::os::systemd::Notifier;
 use crate::server::{Listener, MAX_CONNECTIONS, Server};
 
-use admin_service::AdminService;
-use health_service::HealthService;
-use signals::Signals;
+pub use self::signals::Stop;
 
-pub use signals::Stop;
+/// The two limits of the shutdown: for the exchanges under way, and then for the responses
+/// to callers that still wait for the node. The process exits within their sum.
+const STOP_TIMEOUT: Duration = Duration::from_millis(30);
 
-/// How long exchanges under way may take once the program was told to stop; then how
-/// long the answers of the remaining callers may take. The process ends within both.
-const STOP_TIME: Duration = Duration::from_millis(30);
-
-/// The most connections to the admin listener at once: Prometheus, and a few people.
+/// The connection limit of the admin listener: enough for Prometheus and a few people.
 const MAX_ADMIN_CONNECTIONS: usize = 16;
 
 /// Opens the listeners and serves until SIGTERM or SIGINT. A second signal ends the
 /// program at once.
 ///
 /// # Errors
-/// An address that cannot be listened on, with the flag and the fix.
+/// A listener's address cannot be bound. The error has the flag and the fix.
 pub async fn run(config: Serve) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let mut listeners = Vec::new();
@@ -51,7 +50,7 @@ pub async fn run(config: Serve) -> io::Result<()> {
         None => None,
     };
     if let Some(file) = &config.maintenance_file {
-        // Absolute, since `maintenance on` may be run in another folder.
+        // The absolute path, because `maintenance on` may run in another folder.
         info!(path = %path::absolute(file)?.display(), "maintenance file");
     }
     let (stop, stopped) = oneshot::channel();
@@ -63,11 +62,11 @@ pub async fn run(config: Serve) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers balancers until `stop` resolves; then drains, finishes the exchanges under
-/// way, and answers callers that still wait for the node with `stopping`. It waits for
-/// no peer longer than twice [`STOP_TIME`].
+/// Answers load balancers until `stop` resolves. Then it drains, finishes the exchanges
+/// under way, and answers `stopping` to callers that still wait for the node.
 ///
-/// Dropped, it closes the listeners and the connection to the node.
+/// After the drain it waits for its peers at most twice [`STOP_TIMEOUT`]. Dropping the
+/// future closes the listeners and the connection to the node.
 pub async fn serve(
     listeners: Vec<Listener>,
     admin: Option<Listener>,
@@ -100,17 +99,17 @@ pub async fn serve(
         () = server.run() => {}
         () = admin.run() => {}
         () = notifier.feed() => {}
-        () = drained(stop, drain, &notifier, &health) => {}
+        () = stop_and_drain(stop, drain, &notifier, &health) => {}
     }
     notifier.stopping();
     let exchanges = async {
-        tokio::join!(server.stop(STOP_TIME), admin.stop(STOP_TIME));
+        tokio::join!(server.stop(STOP_TIMEOUT), admin.stop(STOP_TIMEOUT));
     };
     finish(monitor, exchanges).await;
 }
 
-/// Returns once the program was told to stop and the drain is over.
-async fn drained(
+/// Waits for `stop`, and then for the end of the drain.
+async fn stop_and_drain(
     stop: impl Future<Output = Stop>,
     drain: Duration,
     notifier: &Notifier,
@@ -124,8 +123,8 @@ async fn drained(
     }
 }
 
-/// Lets the exchanges under way finish. Dropping the monitor answers the callers that
-/// still wait for the node.
+/// Finishes the exchanges under way. After [`STOP_TIMEOUT`] it drops the monitor, which
+/// answers the callers that still wait for the node.
 async fn finish(
     mut monitor: Pin<Box<impl Future<Output = ()>>>,
     exchanges: impl Future<Output = ()>,
@@ -134,9 +133,9 @@ async fn finish(
     tokio::select! {
         () = &mut monitor => {}
         () = &mut exchanges => return,
-        () = sleep(STOP_TIME) => {}
+        () = sleep(STOP_TIMEOUT) => {}
     }
     drop(monitor);
-    // A client that does not take its answer in time gets none.
-    let _ = timeout(STOP_TIME, exchanges).await;
+    // A client that does not read its response in time loses it.
+    let _ = timeout(STOP_TIMEOUT, exchanges).await;
 }

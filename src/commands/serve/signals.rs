@@ -1,35 +1,37 @@
+//! The signals that stop `serve`.
+
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-/// How the program was told to stop.
+/// How `serve` stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// After a drain, so that the balancer takes the node out first (SIGTERM).
+    /// After the drain, so that the balancer removes the node first (SIGTERM).
     Drain,
-    /// At once (SIGINT).
+    /// Without a drain (SIGINT).
     Now,
 }
 
-/// The signals that end the program.
+/// Receives SIGTERM and SIGINT.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// Takes the signals over from the operating system's default.
+    /// Installs the handlers.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     pub(super) fn new() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         Ok(Self { terminate, interrupt })
     }
 
-    /// Returns at the next signal.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> Stop {
         tokio::select! {
             _ = self.terminate.recv() => {

@@ -1,3 +1,5 @@
+//! The page `/status`: the monitor's report as JSON.
+
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
@@ -7,14 +9,14 @@ use crate::health::{Health, Role, Time};
 use crate::monitor::{Activity, Change, LastProbe, Report};
 use crate::node::address::Address;
 
-/// All that is known, as indented JSON. Times are in UTC as RFC 3339 has them,
-/// durations in seconds.
+/// Writes a report as indented JSON. Times are UTC in the format of RFC 3339, and
+/// durations are in seconds.
 pub fn status(report: &Report, node: &Address) -> String {
     let Report { verdicts, facts, activity, back_off, last, changes, .. } = report;
     let page = json!({
         "version": VERSION,
         "features": FEATURES,
-        "now": time(SystemTime::now()),
+        "now": timestamp(SystemTime::now()),
         "target": node.to_string(),
         "state": activity_json(*activity),
         "backing_off_seconds": back_off.map(seconds),
@@ -22,7 +24,7 @@ pub fn status(report: &Report, node: &Address) -> String {
         "facts": facts.as_ref().map(|(facts, at)| {
             let variables: Map<_, _> =
                 facts.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-            json!({"at": time(*at), "variables": variables})
+            json!({"at": timestamp(*at), "variables": variables})
         }),
         "last_probe": last.as_ref().map(last_probe_json),
         "changes": changes.iter().map(change_json).collect::<Vec<_>>(),
@@ -58,18 +60,18 @@ fn health_json(health: Health) -> Value {
     words.into_iter().chain(time).collect::<Map<_, _>>().into()
 }
 
-fn last_probe_json(ended: &LastProbe) -> Value {
-    let steps: Map<_, _> = ended
+fn last_probe_json(probe: &LastProbe) -> Value {
+    let steps: Map<_, _> = probe
         .steps
         .iter()
         .map(|(step, took)| (step.as_str().to_owned(), json!(seconds(*took))))
         .collect();
-    json!({"at": time(ended.at), "outcome": ended.outcome, "step_seconds": steps})
+    json!({"at": timestamp(probe.at), "outcome": probe.outcome, "step_seconds": steps})
 }
 
 fn change_json(change: &Change) -> Value {
     json!({
-        "at": time(change.at),
+        "at": timestamp(change.at),
         "verdicts": by_role(change.verdicts.map(|verdict| verdict.as_str().into())),
         "cause": change.cause,
     })
@@ -79,11 +81,11 @@ fn by_role(values: [Value; Role::ALL.len()]) -> Value {
     Role::ALL.iter().map(|role| role.as_str().to_owned()).zip(values).collect::<Map<_, _>>().into()
 }
 
-fn time(at: SystemTime) -> String {
+fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 
-/// To the microsecond.
+/// Rounds to microseconds.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e6
 }
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_nobody_has_asked_says_so() {
+    fn a_page_before_the_first_probe_run_has_no_verdicts() {
         let page = page(&Report::default());
         assert_eq!(page["target"], "db1:3306");
         assert_eq!(page["state"], json!({"doing": "idle"}));
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_known_is_on_the_page() {
+    fn a_full_report_is_wholly_on_the_page() {
         let mut facts = Facts::default();
         facts.note(b"wsrep_local_state", Some(b"2\""));
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
