@@ -1,5 +1,5 @@
-# The same load balancer as that of the script `load-balancer`, where each number is
-# explained, for Terraform with azurerm 4.
+# The load balancer of the script `load-balancer` for Terraform with azurerm 4. The script
+# explains each number.
 terraform {
   required_providers {
     azurerm = {

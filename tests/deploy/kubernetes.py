@@ -1,10 +1,10 @@
-"""Whether the objects of deploy/kubernetes fit together.
+"""Checks that the objects of deploy/kubernetes fit together.
 
-What a schema cannot say: that selectors, ports and volumes name what there is, that
-the annotations are ones that Azure's provider knows, and that the times are in the
-order that the comments promise. Reads what `kubectl kustomize` printed from standard
-input; prints, for the container of the probe, its user, variables and arguments and
-what the kubelet will ask of it, one NUL-ended word each after a word for its kind.
+A schema does not check this: that the names in selectors, ports and volumes exist, that
+Azure's provider knows the annotations, and that the times have the order that the
+comments describe. Reads the output of `kubectl kustomize` from standard input. Prints the
+user, variables and arguments of the probe's container and the kubelet's requests, as
+pairs of a kind and a value, each ended by NUL.
 """
 
 import re
@@ -12,7 +12,7 @@ import sys
 
 import yaml
 
-# Of cloud-provider-azure's documentation of its load balancer.
+# From the documentation of cloud-provider-azure's load balancer.
 AZURE = "service.beta.kubernetes.io/"
 ANNOTATIONS = [
     "azure-load-balancer-internal",
@@ -58,7 +58,7 @@ for policy in of_kind("NetworkPolicy"):
     selects(policy["spec"]["podSelector"]["matchLabels"], "the NetworkPolicy")
     for rule in policy["spec"]["ingress"]:
         for port in rule["ports"]:
-            check(port["port"] in ports, f"the NetworkPolicy's port {port['port']} is nobody's")
+            check(port["port"] in ports, f"the NetworkPolicy's port {port['port']} does not exist")
 services = {each["metadata"]["name"]: each for each in of_kind("Service")}
 for name, service in services.items():
     selects(service["spec"]["selector"], f"the Service {name}")
@@ -93,8 +93,8 @@ def annotation(name):
 
 
 check(balancer["spec"]["externalTrafficPolicy"] == "Local", "the policy is not Local")
-check(int(annotation("port")) == ports["health"] == 9200, "Azure does not ask the probe's port")
-check(annotation("protocol") == "http", "Azure does not ask by HTTP")
+check(int(annotation("port")) == ports["health"] == 9200, "Azure does not check the probe's port")
+check(annotation("protocol") == "http", "Azure does not check by HTTP")
 
 # Times.
 noticed = int(annotation("interval")) * int(annotation("num-of-probe"))
@@ -103,12 +103,12 @@ unready = ready["periodSeconds"] * ready["failureThreshold"]
 drained = seconds(arguments["--drain"])
 waited = int(containers["mariadb"]["lifecycle"]["preStop"]["exec"]["command"][1])
 ended = pod["spec"]["terminationGracePeriodSeconds"]
-check(noticed < unready, "kube-proxy drops clients before the balancer turns them away")
+check(noticed < unready, "kube-proxy drops clients before the balancer redirects them")
 check(noticed < drained < waited < ended, f"{noticed}, {drained}, {waited}, {ended} s")
 for each in ("livenessProbe", "startupProbe", "readinessProbe"):
-    check(each not in containers["mariadb"], f"{each}: a full copy takes longer")
+    check(each not in containers["mariadb"], f"{each}: a state transfer takes longer")
 
-# For who runs it.
+# The output for tests/deploy/run.
 (password,) = [each for each in pod["spec"]["volumes"] if each["name"] == "probe-password"]
 print("user", probe["securityContext"]["runAsUser"], sep="\0", end="\0")
 print("group", probe["securityContext"]["runAsGroup"], sep="\0", end="\0")
