@@ -1,4 +1,5 @@
-//! What a release has beside the program says what the program says.
+//! Checks that the other files of a release match the program: man pages, completions,
+//! changelog, image and archive.
 
 #[path = "../examples/manual.rs"]
 mod manual;
@@ -10,14 +11,14 @@ use galera_probe::cli;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A page as it is read: without the marks of its markup.
+/// Reads a man page or a script and removes the escapes of its markup.
 fn page(folder: &Path, name: &str) -> String {
     let page = fs::read_to_string(folder.join(name)).unwrap();
     page.replace(r"\*(Aq", "'").replace('\\', "")
 }
 
 #[test]
-fn the_man_pages_have_every_flag_with_its_variable_default_and_text() {
+fn the_man_pages_have_every_flag_with_its_variable_default_and_help() {
     let folder = tempfile::tempdir().unwrap();
     manual::write(folder.path()).unwrap();
     let overview = page(folder.path(), "galera-probe.1");
@@ -43,7 +44,7 @@ fn the_man_pages_have_every_flag_with_its_variable_default_and_text() {
 }
 
 #[test]
-fn completions_know_every_flag() {
+fn the_completions_have_every_flag() {
     let folder = tempfile::tempdir().unwrap();
     manual::write(folder.path()).unwrap();
     for file in ["galera-probe.bash", "_galera-probe", "galera-probe.fish", "galera-probe.elv"] {
@@ -59,7 +60,8 @@ fn completions_know_every_flag() {
 #[test]
 fn the_changelog_and_the_image_have_the_version_and_the_image_the_toolchain() {
     let changelog = include_str!("../CHANGELOG.md");
-    let newest = changelog.lines().find(|line| line.starts_with("## [")).unwrap();
+    let mut versions = changelog.lines().filter(|line| line.starts_with("## ["));
+    let newest = versions.find(|line| *line != "## [Unreleased]").unwrap();
     assert!(newest.starts_with(&format!("## [{VERSION}] - ")), "{newest}");
     let image = include_str!("../deploy/Dockerfile");
     assert!(image.contains(&format!("org.opencontainers.image.version=\"{VERSION}\"")));
@@ -68,7 +70,7 @@ fn the_changelog_and_the_image_have_the_version_and_the_image_the_toolchain() {
 }
 
 #[test]
-fn the_archive_has_every_file_that_its_readme_leads_to() {
+fn the_archive_has_every_file_that_the_readme_links_to() {
     let workflow = include_str!("../.github/workflows/release.yml");
     let (_, packed) = workflow.split_once("cp --parents --recursive ").unwrap();
     let (packed, _) = packed.split_once("\"dist/$name\"").unwrap();
