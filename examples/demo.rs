@@ -1,7 +1,6 @@
-//! The first minute without a database: a stand-in node on a free port, the
-//! real `serve` before it, and what a balancer sees as the node goes through
-//! its states.
-#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+//! A demo without a database: a stand-in node and the real `serve`. It prints the
+//! responses that a balancer gets as the node changes its state.
+#![allow(clippy::print_stdout, reason = "the demo's output")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -56,42 +55,42 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     tokio::spawn(serve::serve(vec![http], None, settings, pending()));
 
-    println!("a stand-in node on 127.0.0.1:{port}, galera-probe before it on http://{balancer}/\n");
-    println!("{:<44}{:<24}after", "the node is", "the balancer sees");
+    println!("stand-in node: 127.0.0.1:{port}; galera-probe: http://{balancer}/\n");
+    println!("{:<44}{:<24}after", "the node is", "the balancer gets");
     for (state, script) in [
         ("synced", Script::synced()),
         ("a donor: it gives a state transfer", Script::donor()),
         ("non-Primary: partitioned, without quorum", Script::non_primary()),
         ("read-only", Script::synced().with(&[("read_only", "ON")])),
         ("frozen: accepts a connection, says nothing", Script::frozen()),
-        ("still frozen: nobody waits for it again", Script::frozen()),
+        ("still frozen: no caller waits for it again", Script::frozen()),
     ] {
         node.set_script(script);
         let began = Instant::now();
-        let seen = ask(balancer).await?;
-        println!("{state:<44}{seen:<24}{:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+        let response = request(balancer).await?;
+        println!("{state:<44}{response:<24}{:.1} ms", began.elapsed().as_secs_f64() * 1e3);
     }
     node.set_script(Script::synced());
     let woke = Instant::now();
-    for (state, seen) in [
-        ("awake, and says that it is synced", "503 settling"),
+    for (state, expected) in [
+        ("awake, and reports that it is synced", "503 settling"),
         ("fit for twice as long as it was stalled", "200 serve"),
     ] {
-        while ask(balancer).await? != seen {
+        while request(balancer).await? != expected {
             sleep(Duration::from_millis(1)).await;
         }
-        println!("{state:<44}{seen:<24}{:.1} ms", woke.elapsed().as_secs_f64() * 1e3);
+        println!("{state:<44}{expected:<24}{:.1} ms", woke.elapsed().as_secs_f64() * 1e3);
     }
     Ok(())
 }
 
-/// The status and the reason of one check.
-async fn ask(balancer: SocketAddr) -> Result<String, Box<dyn Error>> {
+/// Sends one health check. Returns the status and the reason.
+async fn request(balancer: SocketAddr) -> Result<String, Box<dyn Error>> {
     let mut stream = TcpStream::connect(balancer).await?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let status = answer.split(' ').nth(1).ok_or("no status")?;
-    let body = answer.split("\r\n\r\n").nth(1).ok_or("no body")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    let status = response.split(' ').nth(1).ok_or("no status")?;
+    let body = response.split("\r\n\r\n").nth(1).ok_or("no body")?;
     Ok(format!("{status} {}", body.lines().next().ok_or("no reason")?))
 }
