@@ -18,15 +18,15 @@ pub fn check(bytes: &[u8]) {
         kind => Body::Length(u64::from(kind - 202) * 1300),
     };
     let (expected, length) = match body {
-        Body::None => (BodyProgress::All, 0),
+        Body::None => (BodyProgress::Complete, 0),
         Body::Chunked => chunked(&bytes),
         Body::Length(length) if length > MAX_BODY as u64 => {
             (BodyProgress::Bad(Problem::BodyTooLarge), 0)
         }
         Body::Length(length) if length <= bytes.len() as u64 => {
-            (BodyProgress::All, length as usize)
+            (BodyProgress::Complete, length as usize)
         }
-        Body::Length(_) => (BodyProgress::More, bytes.len()),
+        Body::Length(_) => (BodyProgress::Incomplete, bytes.len()),
     };
     for piece in [1, 7, 1024, bytes.len().max(1)] {
         let (progress, taken) = drain(body, &bytes, piece);
@@ -39,13 +39,13 @@ pub fn check(bytes: &[u8]) {
 /// Reads the body in pieces. Returns the progress at the end, and how many bytes were read.
 fn drain(body: Body, bytes: &[u8], piece: usize) -> (BodyProgress, usize) {
     let mut reader = BodyReader::new(body);
-    let mut progress = reader.take(&[]);
+    let mut progress = reader.receive(&[]);
     let mut taken = 0;
     for piece in bytes.chunks(piece) {
-        if progress != BodyProgress::More {
+        if progress != BodyProgress::Incomplete {
             break;
         }
-        progress = reader.take(piece);
+        progress = reader.receive(piece);
         taken += piece.len();
     }
     (progress, taken)
@@ -58,14 +58,14 @@ fn chunked(bytes: &[u8]) -> (BodyProgress, usize) {
     let mut at = 0;
     let end = loop {
         match chunk(&within[at..]) {
-            Ok(Some((0, length))) => break (BodyProgress::All, at + length),
+            Ok(Some((0, length))) => break (BodyProgress::Complete, at + length),
             Ok(Some((_, length))) => at += length,
-            Ok(None) => break (BodyProgress::More, bytes.len()),
+            Ok(None) => break (BodyProgress::Incomplete, bytes.len()),
             Err((problem, byte)) => break (BodyProgress::Bad(problem), at + byte),
         }
     };
     match end.0 {
-        BodyProgress::More if bytes.len() > MAX_BODY => {
+        BodyProgress::Incomplete if bytes.len() > MAX_BODY => {
             (BodyProgress::Bad(Problem::BodyTooLarge), MAX_BODY + 1)
         }
         _ => end,

@@ -1,3 +1,5 @@
+//! The head of a request: bytes to a route, a response format and the body that follows.
+
 use std::fmt;
 
 use super::body::Body;
@@ -5,72 +7,84 @@ use super::fields::values;
 use super::response::{Format, Problem};
 use crate::health::Role;
 
-/// The longest request head. HealthService send under 300 bytes.
+/// The longest request head, in bytes. Health checks send under 300 bytes.
 const MAX_HEAD: usize = 8 * 1024;
 
-/// The longest request target. A balancer's path is under 100 bytes.
+/// The longest request target, in bytes. A health check's path is under 100 bytes.
 const MAX_TARGET: usize = 2 * 1024;
 
-/// The most header lines. HealthService send under ten.
+/// The most header lines. Health checks send under ten.
 const MAX_HEADERS: usize = 64;
 
-/// What the bytes of a request come to.
+/// The result of [`parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// The head is not complete; more is to be read.
+    /// The head is incomplete: read more bytes and parse them all again.
     Incomplete,
-    /// A whole head, of so many bytes; what follows belongs to the body.
+    /// A complete head, and its length in bytes. The bytes after it belong to the body.
     Request(Request, usize),
-    /// No request that can be answered as it was meant.
+    /// The bytes are malformed, ambiguous or over a limit: respond with
+    /// [`Response::problem`](super::Response::problem).
     Bad(Problem),
-    /// Another protocol: there is nobody to read an answer.
+    /// Another protocol: close the connection without a response, because the client
+    /// cannot read an HTTP response.
     WrongProtocol(WrongProtocol),
 }
 
-/// A request's head.
+/// The head of a request, as far as it matters for the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Request {
-    /// What is asked for.
+    /// The requested resource.
     pub route: Route,
-    /// How the answer is to be written.
+    /// The format of the response, by the method and the Accept field.
     pub format: Format,
-    /// What follows the head.
+    /// The body that follows the head. Read it with a
+    /// [`BodyReader`](super::BodyReader) before the response is sent.
     pub body: Body,
-    /// The client waits for 100 Continue before it sends the body.
+    /// The client waits for a 100 (Continue) response before it sends the body (RFC 9110,
+    /// section 10.1.1).
     pub expects_continue: bool,
 }
 
-/// What is asked for. A listener may answer some of it with
-/// [`Problem::NotFound`].
+/// The resource that a request's path names.
+///
+/// A listener that does not offer a route responds with [`Problem::NotFound`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Route {
-    /// The node's health: `/` and `/read-write`, `/reader`, `/writer`.
+    /// The node's health for a role: `/` and `/read-write`, `/reader`, `/writer`. The
+    /// target `*` of an OPTIONS request is the same as `/`.
     Health(Role),
     /// Whether the probe itself runs: `/livez`.
     Live,
-    /// The counters, for Prometheus: `/metrics`.
+    /// The metrics for Prometheus: `/metrics`.
     Metrics,
-    /// All that is known, for people and scripts: `/status`.
+    /// The report for people and scripts: `/status`.
     Status,
-    /// What nobody answers.
+    /// No resource: respond with [`Response::problem`](super::Response::problem). The
+    /// problem is [`Problem::NotFound`] or [`Problem::MethodNotAllowed`].
     Problem(Problem),
 }
 
-/// A protocol that is not HTTP/1, known by its first bytes.
+/// A protocol other than HTTP/1, recognized by its first bytes.
+///
+/// `Display` gives the protocol and the change that the balancer's check needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WrongProtocol {
-    /// A TLS ClientHello: the balancer is set to HTTPS.
+    /// A TLS handshake record: the balancer's check uses HTTPS.
     Tls,
-    /// HTTP/2 with prior knowledge.
+    /// The connection preface of HTTP/2 with prior knowledge (RFC 9113, section 3.4).
     Http2,
     /// A PROXY protocol header, version 1 or 2.
     Proxy,
 }
 
 impl WrongProtocol {
-    /// Every kind.
-    pub const ALL: [WrongProtocol; 3] =
-        [WrongProtocol::Tls, WrongProtocol::Http2, WrongProtocol::Proxy];
+    /// Every protocol that is recognized.
+    pub const ALL: &[WrongProtocol] =
+        &[WrongProtocol::Tls, WrongProtocol::Http2, WrongProtocol::Proxy];
 }
 
 impl fmt::Display for WrongProtocol {
@@ -83,35 +97,41 @@ impl fmt::Display for WrongProtocol {
     }
 }
 
-/// Reads as much of a request as has come. However the bytes came in pieces,
-/// the first answer that is not [`Parsed::Incomplete`] is the same.
+/// Parses the head of a request from the bytes that have arrived so far.
+///
+/// Call it again with all bytes whenever more have arrived. The first result that is not
+/// [`Parsed::Incomplete`] does not depend on how the bytes were split.
+///
+/// The limits are 8 KiB ([`Problem::HeadTooLarge`]) and 64 header lines (the same) for
+/// the head, and 2 KiB for the target ([`Problem::TargetTooLong`]).
 pub fn parse(bytes: &[u8]) -> Parsed {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    // What stands beyond the cap is not looked at, or it would make a difference
-    // whether it had come by then.
+    // Bytes beyond the cap are not parsed: the result must not depend on whether they have
+    // arrived yet.
     match request.parse(bytes.get(..MAX_HEAD).unwrap_or(bytes)) {
-        Ok(httparse::Status::Complete(length)) => read(&request, length),
+        Ok(httparse::Status::Complete(length)) => read_head(&request, length),
         Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => Parsed::Incomplete,
-        Ok(httparse::Status::Partial) => Parsed::Bad(too_long(bytes)),
+        Ok(httparse::Status::Partial) => Parsed::Bad(oversize_problem(bytes)),
         Err(httparse::Error::TooManyHeaders) => Parsed::Bad(Problem::HeadTooLarge),
-        Err(_) => foreign(bytes),
+        Err(_) => recognize(bytes),
     }
 }
 
-fn read(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
+/// Interprets a head that is valid HTTP/1.
+fn read_head(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
     let target = request.path.unwrap_or_default();
     if target.len() > MAX_TARGET {
         return Parsed::Bad(Problem::TargetTooLong);
     }
-    let Some(body) = Body::of(request) else { return Parsed::Bad(Problem::BadRequest) };
-    let (method, head_only) = match request.method {
+    let Some(body) = Body::from_head(request) else { return Parsed::Bad(Problem::BadRequest) };
+    let (is_allowed, head_only) = match request.method {
         Some("HEAD") => (true, true),
         Some("GET" | "OPTIONS") => (true, false),
         _ => (false, false),
     };
     let route = match path(target) {
-        _ if !method => Route::Problem(Problem::MethodNotAllowed),
+        _ if !is_allowed => Route::Problem(Problem::MethodNotAllowed),
         "/" | "*" | "/read-write" => Route::Health(Role::ReadWrite),
         "/reader" => Route::Health(Role::Reader),
         "/writer" => Route::Health(Role::Writer),
@@ -126,18 +146,20 @@ fn read(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
         json: weight(request, "application/json") > 0.0,
         openmetrics: openmetrics > 0.0 && openmetrics >= weight(request, "text/plain"),
     };
-    // RFC 9110, 10.1.1: to be ignored in HTTP/1.0.
+    // RFC 9110, section 10.1.1: a server ignores this expectation in an HTTP/1.0 request.
     let expects_continue = request.version == Some(1)
         && values(request, "expect").any(|value| value.eq_ignore_ascii_case("100-continue"));
     Parsed::Request(Request { route, format, body, expects_continue }, length)
 }
 
-/// The highest weight that Accept gives a media type by name; 0 if it is not named.
+/// Returns the highest weight that Accept gives to a media type by name, or 0 if it does
+/// not name it. Wildcards do not count.
 fn weight(request: &httparse::Request<'_, '_>, media: &str) -> f32 {
     values(request, "accept").filter_map(|range| weight_in(range, media)).fold(0.0, f32::max)
 }
 
-/// The weight of a media type in one media range (RFC 9110, 12.4.2: 1 by default).
+/// Returns the weight of a media type in one media range, or `None` if the range names
+/// another (RFC 9110, section 12.4.2: the default is 1).
 fn weight_in(range: &str, media: &str) -> Option<f32> {
     let mut parts = range.split(';').map(str::trim);
     parts.next()?.eq_ignore_ascii_case(media).then_some(())?;
@@ -145,7 +167,8 @@ fn weight_in(range: &str, media: &str) -> Option<f32> {
     Some(value.and_then(|value| value.parse().ok()).unwrap_or(1.0))
 }
 
-/// The path of a request target in origin format, absolute format or `*`.
+/// Returns the path of a request target in origin form, absolute form or asterisk form
+/// (RFC 9112, section 3.2).
 fn path(target: &str) -> &str {
     let target = target.split(['?', '#']).next().unwrap_or_default();
     match target.split_once("://") {
@@ -156,25 +179,26 @@ fn path(target: &str) -> &str {
     }
 }
 
-/// Whether it was the target or the header lines that went over the cap.
-fn too_long(bytes: &[u8]) -> Problem {
+/// Returns which part of a head over the cap is too long: the target, if the first line
+/// has no end within the target's cap.
+fn oversize_problem(bytes: &[u8]) -> Problem {
     match bytes.iter().take(MAX_TARGET).any(|&byte| byte == b'\n') {
         true => Problem::HeadTooLarge,
         false => Problem::TargetTooLong,
     }
 }
 
-/// What cannot be parsed: another protocol, the beginning of one, or nothing
-/// that is known.
-fn foreign(bytes: &[u8]) -> Parsed {
-    const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Recognizes the protocol of bytes that are not HTTP/1. They may also be the beginning of
+/// another protocol's header.
+fn recognize(bytes: &[u8]) -> Parsed {
+    const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
     if bytes.starts_with(b"\x16") {
         Parsed::WrongProtocol(WrongProtocol::Tls)
     } else if bytes.starts_with(b"PRI * HTTP/2") {
         Parsed::WrongProtocol(WrongProtocol::Http2)
-    } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(PROXY_2) {
+    } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(PROXY_V2) {
         Parsed::WrongProtocol(WrongProtocol::Proxy)
-    } else if PROXY_2.starts_with(bytes) {
+    } else if PROXY_V2.starts_with(bytes) {
         Parsed::Incomplete
     } else {
         Parsed::Bad(Problem::BadRequest)
@@ -185,7 +209,8 @@ fn foreign(bytes: &[u8]) -> Parsed {
 mod tests {
     use super::*;
 
-    fn health(request: &str) -> Request {
+    /// Parses a request that is a complete head and nothing else.
+    fn parse_head(request: &str) -> Request {
         match parse(request.as_bytes()) {
             Parsed::Request(parsed, length) if length == request.len() => parsed,
             parsed => panic!("{request}: {parsed:?}"),
@@ -193,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_health_is_asked_for_by_get_options_and_head_in_every_form_of_target() {
+    fn get_head_and_options_request_the_health_in_every_form_of_target() {
         for request in [
             "GET / HTTP/1.1\r\nHost: 10.0.0.1:9200\r\n\r\n",
             "GET / HTTP/1.0\r\n\r\n",
@@ -214,13 +239,13 @@ mod tests {
                 body: Body::None,
                 expects_continue: false,
             };
-            assert_eq!(health(request), expected, "{request}");
+            assert_eq!(parse_head(request), expected, "{request}");
         }
-        assert!(health("HEAD / HTTP/1.1\r\n\r\n").format.head_only);
+        assert!(parse_head("HEAD / HTTP/1.1\r\n\r\n").format.head_only);
     }
 
     #[test]
-    fn what_is_asked_for_is_in_the_path() {
+    fn the_path_selects_the_route() {
         for (path, route) in [
             ("/read-write", Route::Health(Role::ReadWrite)),
             ("/reader", Route::Health(Role::Reader)),
@@ -230,12 +255,12 @@ mod tests {
             ("/metrics", Route::Metrics),
             ("/status", Route::Status),
         ] {
-            assert_eq!(health(&format!("GET {path} HTTP/1.1\r\n\r\n")).route, route);
+            assert_eq!(parse_head(&format!("GET {path} HTTP/1.1\r\n\r\n")).route, route);
         }
     }
 
     #[test]
-    fn json_is_asked_for_by_name() {
+    fn json_is_selected_by_its_name_in_accept() {
         for (accept, json) in [
             ("application/json", true),
             ("text/html, application/JSON;q=0.5", true),
@@ -249,15 +274,15 @@ mod tests {
             ("application/json-seq", false),
         ] {
             let request = format!("GET / HTTP/1.1\r\nAccept: {accept}\r\n\r\n");
-            let format = health(&request).format;
+            let format = parse_head(&request).format;
             assert_eq!((format.json, format.openmetrics), (json, false), "{accept}");
         }
     }
 
     #[test]
-    fn openmetrics_is_asked_for_by_name_and_yields_to_a_preferred_text_format() {
+    fn openmetrics_is_selected_by_its_name_unless_accept_prefers_text() {
         for (accept, openmetrics) in [
-            // Prometheus 2 and 3, as they send it.
+            // The Accept fields of Prometheus 2 and 3.
             (
                 "application/openmetrics-text;version=1.0.0,\
                  application/openmetrics-text;version=0.0.1;q=0.75,\
@@ -283,25 +308,25 @@ mod tests {
             ("", false),
         ] {
             let request = format!("GET /metrics HTTP/1.1\r\nAccept: {accept}\r\n\r\n");
-            let format = health(&request).format;
+            let format = parse_head(&request).format;
             assert_eq!((format.openmetrics, format.json), (openmetrics, false), "{accept}");
         }
         let lines = "Accept: text/plain;q=0.5\r\naccept: application/openmetrics-text\r\n";
-        assert!(health(&format!("GET /metrics HTTP/1.1\r\n{lines}\r\n")).format.openmetrics);
+        assert!(parse_head(&format!("GET /metrics HTTP/1.1\r\n{lines}\r\n")).format.openmetrics);
     }
 
     #[test]
-    fn a_body_that_waits_for_100_continue_is_known() {
+    fn reads_expect_100_continue_in_http_1_1_only() {
         let request = "GET / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n";
-        let request = health(request);
+        let request = parse_head(request);
         assert!(request.expects_continue);
         assert_eq!(request.body, Body::Length(5));
         let old = "GET / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
-        assert!(!health(old).expects_continue);
+        assert!(!parse_head(old).expects_continue);
     }
 
     #[test]
-    fn a_pipelined_request_is_not_part_of_the_first() {
+    fn the_length_of_a_head_excludes_a_pipelined_request() {
         let first = "GET / HTTP/1.1\r\n\r\n";
         let both = format!("{first}GET /other HTTP/1.1\r\n\r\n");
         let Parsed::Request(request, length) = parse(both.as_bytes()) else { panic!() };
@@ -309,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_right_has_its_own_problem() {
+    fn returns_the_problem_of_a_bad_request() {
         for (request, problem) in [
             ("GET /other HTTP/1.1\r\n\r\n", Problem::NotFound),
             ("GET /reader/ HTTP/1.1\r\n\r\n", Problem::NotFound),
@@ -335,21 +360,21 @@ mod tests {
     }
 
     #[test]
-    fn heads_and_targets_over_their_caps_are_refused() {
+    fn refuses_heads_and_targets_over_their_caps() {
         let lines = |n| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(n));
-        assert_eq!(health(&lines(64)).route, Route::Health(Role::ReadWrite));
+        assert_eq!(parse_head(&lines(64)).route, Route::Health(Role::ReadWrite));
         assert_eq!(parse(lines(65).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
 
         let with_line = |n| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(n));
         let fits = MAX_HEAD - with_line(0).len();
-        assert_eq!(health(&with_line(fits)).route, Route::Health(Role::ReadWrite));
+        assert_eq!(parse_head(&with_line(fits)).route, Route::Health(Role::ReadWrite));
         for long in [fits + 1, MAX_HEAD * 2] {
             assert_eq!(parse(with_line(long).as_bytes()), Parsed::Bad(Problem::HeadTooLarge));
         }
 
         assert_eq!((MAX_HEAD, MAX_TARGET, MAX_HEADERS), (8192, 2048, 64), "as the README says");
         let with_target = |n: usize| format!("GET /?{} HTTP/1.1\r\n\r\n", "x".repeat(n - 2));
-        assert_eq!(health(&with_target(MAX_TARGET)).route, Route::Health(Role::ReadWrite));
+        assert_eq!(parse_head(&with_target(MAX_TARGET)).route, Route::Health(Role::ReadWrite));
         for long in [MAX_TARGET + 1, MAX_HEAD * 2] {
             assert_eq!(parse(with_target(long).as_bytes()), Parsed::Bad(Problem::TargetTooLong));
         }
@@ -358,20 +383,20 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_known_by_their_first_bytes() {
-        for (bytes, kind) in [
+    fn recognizes_other_protocols_by_their_first_bytes() {
+        for (bytes, protocol) in [
             (&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], WrongProtocol::Tls),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", WrongProtocol::Http2),
             (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\n\r\n", WrongProtocol::Proxy),
             (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", WrongProtocol::Proxy),
         ] {
-            assert_eq!(parse(bytes), Parsed::WrongProtocol(kind));
-            assert!(!kind.to_string().is_empty());
+            assert_eq!(parse(bytes), Parsed::WrongProtocol(protocol));
+            assert!(!protocol.to_string().is_empty());
         }
     }
 
     #[test]
-    fn what_the_bytes_come_to_is_the_same_however_they_come_in_pieces() {
+    fn the_result_does_not_depend_on_how_the_bytes_are_split() {
         let with_nul = b"\r\n\r\n\0\r\nQUIX".to_vec();
         let beyond_the_cap = format!("GET / HTTP/1.1\r\nA: {}\0", "x".repeat(MAX_HEAD));
         for request in [

@@ -1,48 +1,56 @@
+//! The response: a verdict, a page or a problem to bytes.
+
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
 use crate::health::{Health, Time, Verdict};
 
-/// How an answer is to be written.
+/// The format of a response.
+///
+/// [`parse`](super::parse) sets it by the method and the Accept field. The default is text
+/// with a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Format {
-    /// The head alone, with the length that the body would have (HEAD).
+    /// Sends the head only, with the Content-Length that the body would have (HEAD; RFC
+    /// 9110, section 9.3.2).
     pub head_only: bool,
-    /// The body as JSON.
+    /// Writes the body as JSON. Pages ignore it.
     pub json: bool,
-    /// Metrics as OpenMetrics.
+    /// Writes metrics as OpenMetrics. Responses other than the metrics page ignore it.
     pub openmetrics: bool,
 }
 
-/// What is wrong with a request.
+/// Why a request gets an error response, with the status of that response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Problem {
-    /// No HTTP/1 request, or one that contradicts itself.
+    /// 400: not an HTTP/1.0 or HTTP/1.1 request, or one with an ambiguous end.
     BadRequest,
-    /// No such path.
+    /// 404: the listener does not offer this path.
     NotFound,
-    /// No such method.
+    /// 405: the method is not GET, HEAD or OPTIONS.
     MethodNotAllowed,
-    /// The request did not come within its time.
+    /// 408: the request was not complete within 5 s. The caller of this module keeps the
+    /// time.
     Timeout,
-    /// The body is over 64 KiB.
+    /// 413: the body is over 64 KiB.
     BodyTooLarge,
-    /// The target is over 2 KiB.
+    /// 414: the target is over 2 KiB.
     TargetTooLong,
-    /// The head is over 8 KiB or 64 lines.
+    /// 431: the head is over 8 KiB, or has over 64 header lines.
     HeadTooLarge,
 }
 
-/// What heads and bodies take, but for the longest.
-const HEAD: usize = 256;
-const BODY: usize = 128;
+/// Initial buffer capacities in bytes. Only the longest heads and bodies need more.
+const HEAD_CAPACITY: usize = 256;
+const BODY_CAPACITY: usize = 128;
 
-/// What is sent back.
+/// A response to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     status: &'static str,
     headers: &'static str,
-    /// The word of the header `Galera-Probe`, where there is one.
+    /// The value of the header field `Galera-Probe`. Pages have none.
     word: Option<&'static str>,
     content_type: &'static str,
     body: String,
@@ -50,28 +58,36 @@ pub struct Response {
 }
 
 impl Response {
-    /// 200 for serve, 503 for everything else.
+    /// Creates the response for a health path: 200 for [`Verdict::Serve`], 503 for every
+    /// refusal.
+    ///
+    /// The header field `Galera-Probe` and the first line of the body have the word
+    /// `serve` or the reason's word. The second line is the explanation. In JSON, they are
+    /// `reason` and `explanation`, and the verdict's time is `for_seconds` or
+    /// `left_seconds`.
     pub fn health(health: Health, format: Format) -> Self {
         let (status, headers) = match health.verdict {
             Verdict::Serve => ("200 OK", ""),
-            // Verdicts change within seconds; a balancer asks when it does.
+            // A verdict can change within seconds. Balancers keep their own interval.
             Verdict::Refuse(_) => ("503 Service Unavailable", "Retry-After: 5\r\n"),
         };
-        Self::words(status, headers, health.verdict.as_str(), &health, health.time, format)
+        Self::with_word(status, headers, health.verdict.as_str(), &health, health.time, format)
     }
 
-    /// The probe itself runs, whatever the node does.
+    /// Creates the response for `/livez`: 200, whatever the state of the node.
     pub fn live(format: Format) -> Self {
-        Self::words("200 OK", "", "live", &"the probe is running", None, format)
+        Self::with_word("200 OK", "", "live", &"the probe is running", None, format)
     }
 
-    /// A page of another kind.
+    /// Creates a 200 response with a body of any content type, without a `Galera-Probe`
+    /// field.
     pub fn page(content_type: &'static str, body: String, format: Format) -> Self {
         let head_only = format.head_only;
         Self { status: "200 OK", headers: "", word: None, content_type, body, head_only }
     }
 
-    /// What a request that cannot be served gets.
+    /// Creates the error response for a problem: a 4xx status, and the problem's word in
+    /// the place of the reason.
     pub fn problem(problem: Problem, format: Format) -> Self {
         let (status, headers, word, explanation) = match problem {
             Problem::BadRequest => {
@@ -100,12 +116,12 @@ impl Response {
                 "the request's head is over 8 KiB or 64 lines",
             ),
         };
-        Self::words(status, headers, word, &explanation, None, format)
+        Self::with_word(status, headers, word, &explanation, None, format)
     }
 
-    /// One word and a line for people. Both are constants without a character that
-    /// JSON escapes; a test holds them to that.
-    fn words(
+    /// Creates a response with a word and a line for people. Both are constants without
+    /// characters that JSON escapes, which a test checks.
+    fn with_word(
         status: &'static str,
         headers: &'static str,
         word: &'static str,
@@ -115,8 +131,8 @@ impl Response {
     ) -> Self {
         let (content_type, body) = match format.json {
             false => {
-                let mut body = String::with_capacity(BODY);
-                // Writing into memory does not fail.
+                let mut body = String::with_capacity(BODY_CAPACITY);
+                // Writing to memory cannot fail.
                 let _ = writeln!(body, "{word}\n{explanation}");
                 ("text/plain; charset=utf-8", body)
             }
@@ -128,34 +144,37 @@ impl Response {
                         format!(",\"left_seconds\":{:.1}", time.as_secs_f64())
                     }
                 };
-                let said = format!("\"reason\":\"{word}\",\"explanation\":\"{explanation}\"");
-                ("application/json", format!("{{{said}{time}}}\n"))
+                let members = format!("\"reason\":\"{word}\",\"explanation\":\"{explanation}\"");
+                ("application/json", format!("{{{members}{time}}}\n"))
             }
         };
         let head_only = format.head_only;
         Self { status, headers, word: Some(word), content_type, body, head_only }
     }
 
-    /// The code of the status line.
+    /// Returns the status code, such as `503`.
     pub fn status(&self) -> &'static str {
         self.status.split(' ').next().unwrap_or_default()
     }
 
-    /// The answer's bytes. Every answer ends its connection: fewer states, and
-    /// nothing for an idle client to hold.
+    /// Returns the bytes of the response: an HTTP/1.1 status line, the header fields and
+    /// the body.
+    ///
+    /// Every response has `Connection: close` (RFC 9112, section 9.6). One exchange for
+    /// each connection needs fewer states, and idle clients cannot hold connections.
     pub fn encode(&self) -> Vec<u8> {
         let Self { status, headers, content_type, body, .. } = self;
-        let (named, word, end) =
+        let (name, word, line_end) =
             self.word.map_or(("", "", ""), |word| ("Galera-Probe: ", word, "\r\n"));
-        let mut bytes = Vec::with_capacity(HEAD.saturating_add(body.len()));
-        // Writing into memory does not fail.
+        let mut bytes = Vec::with_capacity(HEAD_CAPACITY.saturating_add(body.len()));
+        // Writing to memory cannot fail.
         let _ = write!(
             bytes,
             "HTTP/1.1 {status}\r\n\
              Content-Type: {content_type}\r\n\
              Content-Length: {}\r\n\
              Cache-Control: no-store\r\n\
-             {named}{word}{end}\
+             {name}{word}{line_end}\
              {headers}\
              Connection: close\r\n\r\n",
             body.len()
@@ -187,8 +206,8 @@ mod tests {
         Problem::HeadTooLarge,
     ];
 
-    fn text(answer: &Response) -> String {
-        String::from_utf8(answer.encode()).unwrap()
+    fn text(response: &Response) -> String {
+        String::from_utf8(response.encode()).unwrap()
     }
 
     fn stalled() -> Health {
@@ -199,10 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_whole() {
-        let answer = Response::health(Verdict::Refuse(Reason::NonPrimary).into(), TEXT);
+    fn a_response_is_complete() {
+        let response = Response::health(Verdict::Refuse(Reason::NonPrimary).into(), TEXT);
         assert_eq!(
-            text(&answer),
+            text(&response),
             "HTTP/1.1 503 Service Unavailable\r\n\
              Content-Type: text/plain; charset=utf-8\r\n\
              Content-Length: 54\r\n\
@@ -216,10 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn json_holds_the_same_facts() {
-        let answer = text(&Response::health(stalled(), JSON));
-        assert!(answer.contains("\r\nContent-Type: application/json\r\n"), "{answer}");
-        let body = answer.split("\r\n\r\n").nth(1).unwrap();
+    fn json_has_the_reason_the_explanation_and_the_time() {
+        let response = text(&Response::health(stalled(), JSON));
+        assert!(response.contains("\r\nContent-Type: application/json\r\n"), "{response}");
+        let body = response.split("\r\n\r\n").nth(1).unwrap();
         assert_eq!(
             body,
             "{\"reason\":\"stalled-query\",\"explanation\":\"the server did not answer the \
@@ -234,18 +253,18 @@ mod tests {
     }
 
     #[test]
-    fn no_word_needs_an_escape_in_json() {
+    fn words_and_explanations_need_no_escape_in_json() {
         let verdicts = Reason::ALL.iter().map(|reason| Verdict::Refuse(*reason).into());
         let healths = verdicts.map(|health| Response::health(health, TEXT));
         let problems = PROBLEMS.map(|problem| Response::problem(problem, TEXT));
-        for answer in healths.chain(problems).chain([Response::live(TEXT)]) {
+        for response in healths.chain(problems).chain([Response::live(TEXT)]) {
             let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-            assert!(answer.body.lines().all(|line| line.bytes().all(plain)), "{answer:?}");
+            assert!(response.body.lines().all(|line| line.bytes().all(plain)), "{response:?}");
         }
     }
 
     #[test]
-    fn an_answer_to_head_has_the_length_of_the_body_that_it_leaves_out() {
+    fn a_response_to_head_has_the_length_of_the_omitted_body() {
         for json in [false, true] {
             let whole = Response::health(stalled(), Format { json, ..TEXT }).encode();
             let head =
@@ -257,17 +276,17 @@ mod tests {
     }
 
     #[test]
-    fn serve_is_200_and_every_refusal_503_with_when_to_ask_again() {
+    fn serve_is_200_and_every_refusal_is_503_with_retry_after() {
         assert_eq!(Response::health(Verdict::Serve.into(), TEXT).status(), "200");
         for reason in Reason::ALL {
-            let answer = Response::health(Verdict::Refuse(*reason).into(), TEXT);
-            assert_eq!(answer.status(), "503");
-            assert!(text(&answer).contains("\r\nRetry-After: 5\r\n"));
+            let response = Response::health(Verdict::Refuse(*reason).into(), TEXT);
+            assert_eq!(response.status(), "503");
+            assert!(text(&response).contains("\r\nRetry-After: 5\r\n"));
         }
     }
 
     #[test]
-    fn a_page_is_what_it_is_and_has_no_word() {
+    fn a_page_has_its_own_content_type_and_no_word() {
         let page = text(&Response::page("text/x", "content\n".to_owned(), TEXT));
         assert_eq!(
             page,
@@ -284,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_is_live_with_200() {
+    fn livez_is_200() {
         let live = text(&Response::live(TEXT));
         assert!(live.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(live.ends_with("\r\n\r\nlive\nthe probe is running\n"));
     }
 
     #[test]
-    fn every_problem_has_a_status_of_its_own_that_is_no_verdict() {
+    fn each_problem_has_its_own_4xx_status() {
         let mut statuses: Vec<_> =
             PROBLEMS.iter().map(|problem| Response::problem(*problem, TEXT).status).collect();
         assert!(statuses.iter().all(|status| status.starts_with('4')));
