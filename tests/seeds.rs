@@ -117,7 +117,7 @@ fn simulate(seed: u64) -> Verdicts {
         });
         let connect = async |random: &mut Rng| {
             let (client, accepted) = duplex(random.usize(16..4096));
-            server.begin(accepted).await;
+            server.serve_connection(accepted).await;
             client
         };
 

@@ -1,3 +1,5 @@
+//! One HTTP exchange: a request and its response, within their timeouts.
+
 use std::io;
 use std::time::Duration;
 
@@ -13,24 +15,24 @@ use crate::http::{
 };
 use crate::os::log_throttle::LogThrottle;
 
-/// For the whole request, so that a byte a second does not hold a slot.
-const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// For the whole request: a client that sends a byte each second cannot hold its slot.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For everything: request, verdict, answer.
-const EXCHANGE_TIME: Duration = Duration::from_secs(10);
+/// For the whole exchange: request, verdict and response.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Read at once. A balancer's request is under 300 bytes.
-const READ: usize = 1024;
+/// The bytes of one read. A balancer's request is under 300 bytes.
+const READ_SIZE: usize = 1024;
 
-/// A connection of somebody who asks.
+/// A client's connection.
 pub trait Client: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// Sends what was written, where that waits for more.
+    /// Sends written bytes that the stream may hold back to fill a segment.
     fn push(&self) {}
 
-    /// What is left after the answer, for the client to close.
+    /// Turns the answered connection into one in lingering close.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The operating system's error.
     fn into_lingering(self) -> io::Result<LingeringClose>;
 }
 
@@ -40,10 +42,15 @@ impl Client for DuplexStream {
     }
 }
 
-/// One request and its answer. What comes back is to be closed after the client has.
+/// Reads one request and writes the response of `respond`. Returns the stream, with its
+/// write side shut down, for a lingering close; `None` if the client sent nothing.
+///
+/// # Errors
+/// `TimedOut` after [`EXCHANGE_TIMEOUT`], `UnexpectedEof` for a client that closes within its
+/// request, or the stream's error.
 pub(super) async fn exchange<S, F>(
     stream: S,
-    answer: impl FnOnce(Route, Format) -> F,
+    respond: impl FnOnce(Route, Format) -> F,
     slot: &Slot,
     wrong_protocols: &WrongProtocolLog,
 ) -> io::Result<Option<S>>
@@ -51,16 +58,16 @@ where
     S: Client,
     F: Future<Output = Response>,
 {
-    slot.idle();
-    let until = Instant::now() + EXCHANGE_TIME;
-    let mut connection = Connection { stream, head: Vec::with_capacity(READ), slot };
-    let ending = connection.request().await?;
-    let answered = timeout_at(until, async {
-        match ending {
-            Ending::Silence => return Ok(false),
-            Ending::WrongProtocol(kind) => wrong_protocols.seen(kind),
-            Ending::Route(route, format) => {
-                connection.stream.write_all(&answer(route, format).await.encode()).await?;
+    slot.set_idle();
+    let deadline = Instant::now() + EXCHANGE_TIMEOUT;
+    let mut connection = Connection { stream, head: Vec::with_capacity(READ_SIZE), slot };
+    let received = connection.receive().await?;
+    let answered = timeout_at(deadline, async {
+        match received {
+            Received::Nothing => return Ok(false),
+            Received::WrongProtocol(protocol) => wrong_protocols.log(protocol),
+            Received::Request(route, format) => {
+                connection.stream.write_all(&respond(route, format).await.encode()).await?;
             }
         }
         connection.stream.shutdown().await?;
@@ -71,42 +78,43 @@ where
 
 struct Connection<'a, S> {
     stream: S,
-    /// The request's head, and behind it whatever was read last: every read goes
-    /// there, so that an exchange has one buffer.
+    /// The request's head, and behind it the bytes of the last read: one buffer for the
+    /// whole exchange.
     head: Vec<u8>,
     slot: &'a Slot,
 }
 
-/// What a client's bytes came to.
-enum Ending {
-    /// It closed without a byte, or let its time pass without one: a TCP check.
-    Silence,
+/// What a client sent.
+enum Received {
+    /// No byte before it closed or its time was over: a TCP check.
+    Nothing,
     WrongProtocol(WrongProtocol),
-    Route(Route, Format),
+    /// A whole request, or what is wrong with it as [`Route::Problem`].
+    Request(Route, Format),
 }
 
 impl<S: Client> Connection<'_, S> {
-    /// The request, read to its end. From then on the slot is kept.
-    async fn request(&mut self) -> io::Result<Ending> {
-        let ending = timeout(REQUEST_TIME, async {
-            match self.head().await? {
-                Some(Parsed::Request(request, length)) => self.body(request, length).await,
-                Some(Parsed::Bad(problem)) => Ok(refuse(problem)),
-                Some(Parsed::WrongProtocol(kind)) => Ok(Ending::WrongProtocol(kind)),
-                Some(Parsed::Incomplete) | None => Ok(Ending::Silence),
+    /// Reads to the end of the request. From then on the connection is not evicted.
+    async fn receive(&mut self) -> io::Result<Received> {
+        let received = timeout(REQUEST_TIMEOUT, async {
+            match self.read_head().await? {
+                Some(Parsed::Request(request, length)) => self.read_body(request, length).await,
+                Some(Parsed::Bad(problem)) => Ok(rejected(problem)),
+                Some(Parsed::WrongProtocol(protocol)) => Ok(Received::WrongProtocol(protocol)),
+                Some(Parsed::Incomplete) | None => Ok(Received::Nothing),
             }
         });
-        let ending = match ending.await {
-            Ok(ending) => ending?,
-            Err(_) if self.head.is_empty() => Ending::Silence,
-            Err(_) => refuse(Problem::Timeout),
+        let received = match received.await {
+            Ok(received) => received?,
+            Err(_) if self.head.is_empty() => Received::Nothing,
+            Err(_) => rejected(Problem::Timeout),
         };
-        self.slot.busy();
-        Ok(ending)
+        self.slot.set_busy();
+        Ok(received)
     }
 
-    /// `None` when the client closed without a byte.
-    async fn head(&mut self) -> io::Result<Option<Parsed>> {
+    /// Returns `None` if the client closed without a byte.
+    async fn read_head(&mut self) -> io::Result<Option<Parsed>> {
         loop {
             if self.stream.read_buf(&mut self.head).await? == 0 {
                 return match self.head.is_empty() {
@@ -115,51 +123,52 @@ impl<S: Client> Connection<'_, S> {
                 };
             }
             match parse(&self.head) {
-                Parsed::Incomplete => self.slot.idle(),
+                Parsed::Incomplete => self.slot.set_idle(),
                 parsed => return Ok(Some(parsed)),
             }
         }
     }
 
-    async fn body(&mut self, request: Request, length: usize) -> io::Result<Ending> {
+    /// Reads the body and drops it. `length` is the length of the head.
+    async fn read_body(&mut self, request: Request, length: usize) -> io::Result<Received> {
         let Request { route, format, body, expects_continue } = request;
-        let begun = self.head.get(length..).unwrap_or_default();
-        let mut drain = BodyReader::new(body);
-        let mut drained = drain.take(begun);
-        if expects_continue && drained == BodyProgress::More && begun.is_empty() {
+        let first = self.head.get(length..).unwrap_or_default();
+        let mut body = BodyReader::new(body);
+        let mut progress = body.receive(first);
+        if expects_continue && progress == BodyProgress::Incomplete && first.is_empty() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             self.stream.push();
         }
         loop {
-            match drained {
-                BodyProgress::All => return Ok(Ending::Route(route, format)),
-                BodyProgress::Bad(problem) => return Ok(refuse(problem)),
-                BodyProgress::More => {}
+            match progress {
+                BodyProgress::Complete => return Ok(Received::Request(route, format)),
+                BodyProgress::Bad(problem) => return Ok(rejected(problem)),
+                BodyProgress::Incomplete => {}
             }
             self.head.truncate(length);
             if self.stream.read_buf(&mut self.head).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            self.slot.idle();
-            drained = drain.take(self.head.get(length..).unwrap_or_default());
+            self.slot.set_idle();
+            progress = body.receive(self.head.get(length..).unwrap_or_default());
         }
     }
 }
 
-fn refuse(problem: Problem) -> Ending {
-    Ending::Route(Route::Problem(problem), Format::default())
+fn rejected(problem: Problem) -> Received {
+    Received::Request(Route::Problem(problem), Format::default())
 }
 
-/// Clients that speak another protocol: a balancer that is set up wrong comes
-/// every few seconds.
+/// Logs clients that speak another protocol, once a minute for each protocol: a
+/// misconfigured balancer connects every few seconds.
 #[derive(Default)]
 pub(super) struct WrongProtocolLog([LogThrottle; WrongProtocol::ALL.len()]);
 
 impl WrongProtocolLog {
-    fn seen(&self, kind: WrongProtocol) {
-        let mut kinds = WrongProtocol::ALL.iter().zip(&self.0);
-        if kinds.any(|(other, seldom)| *other == kind && seldom.is_due()) {
-            warn!("a client of the HTTP port speaks {kind}");
+    fn log(&self, protocol: WrongProtocol) {
+        let mut throttles = WrongProtocol::ALL.iter().zip(&self.0);
+        if throttles.any(|(other, throttle)| *other == protocol && throttle.is_due()) {
+            warn!("a client of the HTTP port speaks {protocol}");
         }
     }
 }
@@ -179,16 +188,16 @@ mod tests {
     const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
     const SECOND: Duration = Duration::from_secs(1);
 
-    async fn serve(route: Route, format: Format) -> Response {
+    async fn respond(route: Route, format: Format) -> Response {
         match route {
             Route::Problem(problem) => Response::problem(problem, format),
             _ => Response::health(Verdict::Serve.into(), format),
         }
     }
 
-    /// An exchange on a stream with a small window, and the client's end of it.
+    /// Starts an exchange on a stream with a small buffer. Returns the client's end.
     fn begin<F>(
-        answer: impl FnOnce(Route, Format) -> F + Send + 'static,
+        respond: impl FnOnce(Route, Format) -> F + Send + 'static,
     ) -> (DuplexStream, impl Future<Output = (io::Result<()>, Duration)>)
     where
         F: Future<Output = Response> + Send,
@@ -196,8 +205,8 @@ mod tests {
         let (client, stream) = duplex(64);
         let exchange = tokio::spawn(async move {
             let began = Instant::now();
-            let slot = Arc::new(ConnectionLimit::new(1)).take().await;
-            let ended = exchange(stream, answer, &slot, &WrongProtocolLog::default()).await;
+            let slot = Arc::new(ConnectionLimit::new(1)).acquire().await;
+            let ended = exchange(stream, respond, &slot, &WrongProtocolLog::default()).await;
             (ended.map(|_| ()), began.elapsed())
         });
         (client, async { exchange.await.unwrap() })
@@ -210,8 +219,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_exchange_is_over_with_its_answer() {
-        let (mut client, ended) = begin(serve);
+    async fn an_exchange_ends_with_its_response() {
+        let (mut client, ended) = begin(respond);
         client.write_all(GET).await.unwrap();
         assert!(read(client).await.starts_with("HTTP/1.1 200 OK\r\n"));
         let (result, took) = ended.await;
@@ -219,9 +228,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_byte_a_second_is_told_so_after_5_s() {
-        for (request, told) in [(&b""[..], ""), (GET, "HTTP/1.1 408 ")] {
-            let (client, ended) = begin(serve);
+    async fn a_request_of_a_byte_each_second_gets_408_after_5_s() {
+        for (request, expected) in [(&b""[..], ""), (GET, "HTTP/1.1 408 ")] {
+            let (client, ended) = begin(respond);
             let (reading, mut writing) = tokio::io::split(client);
             let drip = tokio::spawn(async move {
                 for byte in request {
@@ -235,40 +244,43 @@ mod tests {
             let mut answer = String::new();
             let mut reading = reading;
             reading.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with(told) && answer.is_empty() == told.is_empty(), "{answer}");
-            assert_eq!(began.elapsed(), REQUEST_TIME);
-            assert_eq!(ended.await.1, REQUEST_TIME);
+            assert!(
+                answer.starts_with(expected) && answer.is_empty() == expected.is_empty(),
+                "{answer}"
+            );
+            assert_eq!(began.elapsed(), REQUEST_TIMEOUT);
+            assert_eq!(ended.await.1, REQUEST_TIMEOUT);
             drip.abort();
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_told_so_after_5_s() {
-        let (mut client, _ended) = begin(serve);
+    async fn a_body_that_does_not_come_gets_408_after_5_s() {
+        let (mut client, _ended) = begin(respond);
         client.write_all(b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n").await.unwrap();
         assert!(read(client).await.starts_with("HTTP/1.1 408 "));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_reads_its_answer_goes_after_10_s() {
-        let (mut client, ended) = begin(serve);
+    async fn an_exchange_with_a_client_that_never_reads_ends_after_10_s() {
+        let (mut client, ended) = begin(respond);
         client.write_all(GET).await.unwrap();
         let (result, took) = ended.await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(took, EXCHANGE_TIME);
+        assert_eq!(took, EXCHANGE_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_verdict_that_does_not_come_ends_the_exchange_after_10_s() {
+    async fn an_exchange_without_a_verdict_ends_after_10_s() {
         let (mut client, ended) = begin(|_, _| pending());
         client.write_all(GET).await.unwrap();
-        assert_eq!(ended.await.1, EXCHANGE_TIME);
+        assert_eq!(ended.await.1, EXCHANGE_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_goes_in_the_middle_of_its_request_is_an_early_end() {
+    async fn a_client_that_closes_within_its_request_is_an_unexpected_eof() {
         for request in [&GET[..9], b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc"] {
-            let (mut client, ended) = begin(serve);
+            let (mut client, ended) = begin(respond);
             client.write_all(request).await.unwrap();
             drop(client);
             assert_eq!(ended.await.0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
@@ -276,10 +288,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_kind_of_stranger_is_news_once_a_minute() {
-        let wrong_protocols = WrongProtocolLog::default();
-        wrong_protocols.seen(WrongProtocol::Http2);
-        let due = || wrong_protocols.0.each_ref().map(LogThrottle::is_due);
+    async fn each_wrong_protocol_is_logged_once_a_minute() {
+        let log = WrongProtocolLog::default();
+        log.log(WrongProtocol::Http2);
+        let due = || log.0.each_ref().map(LogThrottle::is_due);
         assert_eq!(due(), [true, false, true]);
         assert_eq!(due(), [false; 3]);
         advance(60 * SECOND).await;

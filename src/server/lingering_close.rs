@@ -1,3 +1,6 @@
+//! A connection in lingering close: answered, and kept open until the client closes its
+//! side. Closing over unread bytes would reset it, which Azure counts as down.
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -8,18 +11,17 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// How much of what a client still sends after its answer is read. Closing over
-/// unread bytes resets the connection, and Azure takes a reset for down.
+/// The most bytes that are read after the response; then the connection is closed.
 const MAX_UNREAD: usize = 64 * 1024;
 
-/// Read at once: as much as the kernel keeps of a TCP connection.
-const LOOK: usize = 16 * 1024;
+/// The bytes of one read: as much as the kernel keeps of a TCP connection.
+const READ_SIZE: usize = 16 * 1024;
 
-/// What is left of a connection that was answered: nobody waits for its bytes, but it
-/// is looked after now and then until the client closes it, too.
+/// An answered connection. No task waits for it: the connection limit checks it now and
+/// then. Dropping it closes the connection.
 pub struct LingeringClose {
     stream: Stream,
-    /// Bytes that came after the request.
+    /// Bytes so far that came after the request.
     unread: usize,
 }
 
@@ -29,22 +31,22 @@ enum Stream {
 }
 
 impl LingeringClose {
-    /// Of a socket.
+    /// A socket. Its write side is shut down already.
     pub fn socket(socket: OwnedFd) -> Self {
         Self { stream: Stream::Socket(socket), unread: 0 }
     }
 
-    /// Of any other stream.
+    /// Any other stream.
     pub fn other(stream: impl AsyncRead + Send + Sync + Unpin + 'static) -> Self {
         Self { stream: Stream::Other(Box::new(stream)), unread: 0 }
     }
 
-    /// Reads what has come, without waiting. Whether the connection may be closed: the
-    /// client has closed it, or sends too much.
-    pub(super) fn is_over(&mut self) -> bool {
-        let mut bytes = [MaybeUninit::uninit(); LOOK];
-        // What was kept, and the end behind it. Who goes on sending meanwhile gets no
-        // more of everybody's time.
+    /// Reads what has come, without waiting. Returns whether the connection can be closed:
+    /// the client has closed its side, or sent more than [`MAX_UNREAD`] bytes.
+    pub(super) fn is_finished(&mut self) -> bool {
+        let mut bytes = [MaybeUninit::uninit(); READ_SIZE];
+        // The bytes that the kernel kept, and the end behind them. A client that goes on
+        // sending must not take more of the server's time.
         for _ in 0..2 {
             match self.stream.read(&mut bytes) {
                 Poll::Ready(Ok(read)) if read > 0 => self.unread += read,
@@ -57,6 +59,7 @@ impl LingeringClose {
 }
 
 impl Stream {
+    /// Reads without waiting.
     fn read(&mut self, bytes: &mut [MaybeUninit<u8>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Socket(socket) => match recv(socket, bytes, RecvFlags::DONTWAIT) {

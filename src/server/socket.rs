@@ -1,3 +1,6 @@
+//! The listening and the accepted sockets. An accepted socket is used without the runtime as
+//! long as it does not have to wait.
+
 use std::io;
 use std::mem;
 use std::net::{self, SocketAddr};
@@ -18,19 +21,21 @@ use tokio::net::TcpStream;
 use super::exchange::Client;
 use super::lingering_close::LingeringClose;
 
-/// Connections that may wait to be accepted, as far as net.core.somaxconn allows:
-/// where the queue is full, a client tries again only after a second.
+/// The most connections that wait to be accepted; net.core.somaxconn may allow fewer. While
+/// the queue is full, a client retries only after a second.
 const BACKLOG: i32 = 4096;
 
-/// What the kernel keeps of what a client sends and nobody has read yet: twice the
-/// longest head. The kernel takes as much again for its own bookkeeping.
+/// SO_RCVBUF, in bytes: twice the longest head. It bounds what the kernel keeps of a client
+/// that is not read; the kernel takes as much again for its bookkeeping.
 const RECEIVE_BUFFER: usize = 16 * 1024;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// A socket that the runtime watches. Of all that tokio calls a stream only its
-/// readiness is used, which is the same for sockets of every kind, listening ones too:
-/// its own listeners would have each connection watched as soon as it is accepted.
+/// A socket that is registered with the runtime.
+///
+/// Only the readiness of tokio's stream is used, which is the same for every kind of socket,
+/// listening ones included. tokio's own listeners would register each connection as soon as
+/// it is accepted, which costs a system call that most connections do not need.
 #[derive(Debug)]
 pub(super) struct Watched(TcpStream);
 
@@ -58,7 +63,7 @@ impl Watched {
     }
 }
 
-/// What was done without waiting.
+/// `Pending` instead of `WouldBlock`.
 fn at_once<T>(done: io::Result<T>) -> Poll<io::Result<T>> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -66,23 +71,23 @@ fn at_once<T>(done: io::Result<T>) -> Poll<io::Result<T>> {
     }
 }
 
-/// A listening socket of any kind.
+/// A listening socket, TCP or Unix.
 #[derive(Debug)]
 pub(super) struct Listening(Watched);
 
 impl Listening {
-    /// On a TCP address.
+    /// Listens on a TCP address.
     pub(super) fn tcp(address: &SocketAddr) -> io::Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         Self::on(family, address, |socket| {
-            // Old connections in TIME-WAIT are not in the way of a restart.
+            // Connections in TIME-WAIT must not prevent a restart.
             set_socket_reuseaddr(socket, true)?;
-            // What is accepted inherits it.
+            // Accepted sockets inherit it.
             set_socket_recv_buffer_size(socket, RECEIVE_BUFFER)
         })
     }
 
-    /// On a Unix socket's path.
+    /// Listens on the path of a Unix socket.
     pub(super) fn unix(path: &Path) -> io::Result<Self> {
         Self::on(AddressFamily::UNIX, &SocketAddrUnix::new(path)?, |_| Ok(()))
     }
@@ -99,7 +104,7 @@ impl Listening {
         Watched::new(socket).map(Self)
     }
 
-    /// The TCP address, with the port that the operating system chose for 0.
+    /// The TCP address. A port of 0 is replaced by the one that the operating system chose.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         Ok(getsockname(&self.0.0)?.try_into()?)
     }
@@ -111,19 +116,21 @@ impl Listening {
     }
 }
 
-/// A connection of any kind. Bytes that are there already, and room for those that are
-/// to go, are found without the runtime: most connections never have to wait.
+/// An accepted connection, TCP or Unix.
+///
+/// Each call is tried on the socket itself first. Only a connection that has to wait is
+/// registered with the runtime; most never are.
 #[derive(Debug)]
 pub(super) enum Socket {
     Accepted(OwnedFd),
-    /// It once had to wait.
+    /// Had to wait once, and is registered since.
     Watched(Watched),
-    /// It could not be watched.
+    /// Could not be registered.
     Broken,
 }
 
 impl Socket {
-    /// Does what may have to wait for the client.
+    /// Makes a system call that may have to wait for the client.
     fn poll<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -175,8 +182,8 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    /// What is written waits for the end that follows it at once, so that both go in one
-    /// segment, or for [`push`](Client::push).
+    /// The kernel holds the bytes back (MSG_MORE), so that the shutdown that follows goes in
+    /// the same segment. [`push`](Client::push) sends them at once.
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -198,7 +205,7 @@ impl AsyncWrite for Socket {
 
 impl Client for Socket {
     fn push(&self) {
-        // Where it fails, what waits is sent a little later.
+        // If this fails, the kernel sends the bytes a little later.
         let _ = self.fd().map(|socket| set_tcp_nodelay(socket, true));
     }
 
@@ -226,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_there_is_read_and_answered_without_the_runtime() {
+    async fn reads_and_answers_a_request_that_is_there_without_the_runtime() {
         let (mut client, mut socket) = pair();
         io::Write::write_all(&mut client, b"GET").unwrap();
         assert_eq!(socket.read(&mut [0; 9]).await.unwrap(), 3);
@@ -234,14 +241,14 @@ mod tests {
         socket.shutdown().await.unwrap();
         assert!(matches!(socket, Socket::Accepted(_)));
         assert_eq!(io::read_to_string(&client).unwrap(), "200");
-        let mut rest = socket.into_lingering().unwrap();
-        assert!(!rest.is_over());
+        let mut lingering = socket.into_lingering().unwrap();
+        assert!(!lingering.is_finished());
         drop(client);
-        assert!(rest.is_over());
+        assert!(lingering.is_finished());
     }
 
     #[tokio::test]
-    async fn what_is_not_there_is_waited_for_and_so_is_room_for_what_is_to_go() {
+    async fn waits_for_bytes_and_for_room_in_the_send_buffer() {
         let (client, mut socket) = pair();
         let mut bytes = [0; 9];
         client.set_nonblocking(true).unwrap();
@@ -260,9 +267,9 @@ mod tests {
         };
         let (written, read) = tokio::join!(write, client.read_to_end(&mut answer));
         assert!(written.is_ok() && read.is_ok() && answer == megabyte);
-        let mut rest = socket.into_lingering().unwrap();
-        assert!(!rest.is_over());
+        let mut lingering = socket.into_lingering().unwrap();
+        assert!(!lingering.is_finished());
         drop(client);
-        assert!(rest.is_over());
+        assert!(lingering.is_finished());
     }
 }

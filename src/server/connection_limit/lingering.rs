@@ -1,92 +1,96 @@
-//! What is left of connections that were answered, until their clients close them.
+//! Connections in lingering close: checked now and then until their clients close them.
 
 use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{ConnectionLimit, Entry, Slots, State};
+use super::{ConnectionLimit, Entry, State, Table};
 use crate::server::lingering_close::LingeringClose;
 
-/// For seeing a client close after its answer. Not shorter than a request's time: a
-/// timer that is due before all others makes the runtime wake itself.
-const CLOSE_TIME: Duration = Duration::from_secs(5);
+/// How long a client may take to close its side after the response. Not shorter than the
+/// time for a request: setting a timer that is due before all others makes the runtime wake
+/// itself.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many of those that were answered are looked after when another is, and how long
-/// after their answer at the soonest: before, hardly a client has closed.
-const LOOKS: usize = 2;
-const SOON: Duration = Duration::from_millis(1);
+/// How many connections in lingering close are checked whenever another one enters it.
+const CHECKS: usize = 2;
+
+/// The age below which they are not checked: hardly a client has closed by then.
+const MIN_AGE: Duration = Duration::from_millis(1);
 
 impl ConnectionLimit {
-    /// Closes what is left of connections when its time is over.
-    pub(super) async fn close_in_time(limit: Weak<Self>) {
-        while let Some(next) = limit.upgrade().and_then(|limit| limit.slots().next_to_close()) {
+    /// Ends each lingering close at its timeout. Returns when none is left, or when the
+    /// limit is dropped.
+    pub(super) async fn end_lingering(limit: Weak<Self>) {
+        while let Some(next) = limit.upgrade().and_then(|limit| limit.table().next_timeout()) {
             sleep_until(next).await;
             if let Some(limit) = limit.upgrade() {
-                limit.slots().close_late(Instant::now());
-                limit.freed.notify_waiters();
+                limit.table().end_expired(Instant::now());
+                limit.changed.notify_waiters();
             }
         }
     }
 }
 
-impl Slots {
-    /// The index is left to the rest of a connection. Others that were answered before
-    /// are looked after.
-    pub(super) fn close(&mut self, index: usize, rest: LingeringClose, now: Instant) {
-        for _ in 0..LOOKS {
-            if self.closing.front().is_some_and(|next| self.age(*next, now) >= SOON) {
-                self.look_after_next(now);
+impl Table {
+    /// Puts a connection into lingering close, and checks some of those that are in it.
+    pub(super) fn linger(&mut self, index: usize, connection: LingeringClose, now: Instant) {
+        for _ in 0..CHECKS {
+            if self.closing.front().is_some_and(|next| self.age(*next, now) >= MIN_AGE) {
+                self.check_next_closing(now);
             }
         }
-        if let Some(index) = self.all.get_mut(index) {
-            *index = Entry { state: State::Closing(now, rest), waker: None };
+        if let Some(entry) = self.entries.get_mut(index) {
+            *entry = Entry { state: State::Closing(now, connection), waker: None };
         }
         self.closing.push_back(index);
     }
 
-    pub(super) fn look_after_all(&mut self, now: Instant) {
+    pub(super) fn check_all_closing(&mut self, now: Instant) {
         for _ in 0..self.closing.len() {
-            self.look_after_next(now);
+            self.check_next_closing(now);
         }
     }
 
-    /// Closes those that are out of time. The others are not looked at: this may be
-    /// as often as somebody is answered.
-    fn close_late(&mut self, now: Instant) {
+    /// Ends the lingering closes that are past their timeout. Does not read from the others,
+    /// since this can run as often as a response is sent.
+    fn end_expired(&mut self, now: Instant) {
         for _ in 0..self.closing.len() {
             match self.closing.front() {
-                Some(next) if self.age(*next, now) >= CLOSE_TIME => self.look_after_next(now),
+                Some(next) if self.age(*next, now) >= CLOSE_TIMEOUT => self.check_next_closing(now),
                 _ => self.closing.rotate_left(1),
             }
         }
     }
 
-    /// Frees the index if the client has closed, too, or is out of time.
-    fn look_after_next(&mut self, now: Instant) {
+    /// Frees the entry if its client has closed, or if it is past the timeout.
+    fn check_next_closing(&mut self, now: Instant) {
         let Some(index) = self.closing.pop_front() else { return };
-        let is_late = self.age(index, now) >= CLOSE_TIME;
-        if let Some(Entry { state: State::Closing(_, rest), .. }) = self.all.get_mut(index) {
-            match rest.is_over() || is_late {
+        let is_expired = self.age(index, now) >= CLOSE_TIMEOUT;
+        if let Some(Entry { state: State::Closing(_, connection), .. }) =
+            self.entries.get_mut(index)
+        {
+            match connection.is_finished() || is_expired {
                 true => self.free(index),
                 false => self.closing.push_back(index),
             }
         }
     }
 
-    /// How long ago its connection was answered.
+    /// The time since the connection's response.
     fn age(&self, index: usize, now: Instant) -> Duration {
-        match self.all.get(index) {
+        match self.entries.get(index) {
             Some(Entry { state: State::Closing(since, _), .. }) => now.duration_since(*since),
             _ => Duration::MAX,
         }
     }
 
-    /// When the next connection that was answered is out of time; if there is none,
-    /// nobody sees to them any more.
-    fn next_to_close(&mut self) -> Option<Instant> {
-        let closing = self.all.iter().filter_map(|index| match index.state {
-            State::Closing(since, _) => Some(since + CLOSE_TIME),
+    /// The next timeout of a lingering close. If there is none, forgets the timer task, which
+    /// ends then.
+    fn next_timeout(&mut self) -> Option<Instant> {
+        let closing = self.entries.iter().filter_map(|entry| match entry.state {
+            State::Closing(since, _) => Some(since + CLOSE_TIMEOUT),
             _ => None,
         });
         let next = closing.min();
@@ -107,16 +111,16 @@ mod tests {
     use tokio::io::{AsyncRead, ReadBuf};
     use tokio::time::{advance, timeout};
 
-    use super::super::tests::{ready, told};
+    use super::super::tests::{is_evicted, ready};
     use super::*;
 
     const NEVER: Duration = Duration::from_secs(3600);
 
-    /// What is left of a connection that was answered, and its client.
+    /// Puts a connection into lingering close. Returns the client's end.
     async fn closing(limit: &Arc<ConnectionLimit>) -> UnixStream {
         let (client, socket) = UnixStream::pair().unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
-        limit.take().await.close(LingeringClose::socket(socket.into()));
+        limit.acquire().await.linger(LingeringClose::socket(socket.into()));
         client
     }
 
@@ -126,22 +130,22 @@ mod tests {
     }
 
     fn free(limit: &ConnectionLimit) -> usize {
-        limit.slots().free.len()
+        limit.table().free.len()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_was_answered_keeps_its_place_until_it_closes_and_another_is_answered() {
+    async fn an_answered_connection_keeps_its_slot_until_its_client_closes_and_it_is_checked() {
         let limit = Arc::new(ConnectionLimit::new(9));
-        let count = || limit.slots().closing.len();
+        let count = || limit.table().closing.len();
         let (first, second) = (closing(&limit).await, closing(&limit).await);
         drop(first);
-        // It is too soon to look.
+        // Too young to be checked.
         let third = closing(&limit).await;
         assert_eq!(count(), 3);
-        advance(SOON).await;
+        advance(MIN_AGE).await;
         let _fourth = closing(&limit).await;
         assert_eq!(count(), 3);
-        // One that does not close is in nobody's way.
+        // The second, which does not close, does not hold up the check of the third.
         drop(third);
         let _fifth = closing(&limit).await;
         assert_eq!(count(), 3);
@@ -149,70 +153,70 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_close_is_closed_upon_after_5_s_although_nobody_else_asks() {
+    async fn closes_an_answered_connection_after_5_s() {
         let limit = Arc::new(ConnectionLimit::new(9));
         for _ in 0..2 {
             let first = closing(&limit).await;
-            sleep_until(Instant::now() + CLOSE_TIME / 2).await;
+            sleep_until(Instant::now() + CLOSE_TIMEOUT / 2).await;
             let second = closing(&limit).await;
             let began = Instant::now();
-            timeout(NEVER, limit.freed.notified()).await.unwrap();
-            assert_eq!(began.elapsed(), CLOSE_TIME / 2);
+            timeout(NEVER, limit.changed.notified()).await.unwrap();
+            assert_eq!(began.elapsed(), CLOSE_TIMEOUT / 2);
             assert!(is_closed(&first) && !is_closed(&second));
-            timeout(NEVER, limit.empty()).await.unwrap();
-            assert_eq!(began.elapsed(), CLOSE_TIME);
+            timeout(NEVER, limit.wait_until_empty()).await.unwrap();
+            assert_eq!(began.elapsed(), CLOSE_TIMEOUT);
             assert!(is_closed(&second));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_client_sends_after_its_answer_is_read_up_to_a_limit() {
+    async fn reads_up_to_64_kib_after_the_response() {
         let limit = Arc::new(ConnectionLimit::new(9));
         let mut client = closing(&limit).await;
         for _ in 0..64 {
             assert_eq!(free(&limit), 0);
             client.write_all(&[b'x'; 1024]).unwrap();
-            limit.slots().look_after_all(Instant::now());
+            limit.table().check_all_closing(Instant::now());
         }
         assert_eq!(free(&limit), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_the_limit_who_was_answered_long_ago_goes_at_once() {
+    async fn at_the_limit_evicts_the_oldest_lingering_connection_at_once() {
         let limit = Arc::new(ConnectionLimit::new(3));
-        let silent = limit.take().await;
-        silent.idle();
-        advance(SOON).await;
+        let silent = limit.acquire().await;
+        silent.set_idle();
+        advance(MIN_AGE).await;
         let (first, second) = (closing(&limit).await, closing(&limit).await);
-        // The longest idle is the silent one.
-        assert_eq!(ready(limit.take()).map(drop), None);
-        assert!(told(&silent) && limit.slots().closing.len() == 2);
+        // The silent connection has been idle longest.
+        assert_eq!(ready(limit.acquire()).map(drop), None);
+        assert!(is_evicted(&silent) && limit.table().closing.len() == 2);
         drop(silent);
-        let _taken = [ready(limit.take()).unwrap(), ready(limit.take()).unwrap()];
+        let _taken = [ready(limit.acquire()).unwrap(), ready(limit.acquire()).unwrap()];
         assert!(is_closed(&first) && !is_closed(&second));
-        assert_eq!(limit.slots().closing.len(), 1);
+        assert_eq!(limit.table().closing.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_closed_is_in_nobodys_way_at_the_end() {
+    async fn is_empty_once_the_lingering_clients_have_closed() {
         let limit = Arc::new(ConnectionLimit::new(3));
         drop(closing(&limit).await);
-        assert!(ready(limit.empty()).is_some());
+        assert!(ready(limit.wait_until_empty()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_goes_at_the_limit_sees_no_reset_whatever_it_sent_after_its_answer() {
+    async fn evicting_a_lingering_connection_with_unread_bytes_does_not_reset_it() {
         let limit = Arc::new(ConnectionLimit::new(1));
         let mut client = closing(&limit).await;
         client.write_all(b"\r\n").unwrap();
-        let _taken = limit.take().await;
+        let _taken = limit.acquire().await;
         assert!(is_closed(&client));
     }
 
-    /// It never closes; how often it was looked at.
-    struct Looks(Arc<AtomicUsize>);
+    /// A client that never closes. Counts how often it is checked.
+    struct NeverCloses(Arc<AtomicUsize>);
 
-    impl AsyncRead for Looks {
+    impl AsyncRead for NeverCloses {
         fn poll_read(
             self: Pin<&mut Self>,
             _: &mut Context<'_>,
@@ -224,18 +228,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_of_a_crowd_that_does_not_close_is_looked_at_a_few_times() {
-        const CROWD: u32 = 400;
+    async fn checks_each_of_many_clients_that_do_not_close_a_few_times() {
+        const CLIENTS: u32 = 400;
         let limit = Arc::new(ConnectionLimit::new(2048));
-        let looks = Arc::<AtomicUsize>::default();
-        for _ in 0..CROWD {
-            limit.take().await.close(LingeringClose::other(Looks(Arc::clone(&looks))));
-            sleep_until(Instant::now() + CLOSE_TIME / CROWD).await;
+        let checks = Arc::<AtomicUsize>::default();
+        for _ in 0..CLIENTS {
+            limit.acquire().await.linger(LingeringClose::other(NeverCloses(Arc::clone(&checks))));
+            sleep_until(Instant::now() + CLOSE_TIMEOUT / CLIENTS).await;
         }
-        sleep_until(Instant::now() + CLOSE_TIME).await;
-        assert_eq!(free(&limit), limit.slots().all.len());
-        // When another is answered, and at the end.
-        let most = (LOOKS + 1) * usize::try_from(CROWD).unwrap();
-        assert!(looks.load(SeqCst) <= most);
+        sleep_until(Instant::now() + CLOSE_TIMEOUT).await;
+        assert_eq!(free(&limit), limit.table().entries.len());
+        // Whenever another one enters, and at the timeout.
+        let max = (CHECKS + 1) * usize::try_from(CLIENTS).unwrap();
+        assert!(checks.load(SeqCst) <= max);
     }
 }

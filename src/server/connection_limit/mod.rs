@@ -1,3 +1,6 @@
+//! The limit on connections: each takes a slot, and at the limit the connection that has
+//! been idle longest is evicted.
+
 mod lingering;
 
 use std::collections::VecDeque;
@@ -13,105 +16,108 @@ use tokio::time::Instant;
 
 use super::lingering_close::LingeringClose;
 
-/// A bounded number of connections. When all limit are taken, whoever has been
-/// idle longest has to go, so that no crowd of silent clients keeps a balancer
-/// out; a connection whose request is complete never has to.
+/// A bounded number of connections.
+///
+/// At the limit, evicts the connection that has been idle longest, so that idle clients
+/// cannot lock out a balancer. A connection whose request is complete is never evicted.
 pub(super) struct ConnectionLimit {
-    most: usize,
-    slots: Mutex<Slots>,
-    freed: Notify,
+    max: usize,
+    table: Mutex<Table>,
+    /// Notified when a slot becomes free or can be evicted.
+    changed: Notify,
 }
 
-/// As many slots as there ever were connections at once.
+/// One connection's place under the limit. Dropping it frees the place, unless the
+/// connection went into lingering close.
+pub(super) struct Slot {
+    limit: Arc<ConnectionLimit>,
+    index: usize,
+    /// Takes over the place when the slot is dropped.
+    lingering: Option<LingeringClose>,
+}
+
+/// Grows to the largest number of connections so far.
 #[derive(Default)]
-struct Slots {
-    all: Vec<Entry>,
-    /// Those that nobody has taken.
+struct Table {
+    entries: Vec<Entry>,
+    /// Indices of the free entries.
     free: Vec<usize>,
-    /// Those that were answered, in the order in which they are looked after.
+    /// Indices of the entries in lingering close, in the order of their next check.
     closing: VecDeque<usize>,
-    /// The task that sees to it that they are closed in time.
+    /// The task that ends lingering closes at their timeout.
     timer: Option<AbortHandle>,
 }
 
 struct Entry {
     state: State,
-    /// Of whoever waits to be told to go.
+    /// Wakes the connection's task when it is evicted.
     waker: Option<Waker>,
 }
 
 enum State {
-    /// Nobody's.
     Free,
-    /// Nobody has looked yet whether a request is there.
+    /// Accepted; the exchange has not read yet.
     New,
-    /// No complete request, or no more; the last byte came then.
+    /// Reading, with an incomplete request; the time of the last byte.
     Idle(Instant),
-    /// Told to go.
+    /// To be closed by its task, to make room.
     Evicted,
-    /// A complete request waits for its answer.
+    /// A complete request waits for its response.
     Busy,
-    /// Answered then, and for the client to close.
+    /// In lingering close since the response.
     Closing(Instant, LingeringClose),
 }
 
-/// One connection's slot, until it is dropped.
-pub(super) struct Slot {
-    limit: Arc<ConnectionLimit>,
-    index: usize,
-    /// What keeps the index then.
-    rest: Option<LingeringClose>,
-}
-
 impl ConnectionLimit {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, slots: Mutex::default(), freed: Notify::new() }
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, table: Mutex::default(), changed: Notify::new() }
     }
 
-    /// A slot, as soon as there is one.
-    pub(super) async fn take(self: &Arc<Self>) -> Slot {
+    /// Waits for a free slot, and evicts a connection if there is none.
+    pub(super) async fn acquire(self: &Arc<Self>) -> Slot {
         loop {
-            if let Some(slot) = self.try_take() {
+            if let Some(slot) = self.try_acquire() {
                 return slot;
             }
-            let mut freed = pin!(self.freed.notified());
-            freed.as_mut().enable();
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
             self.evict_longest_idle();
-            if self.slots().is_full(self.most) {
-                freed.await;
+            if self.table().is_full(self.max) {
+                changed.await;
             }
         }
     }
 
-    fn try_take(self: &Arc<Self>) -> Option<Slot> {
-        let mut slots = self.slots();
-        let index = match slots.free.pop() {
+    fn try_acquire(self: &Arc<Self>) -> Option<Slot> {
+        let mut table = self.table();
+        let index = match table.free.pop() {
             Some(index) => index,
-            None if slots.all.len() < self.most => {
-                slots.all.push(Entry { state: State::Free, waker: None });
-                slots.all.len() - 1
+            None if table.entries.len() < self.max => {
+                table.entries.push(Entry { state: State::Free, waker: None });
+                table.entries.len() - 1
             }
             None => return None,
         };
-        slots.all.get_mut(index)?.state = State::New;
-        Some(Slot { limit: Arc::clone(self), index, rest: None })
+        table.entries.get_mut(index)?.state = State::New;
+        Some(Slot { limit: Arc::clone(self), index, lingering: None })
     }
 
-    /// Tells whoever has been idle longest to go; false when nobody is idle.
+    /// Evicts the connection that has been idle, or in lingering close, longest. Returns
+    /// false if there is none.
     pub(super) fn evict_longest_idle(&self) -> bool {
-        let mut slots = self.slots();
-        let idle = slots.all.iter().enumerate().filter_map(|(index, Entry { state, .. })| {
+        let mut table = self.table();
+        let idle = table.entries.iter().enumerate().filter_map(|(index, Entry { state, .. })| {
             let (State::Idle(since) | State::Closing(since, _)) = state else { return None };
             Some((*since, index))
         });
         let Some((_, longest)) = idle.min() else { return false };
-        match slots.all.get_mut(longest) {
-            Some(Entry { state: State::Closing(_, rest), .. }) => {
-                // What has come is read, or closing would be a reset.
-                let _ = rest.is_over();
-                slots.closing.retain(|index| *index != longest);
-                slots.free(longest);
-                self.freed.notify_waiters();
+        match table.entries.get_mut(longest) {
+            Some(Entry { state: State::Closing(_, connection), .. }) => {
+                // Closing over unread bytes would reset the connection.
+                let _ = connection.is_finished();
+                table.closing.retain(|index| *index != longest);
+                table.free(longest);
+                self.changed.notify_waiters();
             }
             Some(Entry { state, waker }) => {
                 *state = State::Evicted;
@@ -122,79 +128,79 @@ impl ConnectionLimit {
         true
     }
 
-    /// Returns when no slot is taken.
-    pub(super) async fn empty(&self) {
+    /// Waits until every slot is free.
+    pub(super) async fn wait_until_empty(&self) {
         loop {
-            let mut freed = pin!(self.freed.notified());
-            freed.as_mut().enable();
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
             {
-                let mut slots = self.slots();
-                slots.look_after_all(Instant::now());
-                if slots.all_are_free() {
+                let mut table = self.table();
+                table.check_all_closing(Instant::now());
+                if table.is_empty() {
                     return;
                 }
             }
-            freed.await;
+            changed.await;
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Slots {
-    fn all_are_free(&self) -> bool {
-        self.free.len() == self.all.len()
+impl Table {
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.entries.len()
     }
 
-    fn is_full(&self, most: usize) -> bool {
-        self.free.is_empty() && self.all.len() >= most
+    fn is_full(&self, max: usize) -> bool {
+        self.free.is_empty() && self.entries.len() >= max
     }
 
     fn free(&mut self, index: usize) {
-        if let Some(taken) = self.all.get_mut(index) {
-            *taken = Entry { state: State::Free, waker: None };
+        if let Some(entry) = self.entries.get_mut(index) {
+            *entry = Entry { state: State::Free, waker: None };
             self.free.push(index);
         }
     }
 }
 
-impl Drop for Slots {
+impl Drop for Table {
     fn drop(&mut self) {
         self.timer.iter().for_each(AbortHandle::abort);
     }
 }
 
 impl Slot {
-    /// From now on it may be told to go.
-    pub(super) fn idle(&self) {
+    /// The last byte came now, and the request is incomplete: the connection can be evicted.
+    pub(super) fn set_idle(&self) {
         self.set(State::Idle(Instant::now()));
     }
 
-    /// From now on it may not, and need not if it was told: its request is
-    /// complete and has no answer yet.
-    pub(super) fn busy(&self) {
+    /// The request is complete: the connection cannot be evicted. Undoes an eviction that
+    /// its task has not seen yet.
+    pub(super) fn set_busy(&self) {
         self.set(State::Busy);
     }
 
-    /// Answered: the slot is kept until the client closes what is left.
-    pub(super) fn close(mut self, rest: LingeringClose) {
-        self.rest = Some(rest);
+    /// Leaves the slot to a connection in lingering close.
+    pub(super) fn linger(mut self, connection: LingeringClose) {
+        self.lingering = Some(connection);
     }
 
-    /// Returns when the connection has to go.
+    /// Waits until the connection is evicted.
     pub(super) async fn evicted(&self) {
         poll_fn(|context| self.poll_evicted(context)).await;
     }
 
     fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {
-        let mut slots = self.limit.slots();
-        let Some(index) = slots.all.get_mut(self.index) else { return Poll::Pending };
-        if let State::Evicted = index.state {
+        let mut table = self.limit.table();
+        let Some(entry) = table.entries.get_mut(self.index) else { return Poll::Pending };
+        if let State::Evicted = entry.state {
             return Poll::Ready(());
         }
-        match &mut index.waker {
+        match &mut entry.waker {
             Some(waker) => waker.clone_from(context.waker()),
             waker => *waker = Some(context.waker().clone()),
         }
@@ -202,11 +208,11 @@ impl Slot {
     }
 
     fn set(&self, state: State) {
-        if let Some(index) = self.limit.slots().all.get_mut(self.index) {
-            let before = mem::replace(&mut index.state, state);
+        if let Some(entry) = self.limit.table().entries.get_mut(self.index) {
+            let before = mem::replace(&mut entry.state, state);
             if matches!(before, State::New | State::Evicted) {
-                // Whoever waits for room may find another to tell.
-                self.limit.freed.notify_waiters();
+                // `acquire` may be waiting for a connection that can be evicted.
+                self.limit.changed.notify_waiters();
             }
         }
     }
@@ -214,18 +220,18 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut slots = self.limit.slots();
-        match self.rest.take() {
-            None => slots.free(self.index),
-            Some(rest) => {
-                slots.close(self.index, rest, Instant::now());
-                slots.timer.get_or_insert_with(|| {
+        let mut table = self.limit.table();
+        match self.lingering.take() {
+            None => table.free(self.index),
+            Some(connection) => {
+                table.linger(self.index, connection, Instant::now());
+                table.timer.get_or_insert_with(|| {
                     let limit = Arc::downgrade(&self.limit);
-                    tokio::spawn(ConnectionLimit::close_in_time(limit)).abort_handle()
+                    tokio::spawn(ConnectionLimit::end_lingering(limit)).abort_handle()
                 });
             }
         }
-        self.limit.freed.notify_waiters();
+        self.limit.changed.notify_waiters();
     }
 }
 
@@ -239,11 +245,11 @@ mod tests {
 
     const NEVER: Duration = Duration::from_secs(3600);
 
-    pub(super) fn told(slot: &Slot) -> bool {
+    pub(super) fn is_evicted(slot: &Slot) -> bool {
         ready(slot.evicted()).is_some()
     }
 
-    /// The value of a future that is ready at once.
+    /// The output of a future that is ready at the first poll.
     pub(super) fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => Some(value),
@@ -252,67 +258,67 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_the_limit_the_one_that_has_been_idle_longest_has_to_go() {
+    async fn evicts_the_connection_that_has_been_idle_longest() {
         let limit = Arc::new(ConnectionLimit::new(3));
         let mut taken = Vec::new();
         for _ in 0..3 {
-            taken.push(limit.take().await);
-            taken.iter().last().unwrap().idle();
+            taken.push(limit.acquire().await);
+            taken.iter().last().unwrap().set_idle();
             advance(Duration::from_secs(1)).await;
         }
-        // The first has sent another byte, the second a whole request.
-        taken[0].idle();
-        taken[1].busy();
-        assert_eq!(ready(limit.take()).map(drop), None);
-        assert_eq!(taken.iter().map(told).collect::<Vec<_>>(), [false, false, true]);
+        // The first sends another byte, the second completes its request.
+        taken[0].set_idle();
+        taken[1].set_busy();
+        assert_eq!(ready(limit.acquire()).map(drop), None);
+        assert_eq!(taken.iter().map(is_evicted).collect::<Vec<_>>(), [false, false, true]);
         drop(taken.remove(2));
-        timeout(NEVER, limit.take()).await.unwrap();
+        timeout(NEVER, limit.acquire()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_all_wait_for_answers_nobody_has_to_go() {
+    async fn does_not_evict_a_connection_that_waits_for_its_response() {
         let limit = Arc::new(ConnectionLimit::new(2));
-        let mut taken = [limit.take().await, limit.take().await];
-        taken.iter().for_each(Slot::busy);
+        let mut taken = [limit.acquire().await, limit.acquire().await];
+        taken.iter().for_each(Slot::set_busy);
         assert!(!limit.evict_longest_idle());
-        assert!(timeout(NEVER, limit.take()).await.is_err());
-        taken[0].idle();
+        assert!(timeout(NEVER, limit.acquire()).await.is_err());
+        taken[0].set_idle();
         assert!(limit.evict_longest_idle());
-        // One that was told to go is not told twice.
+        // An evicted connection is not evicted again.
         assert!(!limit.evict_longest_idle());
-        taken[1].idle();
+        taken[1].set_idle();
         let [_, second] = &mut taken;
         assert!(limit.evict_longest_idle());
-        assert!(told(second));
+        assert!(is_evicted(second));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_new_or_whose_request_came_after_all_does_not_go() {
+    async fn does_not_evict_a_new_connection_or_one_that_completes_its_request() {
         let limit = Arc::new(ConnectionLimit::new(1));
-        let slot = limit.take().await;
+        let slot = limit.acquire().await;
         assert!(!limit.evict_longest_idle());
-        slot.idle();
+        slot.set_idle();
         assert!(limit.evict_longest_idle());
-        slot.busy();
-        assert!(!told(&slot));
-        // Whoever waits for room sees to it that the next idle one goes.
+        slot.set_busy();
+        assert!(!is_evicted(&slot));
+        // The waiting `acquire` evicts the next connection that becomes idle.
         let waits = tokio::spawn({
             let limit = Arc::clone(&limit);
-            async move { drop(limit.take().await) }
+            async move { drop(limit.acquire().await) }
         });
         tokio::task::yield_now().await;
-        slot.idle();
-        assert!(!told(&slot));
+        slot.set_idle();
+        assert!(!is_evicted(&slot));
         drop(slot);
         waits.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn empty_is_when_the_last_place_is_free() {
+    async fn is_empty_once_the_last_slot_is_free() {
         let limit = Arc::new(ConnectionLimit::new(2));
-        let slot = limit.take().await;
-        assert!(timeout(NEVER, limit.empty()).await.is_err());
+        let slot = limit.acquire().await;
+        assert!(timeout(NEVER, limit.wait_until_empty()).await.is_err());
         drop(slot);
-        timeout(NEVER, limit.empty()).await.unwrap();
+        timeout(NEVER, limit.wait_until_empty()).await.unwrap();
     }
 }

@@ -1,0 +1,107 @@
+//! Where the server listens.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixStream;
+
+use super::socket::Listening;
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A numeric address and a port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    /// As it is written on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An open listener.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: Listening,
+    address: Listen,
+    /// Removes the file of a Unix socket.
+    _file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// Opens the listener. Removes the socket file that a killed program left at the path
+    /// of a Unix socket, and no other file.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub async fn bind(listen: &Listen) -> io::Result<Self> {
+        match listen {
+            Listen::Tcp(address) => {
+                let socket = Listening::tcp(address)?;
+                let address = Listen::Tcp(socket.address()?);
+                Ok(Self { socket, address, _file: None })
+            }
+            Listen::Unix(path) => {
+                if is_dead_socket(path).await {
+                    fs::remove_file(path)?;
+                }
+                let socket = Listening::unix(path)?;
+                let file = SocketFile::of(path)?;
+                Ok(Self { socket, address: listen.clone(), _file: Some(file) })
+            }
+        }
+    }
+
+    /// The address. A port of 0 is replaced by the one that the operating system chose.
+    pub fn address(&self) -> &Listen {
+        &self.address
+    }
+}
+
+/// The file of a Unix socket. Removed when this is dropped, unless another file has
+/// replaced it.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Its device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // If this fails, the next start removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Whether the path is a socket without a listener. Connecting to another kind of file is
+/// refused as well.
+async fn is_dead_socket(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let connected = UnixStream::connect(path).await;
+    is_socket && connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
