@@ -1,6 +1,7 @@
-//! Every word that the command line says, in `tests/cmd/`: the command, its exit
-//! code, where it wrote, and the exact text. `UPDATE=1 cargo test --test cmd` writes
-//! the files anew, for the eye to judge.
+//! Compares the exact output of command lines with the files in `tests/cmd/`.
+//!
+//! Each entry has the command, its exit code, and the text on each output.
+//! `UPDATE=1 cargo test --test cmd` rewrites the files; review the difference.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,9 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 #[test]
-fn every_command_line_says_exactly_what_its_file_has() {
+fn every_command_line_prints_exactly_the_recorded_output() {
     let here = tempfile::tempdir().unwrap();
-    // As long as a password may be, and then another line.
+    // A password of the maximum length, and another line.
     let long = "a".repeat(4096) + "\r\nb";
     for (name, content) in [
         ("password", "secret\n"),
@@ -30,7 +31,7 @@ fn every_command_line_says_exactly_what_its_file_has() {
     for entry in fs::read_dir(files).unwrap() {
         let path = entry.unwrap().path();
         let expected = fs::read_to_string(&path).unwrap();
-        let said: String = expected
+        let actual: String = expected
             .lines()
             .filter_map(|line| line.strip_prefix("$ galera-probe"))
             .map(|arguments| {
@@ -39,40 +40,40 @@ fn every_command_line_says_exactly_what_its_file_has() {
             })
             .collect();
         if std::env::var_os("UPDATE").is_some() {
-            fs::write(&path, said).unwrap();
+            fs::write(&path, actual).unwrap();
         } else {
-            assert_eq!(said, expected, "{}", path.display());
+            assert_eq!(actual, expected, "{}", path.display());
         }
     }
     assert!(commands > 40, "{commands} commands were found");
 }
 
-/// Runs the program in a folder of its own, with no variable but those after
-/// `# with`, and shows what became of it.
+/// Runs the program in the folder `here`, with only the variables after `# with`. Returns
+/// the exit code and the output as text.
 fn run(here: &Path, arguments: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_galera-probe"));
     let (arguments, variables) = arguments.split_once(" # with ").unwrap_or((arguments, ""));
     let variables = variables.split_whitespace().filter_map(|variable| variable.split_once('='));
     command.args(arguments.split_whitespace()).env_clear().envs(variables);
     let output = command.current_dir(here).stdin(Stdio::null()).output().unwrap();
-    let mut shown = String::new();
-    writeln!(shown, "exit code: {}", output.status.code().unwrap()).unwrap();
+    let mut entry = String::new();
+    writeln!(entry, "exit code: {}", output.status.code().unwrap()).unwrap();
     for (name, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
         let text = String::from_utf8(bytes).unwrap();
         if !text.is_empty() {
-            writeln!(shown, "{name}:").unwrap();
+            writeln!(entry, "{name}:").unwrap();
         }
         for line in text.lines() {
-            assert!(!line.starts_with("$ "), "it would be read as a command: {line}");
+            assert!(!line.starts_with("$ "), "looks like a command: {line}");
             let wide = name == "stdout" && line.chars().count() > 80;
             assert!(!wide, "over 80 columns: {line}");
-            writeln!(shown, "{}", without_time(line)).unwrap();
+            writeln!(entry, "{}", without_time(line)).unwrap();
         }
     }
-    shown
+    entry
 }
 
-/// A log line's time is another each time.
+/// Replaces the time of a log line, which differs in each run.
 fn without_time(line: &str) -> String {
     match line.split_once(' ') {
         Some((time, rest)) if time.ends_with('Z') && time.starts_with("20") => {

@@ -1,5 +1,5 @@
-//! What those who run the cluster need of the program: roles, maintenance, drain,
-//! new passwords, the admin listener, the log, systemd. Over real sockets.
+//! Tests of the functions for operators, over real sockets: roles, maintenance, drain, new
+//! passwords, the admin listener, the log and systemd.
 
 #[path = "support/program.rs"]
 mod program;
@@ -20,14 +20,14 @@ use tokio::time::timeout;
 use program::{Response, Serve, command, node, output, request, run, text};
 use support::node::{Node, PASSWORD, Script, USER};
 
-/// More than any deadline of the program's.
+/// Longer than every deadline of the program.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn connections(node: &Node) -> usize {
     node.seen.connections.load(SeqCst)
 }
 
-/// A probe with an admin listener on a free port, and that address.
+/// Starts a probe with an admin listener on a free port. Returns its address too.
 async fn with_admin(arguments: &[&str]) -> (Serve, std::net::SocketAddr) {
     let mut probe = Serve::start(&[&["--admin-listen", "127.0.0.1:0"], arguments].concat()).await;
     let line = next_line(&mut probe).await;
@@ -63,7 +63,7 @@ async fn one_probe_answers_every_role() {
 }
 
 #[tokio::test]
-async fn the_writer_is_the_node_with_the_lowest_index() {
+async fn the_writer_is_the_node_with_index_0() {
     let (node, address) = node(Script::synced()).await;
     let probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;
     for (index, status, word) in [("0", 200, "serve"), ("1", 503, "not-writer")] {
@@ -78,7 +78,7 @@ async fn the_writer_is_the_node_with_the_lowest_index() {
 }
 
 #[tokio::test]
-async fn livez_is_200_before_a_frozen_node_and_asks_it_nothing() {
+async fn livez_answers_200_without_a_connection_to_a_frozen_node() {
     let (node, address) = node(Script::frozen()).await;
     let probe = Serve::start(&["--target", &address]).await;
     assert_eq!(probe.get("/livez").await.status, 200);
@@ -89,7 +89,7 @@ async fn livez_is_200_before_a_frozen_node_and_asks_it_nothing() {
 }
 
 #[tokio::test]
-async fn balancers_see_no_admin_page_and_the_admin_listener_asks_no_node() {
+async fn admin_pages_are_only_on_the_admin_listener_and_start_no_probe_run() {
     let (node, address) = node(Script::synced()).await;
     let (probe, admin) = with_admin(&["--target", &address]).await;
     for path in ["/metrics", "/status"] {
@@ -103,7 +103,7 @@ async fn balancers_see_no_admin_page_and_the_admin_listener_asks_no_node() {
 }
 
 #[tokio::test]
-async fn status_and_metrics_tell_what_was_answered() {
+async fn status_and_metrics_report_the_verdict() {
     let (_node, address) = node(Script::donor()).await;
     let (probe, admin) = with_admin(&["--target", &address]).await;
     probe.assert(503, "donor").await;
@@ -158,7 +158,7 @@ async fn metrics_are_openmetrics_for_a_scraper_that_accepts_them() {
 }
 
 #[tokio::test]
-async fn a_crowd_at_the_admin_listener_keeps_no_balancer_waiting() {
+async fn idle_admin_connections_delay_no_request() {
     let (_node, address) = node(Script::synced()).await;
     let (probe, admin) = with_admin(&["--target", &address]).await;
     let mut crowd = Vec::new();
@@ -166,12 +166,12 @@ async fn a_crowd_at_the_admin_listener_keeps_no_balancer_waiting() {
         crowd.push(TcpStream::connect(admin).await.unwrap());
     }
     probe.assert(200, "serve").await;
-    // Who asks something goes before those who only hold a place.
+    // At the limit, an idle connection is evicted for the new one.
     assert_eq!(get(admin, "/status").await.status, 200);
 }
 
 #[tokio::test]
-async fn check_via_asks_the_probe_and_not_the_node() {
+async fn check_via_queries_the_probe_and_not_the_node() {
     let (node, address) = node(Script::donor()).await;
     let probe = Serve::start(&["--target", &address]).await;
     let http = probe.http;
@@ -182,13 +182,13 @@ async fn check_via_asks_the_probe_and_not_the_node() {
         let said = text(&check.stdout);
         assert_eq!(check.status.code(), Some(code), "{path}: {said}");
         assert!(said.starts_with(says) && said.lines().count() <= 1, "{said}");
-        assert_eq!(text(&check.stderr).contains("--via: the answer's status is 404"), code == 2);
+        assert_eq!(text(&check.stderr).contains("--via: the response's status is 404"), code == 2);
     }
     assert_eq!(connections(&node), 1);
 }
 
 #[tokio::test]
-async fn check_via_what_does_not_answer_as_a_probe_does_is_refused_in_time() {
+async fn check_via_refuses_a_server_that_is_no_probe_within_its_timeout() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nothing = closed.local_addr().unwrap();
     drop(closed);
@@ -197,8 +197,8 @@ async fn check_via_what_does_not_answer_as_a_probe_does_is_refused_in_time() {
     let endless = hostile(Vec::new(), true).await;
     let long_head =
         hostile([b"HTTP/1.1 200 OK\r\nA: ", &[b'a'; 1 << 20][..]].concat(), false).await;
-    let stranger = hostile(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), false).await;
-    for address in [nothing, silent.0, endless, long_head, stranger] {
+    let ssh = hostile(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), false).await;
+    for address in [nothing, silent.0, endless, long_head, ssh] {
         let url = format!("http://{address}/livez");
         let check = run(&["check", "--timeout", "500ms", "--via", &url]).await;
         assert_eq!(check.status.code(), Some(1), "{}", text(&check.stderr));
@@ -209,7 +209,8 @@ async fn check_via_what_does_not_answer_as_a_probe_does_is_refused_in_time() {
     assert_eq!((check.status.code(), text(&check.stdout)), (Some(0), "[2Jserve: yes\n".to_owned()));
 }
 
-/// A server that answers anything with these bytes; endlessly, with what is no HTTP.
+/// Starts a server that answers each connection with `bytes`, followed by endless bytes if
+/// `endless`.
 async fn hostile(bytes: Vec<u8>, endless: bool) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -227,7 +228,7 @@ async fn hostile(bytes: Vec<u8>, endless: bool) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn maintenance_is_switched_by_commands_and_the_node_is_not_asked_meanwhile() {
+async fn commands_switch_maintenance_and_the_node_is_not_probed_during_it() {
     let (node, address) = node(Script::synced()).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("maintenance");
@@ -258,7 +259,7 @@ async fn maintenance_is_switched_by_commands_and_the_node_is_not_asked_meanwhile
 }
 
 #[tokio::test]
-async fn odd_maintenance_files_hold_up_no_answer() {
+async fn unusual_maintenance_files_delay_no_response() {
     let (_node, address) = node(Script::synced()).await;
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
@@ -285,7 +286,7 @@ async fn odd_maintenance_files_hold_up_no_answer() {
 }
 
 #[tokio::test]
-async fn a_drain_refuses_while_the_probe_lives_and_then_ends() {
+async fn a_drain_answers_503_and_then_exits() {
     let (_node, address) = node(Script::synced()).await;
     let mut probe = Serve::start(&["--target", &address, "--drain", "1s"]).await;
     probe.assert(200, "serve").await;
@@ -301,9 +302,9 @@ async fn a_drain_refuses_while_the_probe_lives_and_then_ends() {
 }
 
 #[tokio::test]
-async fn an_interrupt_does_not_drain_and_a_second_signal_ends_a_drain() {
+async fn sigint_skips_the_drain_and_a_second_signal_ends_it() {
     let (_node, address) = node(Script::synced()).await;
-    // A drain of an hour would outlast the test's budget.
+    // A drain of an hour would exceed the test's timeout.
     let arguments = ["--target", &address, "--drain", "1h"];
     let mut probe = Serve::start(&arguments).await;
     assert_eq!(probe.end("INT").await.0, Some(0));
@@ -316,7 +317,7 @@ async fn an_interrupt_does_not_drain_and_a_second_signal_ends_a_drain() {
 }
 
 #[tokio::test]
-async fn a_password_that_was_changed_needs_no_restart() {
+async fn a_new_password_needs_no_restart() {
     let (node, address) = node(Script { password: "new".to_owned(), ..Script::synced() }).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
@@ -332,20 +333,20 @@ async fn a_password_that_was_changed_needs_no_restart() {
 }
 
 #[tokio::test]
-async fn an_option_file_says_who_logs_in_where_and_is_warned_of_if_all_may_read_it() {
+async fn reads_an_option_file_and_warns_if_every_user_can_read_it() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("mysqld.sock");
-    let here = Node::new(Script::synced());
-    tokio::spawn(here.clone().listen_unix(UnixListener::bind(&socket).unwrap()));
-    let (there, address) = node(Script::donor()).await;
+    let by_socket = Node::new(Script::synced());
+    tokio::spawn(by_socket.clone().listen_unix(UnixListener::bind(&socket).unwrap()));
+    let (by_tcp, address) = node(Script::donor()).await;
     let (host, port) = address.split_once(':').unwrap();
     let file = directory.path().join("probe.cnf");
-    for (place, mode, word) in [
+    for (location, mode, word) in [
         (format!("socket={}", socket.display()), 0o600, "serve: "),
         (format!("host='{host}'\nport={port}"), 0o644, "donor: "),
     ] {
         let account = format!("user = {USER} # ours\npassword = \"{PASSWORD}\"");
-        fs::write(&file, format!("[mysqld]\nport=1\n[client]\n{account}\n{place}\n")).unwrap();
+        fs::write(&file, format!("[mysqld]\nport=1\n[client]\n{account}\n{location}\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         let mut check = command(&["check", "--defaults-file", file.to_str().unwrap()]);
         check.env_remove("GALERA_PROBE_PASSWORD");
@@ -355,27 +356,27 @@ async fn an_option_file_says_who_logs_in_where_and_is_warned_of_if_all_may_read_
         assert_eq!(log.matches("chmod o-r").count(), usize::from(mode == 0o644), "{log}");
         assert!(!log.contains(PASSWORD));
     }
-    assert_eq!((connections(&here), connections(&there)), (1, 1));
+    assert_eq!((connections(&by_socket), connections(&by_tcp)), (1, 1));
     fs::write(&file, "[client]\n#".to_owned() + &"x".repeat(1 << 24)).unwrap();
     let check = run(&["check", "--defaults-file", file.to_str().unwrap()]).await;
     assert_eq!(check.status.code(), Some(2));
     assert!(text(&check.stderr).contains("it is over 64 KiB"));
 }
 
-/// `serve` under a service manager that listens at `socket`.
-fn supervised(socket: &Path, target: &str) -> tokio::process::Command {
+/// Returns the command `serve` with a service manager that listens at `socket`.
+fn serve_under_manager(socket: &Path, target: &str) -> tokio::process::Command {
     let mut serve = command(&["serve", "--listen", "127.0.0.1:0", "--target", target]);
     serve.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "20000").stderr(Stdio::piped());
     serve
 }
 
 #[tokio::test]
-async fn systemd_is_told_of_readiness_life_and_the_stop() {
+async fn notifies_systemd_of_readiness_the_watchdog_and_the_stop() {
     let (_node, address) = node(Script::synced()).await;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
-    let mut probe = Serve::start_command(supervised(&socket, &address)).await;
+    let mut probe = Serve::start_command(serve_under_manager(&socket, &address)).await;
     let next = async || {
         let mut notice = [0; 256];
         let length = timeout(TIMEOUT, manager.recv(&mut notice)).await.expect("a notice").unwrap();
@@ -397,22 +398,22 @@ async fn systemd_is_told_of_readiness_life_and_the_stop() {
 }
 
 #[tokio::test]
-async fn a_service_manager_that_takes_no_notice_holds_up_no_answer_and_no_exit() {
+async fn a_full_notify_socket_delays_no_response_and_no_exit() {
     let (_node, address) = node(Script::synced()).await;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("notify");
-    let _deaf = UnixDatagram::bind(&socket).unwrap();
+    let _unread = UnixDatagram::bind(&socket).unwrap();
     let filler = UnixDatagram::unbound().unwrap();
     filler.connect(&socket).unwrap();
     filler.writable().await.unwrap();
     while filler.try_send(b"x").is_ok() {}
-    let mut probe = Serve::start_command(supervised(&socket, &address)).await;
+    let mut probe = Serve::start_command(serve_under_manager(&socket, &address)).await;
     probe.assert(200, "serve").await;
     assert_eq!(probe.end("TERM").await.0, Some(0));
 }
 
 #[tokio::test]
-async fn the_log_has_each_change_with_its_facts_and_advice_and_nothing_for_a_request() {
+async fn logs_each_change_with_facts_and_advice_but_no_request() {
     let (node, address) = node(Script::synced()).await;
     let mut probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;
     for _ in 0..50 {

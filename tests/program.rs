@@ -1,5 +1,4 @@
-//! The program as an operator meets it: its two commands, its answers, its
-//! errors, over real sockets.
+//! Tests of the whole program over real sockets: `serve`, `check`, their output and errors.
 
 #[path = "support/program.rs"]
 mod program;
@@ -15,7 +14,7 @@ use program::{Serve, command, node, output, request, run, text};
 use support::node::{PASSWORD, Plugin, Script};
 
 #[tokio::test]
-async fn a_balancer_gets_200_and_503_as_the_node_goes_through_its_states() {
+async fn answers_200_or_503_as_the_node_changes_its_state() {
     let (node, address) = node(Script::synced()).await;
     let eager = ["--target", &address, "--max-age", "0s", "--settle", "0s"];
     let probe = Serve::start(&eager).await;
@@ -33,7 +32,7 @@ async fn a_balancer_gets_200_and_503_as_the_node_goes_through_its_states() {
 }
 
 #[tokio::test]
-async fn answers_are_whole_and_close_their_connection() {
+async fn a_response_has_its_length_and_closes_the_connection() {
     let (_node, address) = node(Script::synced()).await;
     let probe = Serve::start(&["--target", &address]).await;
     let response = probe.get("/").await;
@@ -60,7 +59,7 @@ async fn answers_are_whole_and_close_their_connection() {
 }
 
 #[tokio::test]
-async fn check_says_one_line_and_exits_0_for_serve_and_1_for_refuse() {
+async fn check_prints_one_line_and_exits_0_for_serve_and_1_for_refuse() {
     let (node, address) = node(Script::synced()).await;
     let check = run(&["check", "--target", &address]).await;
     assert_eq!(check.status.code(), Some(0));
@@ -74,7 +73,7 @@ async fn check_says_one_line_and_exits_0_for_serve_and_1_for_refuse() {
 }
 
 #[tokio::test]
-async fn a_plain_server_is_refused_unless_standalone_says_that_it_is_meant() {
+async fn refuses_a_plain_server_without_standalone() {
     let mut script = Script::synced();
     script.variables.retain(|name, _| !name.starts_with("wsrep_"));
     let (_node, address) = node(script).await;
@@ -85,13 +84,13 @@ async fn a_plain_server_is_refused_unless_standalone_says_that_it_is_meant() {
 }
 
 #[tokio::test]
-async fn nothing_listening_a_black_hole_and_a_silent_listener_are_refused_within_the_deadline() {
+async fn refuses_a_closed_port_a_full_backlog_and_a_silent_listener_within_the_deadline() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nothing = closed.local_addr().unwrap();
     drop(closed);
-    // Accepts, and says nothing: the story that this program began with.
+    // Accepts connections and sends nothing. This case was the reason for the program.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    // A listener whose queue is full: the kernel drops what asks to come in.
+    // A listener with a full backlog: the kernel drops further SYNs.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let hole = socket.listen(1).unwrap();
@@ -122,7 +121,7 @@ async fn nothing_listening_a_black_hole_and_a_silent_listener_are_refused_within
 }
 
 #[tokio::test]
-async fn sigterm_and_sigint_end_it_with_0_while_a_probe_hangs() {
+async fn exits_0_on_sigterm_and_sigint_while_a_probe_run_hangs() {
     for signal in ["TERM", "INT"] {
         let (node, address) = node(Script::frozen()).await;
         let mut probe =
@@ -138,9 +137,9 @@ async fn sigterm_and_sigint_end_it_with_0_while_a_probe_hangs() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_holds_up_no_answer() {
+async fn answers_while_standard_error_is_not_read() {
     let (_node, address) = node(Script::synced()).await;
-    // Standard error is a pipe of 64 KiB that is not read again.
+    // Standard error is a pipe of 64 KiB, which the test stops reading.
     let probe = Serve::start(&["--target", &address, "--log-level", "trace"]).await;
     let mut logged = 0;
     while logged < 200 * 1024 {
@@ -151,19 +150,19 @@ async fn a_log_that_nobody_reads_holds_up_no_answer() {
 }
 
 #[tokio::test]
-async fn the_password_is_in_no_log_no_answer_and_no_error() {
+async fn never_prints_the_password() {
     let (node, address) = node(Script::synced()).await;
     for script in [Script::synced(), Script { password: "other".to_owned(), ..Script::synced() }] {
         node.set_script(script);
         let check = run(&["check", "--target", &address, "--log-level", "trace"]).await;
         let said = text(&check.stdout) + &text(&check.stderr);
-        assert!(said.contains("dialogue"), "{said}");
+        assert!(said.contains("probe run"), "{said}");
         assert!(!said.contains(PASSWORD), "{said}");
     }
 }
 
 #[tokio::test]
-async fn a_login_that_a_restart_of_the_server_will_break_is_warned_of_once() {
+async fn warns_once_of_a_login_that_relies_on_the_servers_password_cache() {
     let plugin = Some(Plugin::CachingSha2 { cached: true });
     let (_node, address) = node(Script { plugin, ..Script::synced() }).await;
     let mut probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;
@@ -177,7 +176,7 @@ async fn a_login_that_a_restart_of_the_server_will_break_is_warned_of_once() {
 }
 
 #[tokio::test]
-async fn server_text_reaches_the_log_escaped_and_never_the_answer() {
+async fn server_text_is_escaped_in_the_log_and_absent_from_the_response() {
     let text = "\x1b[31mno such user 'admin'\n".to_owned();
     let (_node, address) =
         node(Script { statement_error: Some((4242, text)), ..Script::synced() }).await;
@@ -192,7 +191,7 @@ async fn server_text_reaches_the_log_escaped_and_never_the_answer() {
 }
 
 #[tokio::test]
-async fn a_json_log_is_one_object_a_line() {
+async fn a_json_log_has_one_object_per_line() {
     let (_node, address) = node(Script::donor()).await;
     let arguments = ["check", "--target", &address, "--log-level", "debug", "--log-format", "json"];
     let check = run(&arguments).await;
@@ -259,7 +258,7 @@ async fn wrong_usage_exits_2_and_names_the_flag_and_the_fix() {
 }
 
 #[tokio::test]
-async fn the_password_comes_from_the_file_or_the_variable_and_not_from_both() {
+async fn reads_the_password_from_the_file_or_the_variable_but_not_both() {
     let (_node, address) = node(Script::synced()).await;
     let directory = tempfile::tempdir().unwrap();
     for line_end in ["", "\n", "\r\n"] {
@@ -277,14 +276,14 @@ async fn the_password_comes_from_the_file_or_the_variable_and_not_from_both() {
 }
 
 #[tokio::test]
-async fn every_flag_but_what_check_is_asked_has_an_environment_variable() {
+async fn every_flag_but_role_and_via_has_an_environment_variable() {
     let (_node, address) = node(Script::synced()).await;
     let mut from_environment = command(&["check"]);
     from_environment.env("GALERA_PROBE_TARGET", &address);
     assert_eq!(output(from_environment).await.status.code(), Some(0));
 
-    // A maintenance file may have any name. What `check` is asked is no setting: in a
-    // container the variables are those of `serve`.
+    // A maintenance file may have any name. --role and --via have no variable, because the
+    // variables of a container are for `serve`.
     let any = ["help", "maintenance-file", "role", "via"];
     for command_name in ["serve", "check"] {
         let help = text(&run(&[command_name, "--help"]).await.stdout);
@@ -294,7 +293,7 @@ async fn every_flag_but_what_check_is_asked_has_an_environment_variable() {
         {
             let variable = format!("GALERA_PROBE_{}", flag.to_uppercase().replace('-', "_"));
             assert!(help.contains(&format!("[env: {variable}]")), "{flag}: {help}");
-            // A value that no flag takes; a user name may be almost anything.
+            // A value that each flag refuses; a user name may have almost any characters.
             let mut wrong = command(&[command_name]);
             wrong.env(&variable, if flag == "user" { "x".repeat(321) } else { "\u{1}".to_owned() });
             let wrong = output(wrong).await;

@@ -1,4 +1,4 @@
-//! The README says what the program says.
+//! Checks that the tables of the README match the program.
 
 #[path = "support/program.rs"]
 mod program;
@@ -18,7 +18,7 @@ use program::run;
 const README: &str = include_str!("../README.md");
 
 #[test]
-fn the_table_of_words_is_the_one_in_the_code() {
+fn the_table_of_words_matches_the_code() {
     let verdicts = Reason::ALL.iter().map(|reason| Verdict::Refuse(*reason));
     let rows: Vec<_> = [Verdict::Serve]
         .into_iter()
@@ -30,7 +30,7 @@ fn the_table_of_words_is_the_one_in_the_code() {
 }
 
 #[tokio::test]
-async fn the_table_of_flags_has_every_flag_of_the_help_with_its_variable_default_and_text() {
+async fn the_table_of_flags_matches_the_help() {
     let mut flags = BTreeSet::new();
     let mut help = Vec::new();
     for command in ["serve", "check"] {
@@ -60,8 +60,8 @@ async fn the_table_of_flags_has_every_flag_of_the_help_with_its_variable_default
     assert_eq!(flags.len(), rows);
 }
 
-/// A synced node, with some variables changed.
-fn node(changes: &[(&str, &str)]) -> Facts {
+/// The facts of a synced node, with some variables changed.
+fn facts(changes: &[(&str, &str)]) -> Facts {
     let mut variables = BTreeMap::from([
         ("wsrep_cluster_status", "Primary"),
         ("wsrep_connected", "ON"),
@@ -81,7 +81,7 @@ fn node(changes: &[(&str, &str)]) -> Facts {
 }
 
 #[test]
-fn the_table_of_roles_is_what_the_code_decides() {
+fn the_table_of_roles_matches_the_verdicts() {
     let donor = ("wsrep_local_state", "2");
     let rejecting = ("wsrep_sst_donor_rejects_queries", "ON");
     for (name, changes, donors) in [
@@ -99,7 +99,7 @@ fn the_table_of_roles_is_what_the_code_decides() {
         ("without quorum", &[("wsrep_cluster_status", "non-Primary")], Donor::Serve),
     ] {
         let policy = Policy { donor: donors, ..Policy::default() };
-        let verdicts = Role::ALL.map(|role| match judge(&node(changes), policy, role) {
+        let verdicts = Role::ALL.map(|role| match judge(&facts(changes), policy, role) {
             Verdict::Serve => "200".to_owned(),
             Verdict::Refuse(reason) => format!("503 `{reason}`"),
         });

@@ -1,5 +1,6 @@
-//! The recipes of `deploy/` name what there is: flags, variables, paths, metrics,
-//! reasons. What their own tools say of them is in `tests/deploy/run`.
+//! Checks that the flags, variables, paths, metrics and reasons in `deploy/` exist.
+//!
+//! `tests/deploy/run` checks the recipes with their own tools.
 
 #[path = "support/program.rs"]
 mod program;
@@ -14,7 +15,7 @@ use galera_probe::server::MAX_CONNECTIONS;
 
 use program::{Serve, run};
 
-/// Flags of other programs that the recipes name.
+/// Flags of other programs in the recipes.
 const OTHERS: &[&str] = &[
     // az
     "--access",
@@ -82,7 +83,7 @@ const OTHERS: &[&str] = &[
     "--wide",
 ];
 
-/// Every file below a folder, with its text.
+/// Returns every file below a folder, with its text.
 fn files(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -100,7 +101,8 @@ fn recipes() -> Vec<(PathBuf, String)> {
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy"))
 }
 
-/// The words that begin with `start` and go on with these characters.
+/// Finds the words that begin with `start` and continue with characters that `goes_on`
+/// accepts.
 fn words<'a>(
     text: &'a str,
     start: &'static str,
@@ -143,7 +145,7 @@ async fn every_flag_and_variable_in_a_recipe_is_in_the_help() {
     assert!(ours > 30, "{ours} flags were found");
 }
 
-/// What stands before a path that a balancer is told to ask for.
+/// The texts that precede the path of a health check.
 const BEFORE_PATHS: &[&str] = &[
     "option httpchk GET ",
     "--path ",
@@ -156,30 +158,30 @@ const BEFORE_PATHS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn every_path_that_a_recipe_asks_for_is_one_that_the_probe_answers() {
+async fn the_probe_answers_every_path_in_a_recipe() {
     let probe = Serve::start(&["--target", "127.0.0.1:1"]).await;
     assert_eq!(probe.get("/nonsense").await.status, 404);
-    let mut asked = BTreeSet::new();
+    let mut requested = BTreeSet::new();
     let mut found = BTreeSet::new();
     for (path, text) in recipes() {
         for before in BEFORE_PATHS {
             for (at, _) in text.match_indices(before) {
                 let rest = &text[at + before.len()..];
                 let end = rest.find(|c: char| !(c.is_ascii_lowercase() || "/-".contains(c)));
-                let asks = &rest[..end.unwrap_or(rest.len())];
-                let status = probe.get(asks).await.status;
-                assert!([200, 503].contains(&status), "{}: {asks}: {status}", path.display());
-                asked.insert(asks.to_owned());
+                let target = &rest[..end.unwrap_or(rest.len())];
+                let status = probe.get(target).await.status;
+                assert!([200, 503].contains(&status), "{}: {target}: {status}", path.display());
+                requested.insert(target.to_owned());
                 found.insert(*before);
             }
         }
     }
     let paths = ["/", "/livez", "/reader", "/writer"].map(str::to_owned);
-    assert_eq!(asked, BTreeSet::from(paths));
+    assert_eq!(requested, BTreeSet::from(paths));
     assert_eq!(found.len(), BEFORE_PATHS.len(), "only {found:?}");
 }
 
-/// The values that a label is compared with, in rules and on the dashboard.
+/// Returns the values that a label is compared with, in rules and on the dashboard.
 fn values(text: &str, label: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let text = text.replace("\\\"", "\"");
@@ -193,7 +195,7 @@ fn values(text: &str, label: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_and_label_in_the_rules_and_on_the_dashboard_is_one_of_the_probes() {
+fn every_metric_and_label_in_the_rules_and_on_the_dashboard_exists() {
     let reasons: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     let roles = Role::ALL.map(Role::as_str);
     let metrics = include_str!("../README.md");
@@ -201,7 +203,7 @@ fn every_metric_and_label_in_the_rules_and_on_the_dashboard_is_one_of_the_probes
     for (path, text) in recipes() {
         let path = path.display();
         for name in words(&text, "galera_probe_", |c| c.is_ascii_lowercase() || c == '_') {
-            // A histogram's series have an end of their own.
+            // A series of a histogram has a suffix.
             let name = name.trim_end_matches("_bucket");
             let row = |end| metrics.contains(&format!("\n| `{name}{end}"));
             assert!(row('{') || row('`'), "{path}: {name}");
@@ -222,7 +224,7 @@ fn every_metric_and_label_in_the_rules_and_on_the_dashboard_is_one_of_the_probes
 }
 
 #[test]
-fn the_limits_that_the_recipes_name_are_the_programs() {
+fn the_limits_in_the_recipes_match_the_program() {
     let text = |name| {
         let (_, text) = recipes().into_iter().find(|(path, _)| path.ends_with(name)).unwrap();
         text
@@ -232,12 +234,12 @@ fn the_limits_that_the_recipes_name_are_the_programs() {
     assert!(unit.contains(&most) && text("MIGRATING.md").contains(&most), "{most}");
     let (_, limit) = unit.split_once("\nLimitNOFILE=").unwrap();
     let limit: usize = limit.lines().next().unwrap().parse().unwrap();
-    // With the admin listener's 16 and the 22 that the program sets aside.
+    // The admin listener has 16, and the program reserves 22.
     assert!(limit >= MAX_CONNECTIONS + 16 + 22, "{limit}");
 }
 
 #[test]
-fn the_pages_links_lead_to_files() {
+fn the_links_of_the_pages_lead_to_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let mut links = BTreeSet::new();
     for (path, text) in
@@ -251,7 +253,7 @@ fn the_pages_links_lead_to_files() {
             }
         }
     }
-    // The page leads to every recipe.
+    // The page names every recipe.
     let page = fs::read_to_string(folder.join("README.md")).unwrap();
     for entry in fs::read_dir(&folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
