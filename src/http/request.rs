@@ -99,11 +99,11 @@ impl fmt::Display for WrongProtocol {
 
 /// Parses the head of a request from the bytes that have arrived so far.
 ///
-/// Call it again with all bytes whenever more have arrived. The first result that is not
+/// Call it with all bytes again whenever more have arrived. The first result that is not
 /// [`Parsed::Incomplete`] does not depend on how the bytes were split.
 ///
-/// The limits are 8 KiB ([`Problem::HeadTooLarge`]) and 64 header lines (the same) for
-/// the head, and 2 KiB for the target ([`Problem::TargetTooLong`]).
+/// A head over 8 KiB or 64 header lines is [`Problem::HeadTooLarge`]. A target over 2 KiB
+/// is [`Problem::TargetTooLong`].
 pub fn parse(bytes: &[u8]) -> Parsed {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -188,8 +188,8 @@ fn oversize_problem(bytes: &[u8]) -> Problem {
     }
 }
 
-/// Recognizes the protocol of bytes that are not HTTP/1. They may also be the beginning of
-/// another protocol's header.
+/// Recognizes the protocol of bytes that are not HTTP/1. A part of a PROXY header of
+/// version 2 is [`Parsed::Incomplete`].
 fn recognize(bytes: &[u8]) -> Parsed {
     const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
     if bytes.starts_with(b"\x16") {

@@ -24,7 +24,8 @@ pub struct Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// 400: not an HTTP/1.0 or HTTP/1.1 request, or one with an ambiguous end.
+    /// 400: not an HTTP/1.0 or HTTP/1.1 request, one with an ambiguous end, or malformed
+    /// chunks.
     BadRequest,
     /// 404: the listener does not offer this path.
     NotFound,
