@@ -14,8 +14,8 @@ use std::time::Duration;
 use tracing::{Level, enabled, warn};
 use zeroize::Zeroizing;
 
+use super::option_file::{self, OptionFile};
 use super::values::{self, invalid};
-use crate::cli::option_file::{self, OptionFile};
 use crate::mysql::{Credentials, Password};
 use crate::node::address::Address;
 use crate::node::credentials::CredentialSource;
