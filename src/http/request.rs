@@ -7,13 +7,15 @@ use super::fields::values;
 use super::response::{Format, Problem};
 use crate::health::Role;
 
-/// The longest request head, in bytes. Health checks send under 300 bytes.
+/// The longest request head, in bytes. It limits the memory that a client can use: the
+/// caller of [`parse`] keeps the whole head. Health checks send under 300 bytes.
 const MAX_HEAD: usize = 8 * 1024;
 
 /// The longest request target, in bytes. A health check's path is under 100 bytes.
 const MAX_TARGET: usize = 2 * 1024;
 
-/// The most header lines. Health checks send under ten.
+/// The most header lines: [`parse`] has room for them on the stack. Health checks send
+/// under ten.
 const MAX_HEADERS: usize = 64;
 
 /// The result of [`parse`].
@@ -62,8 +64,8 @@ pub enum Route {
     Metrics,
     /// The report for people and scripts: `/status`.
     Status,
-    /// No resource: respond with [`Response::problem`](super::Response::problem). The
-    /// problem is [`Problem::NotFound`] or [`Problem::MethodNotAllowed`].
+    /// No resource: respond with [`Response::problem`](super::Response::problem).
+    /// [`parse`] returns only [`Problem::NotFound`] and [`Problem::MethodNotAllowed`] here.
     Problem(Problem),
 }
 
