@@ -1,4 +1,5 @@
-//! What balancers send, byte by byte, and what they get.
+//! Tests of the HTTP server over real sockets: the requests of known balancers, split at
+//! every byte, and the responses to them.
 
 mod support;
 
@@ -14,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, yield_now};
 
-/// Requests as balancers and their kin send them.
+/// Requests as balancers and other health checkers send them.
 const BALANCERS: &[(&str, &str)] = &[
     (
         "Azure Load Balancer",
@@ -68,53 +69,53 @@ const BALANCERS: &[(&str, &str)] = &[
     ),
     ("curl", "GET / HTTP/1.1\r\nHost: db:9200\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n"),
     (
-        "curl by a proxy",
+        "curl for a proxy",
         "GET http://db:9200/?a=b HTTP/1.1\r\nHost: db:9200\r\nProxy-Connection: Keep-Alive\r\n\r\n",
     ),
     ("wget", "HEAD / HTTP/1.1\r\nHost: db:9200\r\nUser-Agent: Wget/1.21\r\n\r\n"),
-    ("netcat and a thumb", "GET / HTTP/1.0\n\n"),
+    ("netcat, typed by hand", "GET / HTTP/1.0\n\n"),
     (
         "a chunked body",
         "OPTIONS * HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
          4\r\nping\r\n0\r\n\r\n",
     ),
-    ("a pipeline", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("a pipelined request", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
 ];
 
-async fn answer(verdict: Verdict, route: Route, format: Format) -> Response {
+async fn respond(verdict: Verdict, route: Route, format: Format) -> Response {
     match route {
         Route::Problem(problem) => Response::problem(problem, format),
         _ => Response::health(verdict.into(), format),
     }
 }
 
-/// A server whose node is a donor, on a port of its own.
+/// Starts a server for a node that is a donor, on a free port.
 async fn server() -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let &Listen::Tcp(address) = listener.address() else { panic!() };
     let server = Server::new(vec![listener], MAX_CONNECTIONS, |route, format| {
-        answer(Verdict::Refuse(Reason::Donor), route, format)
+        respond(Verdict::Refuse(Reason::Donor), route, format)
     });
     (address, tokio::spawn(async move { server.run().await }))
 }
 
-/// Sends pieces one after the other, each by itself, and reads to the end.
+/// Sends each piece in a segment of its own, and reads the response until the server closes.
 async fn exchange(address: std::net::SocketAddr, pieces: &[&[u8]]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     for piece in pieces {
         stream.write_all(piece).await.unwrap();
-        // Server and client are one thread: this lets the server read.
+        // The server runs on the same thread: lets it read the piece.
         yield_now().await;
         yield_now().await;
     }
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response
 }
 
 #[tokio::test]
-async fn every_balancer_gets_its_answer_however_its_bytes_are_split() {
+async fn answers_every_balancer_for_every_split_of_its_request() {
     let (address, _server) = server().await;
     for (balancer, request) in BALANCERS {
         let whole = exchange(address, &[request.as_bytes()]).await;
@@ -131,18 +132,18 @@ async fn every_balancer_gets_its_answer_however_its_bytes_are_split() {
 }
 
 #[tokio::test]
-async fn a_client_that_half_closes_after_its_request_gets_its_answer() {
+async fn answers_a_client_that_half_closes_after_its_request() {
     let (address, _server) = server().await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
     stream.shutdown().await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.ends_with("donor\nthe node is giving a state transfer, or its tables are locked by FLUSH TABLES WITH READ LOCK\n"));
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.ends_with("donor\nthe node is giving a state transfer, or its tables are locked by FLUSH TABLES WITH READ LOCK\n"));
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
+async fn sends_100_continue_to_a_client_that_expects_it() {
     let (address, _server) = server().await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = "GET / HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
@@ -151,26 +152,26 @@ async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     stream.read_exact(&mut interim).await.unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"ping").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
 }
 
 #[tokio::test]
-async fn other_protocols_and_connections_without_a_byte_are_closed_without_one() {
+async fn closes_without_a_response_for_another_protocol_or_no_bytes() {
     let (address, _server) = server().await;
     for bytes in [&b""[..], b"\x16\x03\x01\x02\0\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(answer, b"");
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await.unwrap();
+        assert_eq!(response, b"");
     }
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_served_is_told_why() {
+async fn answers_a_request_that_cannot_be_served_with_its_problem() {
     let (address, _server) = server().await;
     let long_body = "POST / HTTP/1.1\r\nContent-Length: 65537\r\n\r\n";
     for (request, status) in [
@@ -179,43 +180,43 @@ async fn a_request_that_cannot_be_served_is_told_why() {
         (long_body, "413 Content Too Large"),
         ("nonsense\r\n\r\n", "400 Bad Request"),
     ] {
-        let answer = exchange(address, &[request.as_bytes()]).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {answer}");
+        let response = exchange(address, &[request.as_bytes()]).await;
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {response}");
     }
-    for (megabyte, status) in [
+    for (request, status) in [
         (format!("GET /{}", "x".repeat(1 << 20)), "414"),
         (format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(1 << 20)), "431"),
     ] {
-        // The answer comes before all of it is sent; what then breaks is the sending.
+        // The response arrives before the whole request is sent. Sending may fail then.
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let (mut reading, mut writing) = stream.split();
-        let send = async { drop(writing.write_all(megabyte.as_bytes()).await) };
-        let mut answer = vec![0; 12];
-        let (read, ()) = tokio::join!(reading.read_exact(&mut answer), send);
+        let (mut reader, mut writer) = stream.split();
+        let send = async { drop(writer.write_all(request.as_bytes()).await) };
+        let mut response = vec![0; 12];
+        let (read, ()) = tokio::join!(reader.read_exact(&mut response), send);
         read.unwrap();
-        assert_eq!(String::from_utf8(answer).unwrap(), format!("HTTP/1.1 {status}"));
+        assert_eq!(String::from_utf8(response).unwrap(), format!("HTTP/1.1 {status}"));
     }
 }
 
 #[tokio::test]
-async fn the_kernel_keeps_little_of_what_a_client_sends_and_nobody_reads() {
+async fn the_kernel_buffers_less_than_32_kib_of_unread_bytes() {
     let (address, _server) = server().await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_send_buffer_size(4096).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    // A kernel that is not told otherwise takes 64 KiB and more.
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    // With its default receive buffer, the kernel accepts 64 KiB and more.
     let more = std::iter::repeat_with(|| stream.try_write(&[b'x'; 1024]).ok());
     assert!(more.map_while(|written| written).sum::<usize>() < 32 * 1024);
 }
 
 #[tokio::test]
-async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
+async fn serves_tcp_and_unix_listeners_in_turn() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("probe.sock");
-    // A socket that nobody listens on any more is in the way.
+    // A socket file without a listener is replaced.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let mut listeners = Vec::new();
     for listen in [
@@ -225,7 +226,7 @@ async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
     ] {
         listeners.push(Listener::bind(&listen).await.unwrap());
     }
-    // One that somebody listens on is not taken away, nor any other kind of file.
+    // A socket file with a listener, or any other kind of file, is not replaced.
     assert!(Listener::bind(&Listen::Unix(path.clone())).await.is_err());
     let file = directory.path().join("precious");
     std::fs::write(&file, "precious").unwrap();
@@ -238,23 +239,23 @@ async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
     let server = Server::new(listeners, MAX_CONNECTIONS, |route, format| {
-        answer(Verdict::Serve, route, format)
+        respond(Verdict::Serve, route, format)
     });
     let server = tokio::spawn(async move { server.run().await });
     for _ in 0..3 {
         for address in &addresses {
-            let mut answer = String::new();
+            let mut response = String::new();
             match address {
                 Listen::Tcp(address) => {
-                    answer = exchange(*address, &[b"GET / HTTP/1.0\r\n\r\n"]).await
+                    response = exchange(*address, &[b"GET / HTTP/1.0\r\n\r\n"]).await
                 }
                 Listen::Unix(path) => {
                     let mut stream = UnixStream::connect(path).await.unwrap();
                     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-                    stream.read_to_string(&mut answer).await.unwrap();
+                    stream.read_to_string(&mut response).await.unwrap();
                 }
             }
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
         }
     }
     server.abort();
@@ -263,7 +264,7 @@ async fn several_listeners_and_a_unix_socket_are_served_by_turns() {
 }
 
 #[tokio::test]
-async fn a_socket_that_another_has_put_in_the_place_of_its_own_is_not_removed() {
+async fn a_dropped_listener_does_not_remove_the_socket_of_another() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("probe.sock");
     let first = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
@@ -274,11 +275,11 @@ async fn a_socket_that_another_has_put_in_the_place_of_its_own_is_not_removed() 
 }
 
 #[tokio::test]
-async fn who_stands_in_the_queue_when_the_server_stops_is_answered() {
+async fn a_stopping_server_answers_the_clients_in_its_queue() {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let &Listen::Tcp(address) = listener.address() else { panic!() };
     let server = Server::new(vec![listener], MAX_CONNECTIONS, |route, format| {
-        answer(Verdict::Serve, route, format)
+        respond(Verdict::Serve, route, format)
     });
     let mut queued = Vec::new();
     for _ in 0..20 {
@@ -289,9 +290,9 @@ async fn who_stands_in_the_queue_when_the_server_stops_is_answered() {
     let silent = TcpSocket::new_v4().unwrap().connect(address).await.unwrap();
     let clients = async {
         for mut stream in queued {
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.unwrap();
+            assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
         }
     };
     tokio::join!(server.stop(Duration::from_millis(100)), clients);
@@ -300,35 +301,35 @@ async fn who_stands_in_the_queue_when_the_server_stops_is_answered() {
 }
 
 #[tokio::test]
-async fn a_crowd_of_askers_does_not_keep_the_node_from_being_heard() {
-    const CROWD: usize = 200;
+async fn many_callers_do_not_delay_reading_from_the_node() {
+    const CALLERS: usize = 200;
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let &Listen::Tcp(address) = listener.address() else { panic!() };
-    let (node, hearing) = std::os::unix::net::UnixStream::pair().unwrap();
-    hearing.set_nonblocking(true).unwrap();
-    let mut hearing = UnixStream::from_std(hearing).unwrap();
+    let (node, probe) = std::os::unix::net::UnixStream::pair().unwrap();
+    probe.set_nonblocking(true).unwrap();
+    let mut probe = UnixStream::from_std(probe).unwrap();
     let answered = Arc::new(AtomicUsize::new(0));
     let server = Server::new(vec![listener], MAX_CONNECTIONS, {
         let (node, answered) = (Arc::new(node), Arc::clone(&answered));
         move |route, format| {
-            // The node speaks while the first of the crowd is answered.
+            // The node sends a byte while the first caller is answered.
             if answered.fetch_add(1, SeqCst) == 0 {
                 (&*node).write_all(b"x").unwrap();
             }
-            answer(Verdict::Serve, route, format)
+            respond(Verdict::Serve, route, format)
         }
     });
-    let mut crowd = Vec::new();
-    for _ in 0..CROWD {
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-        crowd.push(stream);
+        callers.push(stream);
     }
-    let heard = tokio::select! {
+    let byte = tokio::select! {
         () = server.run() => panic!(),
-        heard = hearing.read_u8() => heard,
+        byte = probe.read_u8() => byte,
     };
-    assert_eq!(heard.unwrap(), b'x');
+    assert_eq!(byte.unwrap(), b'x');
     let before = answered.load(SeqCst);
-    assert!(before < CROWD / 2, "{before} were answered first");
+    assert!(before < CALLERS / 2, "{before} callers were answered before the byte was read");
 }

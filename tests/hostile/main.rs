@@ -1,8 +1,7 @@
-//! Peers that mean harm, from end to end: what each of them gets, how long it may
-//! take, and how much memory it can cost.
+//! Hostile servers and clients: the verdict or response for each, the time until then,
+//! and the memory that each costs.
 //!
-//! Times are exact, on a clock that only the tests move; memory is that of the
-//! real program.
+//! Times are exact, on tokio's paused clock. Memory is measured on the program's binary.
 
 #[path = "../support/program.rs"]
 mod program;
@@ -23,16 +22,17 @@ use tokio::time::sleep;
 const AT_ONCE: Duration = Duration::ZERO;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a peer does, one after the other. In the end it stays silent and open.
+/// One action of a hostile peer. After its last move, a peer keeps its connection open and
+/// sends nothing.
 #[derive(Clone, Debug)]
 enum Move {
     /// Sends these bytes.
     Send(Vec<u8>),
-    /// Sends these bytes for ever.
+    /// Sends these bytes again and again, without an end.
     Repeat(Vec<u8>),
-    /// Sends these bytes for ever, each after such a pause.
+    /// Sends these bytes again and again, each byte after this pause.
     Drip(Vec<u8>, Duration),
-    /// Closes its connection.
+    /// Closes the connection.
     Close,
 }
 
@@ -40,22 +40,22 @@ fn send(bytes: impl Into<Vec<u8>>) -> Move {
     Move::Send(bytes.into())
 }
 
-/// Plays the moves until the other side goes. Whatever it sends is somebody else's
-/// to read.
-async fn play(mut writing: impl AsyncWrite + Unpin, moves: Vec<Move>) -> io::Result<()> {
+/// Makes a peer's moves, until the other side closes or the peer does. The caller reads
+/// what the other side sends.
+async fn play(mut writer: impl AsyncWrite + Unpin, moves: Vec<Move>) -> io::Result<()> {
     for next in moves {
         match next {
-            Move::Send(bytes) => writing.write_all(&bytes).await?,
+            Move::Send(bytes) => writer.write_all(&bytes).await?,
             Move::Repeat(bytes) => loop {
-                writing.write_all(&bytes).await?;
+                writer.write_all(&bytes).await?;
             },
             Move::Drip(bytes, pause) => loop {
                 for byte in &bytes {
                     sleep(pause).await;
-                    writing.write_all(&[*byte]).await?;
+                    writer.write_all(&[*byte]).await?;
                 }
             },
-            Move::Close => return writing.shutdown().await,
+            Move::Close => return writer.shutdown().await,
         }
     }
     pending().await

@@ -1,4 +1,4 @@
-//! Servers that mean harm.
+//! Hostile MySQL servers, and the verdict on each.
 
 use std::time::Duration;
 
@@ -16,71 +16,89 @@ use crate::support::node::{PASSWORD, USER};
 use crate::support::wire;
 use crate::{AT_ONCE, Move, SECOND, play, send};
 
-/// What a server does, the verdict that it comes to, and after how long.
+/// A hostile server and what is expected of the probe.
 pub(crate) struct Hostile {
     pub(crate) name: &'static str,
     pub(crate) moves: Vec<Move>,
+    /// The word of the verdict.
     pub(crate) word: &'static str,
+    /// The time until the verdict.
     pub(crate) after: Duration,
 }
 
-/// Every server that means harm, and one that does not.
+/// All hostile servers, after a healthy node for comparison.
 pub(crate) fn servers() -> Vec<Hostile> {
     let mut all = Vec::new();
     let mut row = |name, word, after, moves| all.push(Hostile { name, moves, word, after });
     let mut at_once = |name, word, bytes: Vec<u8>| row(name, word, AT_ONCE, vec![send(bytes)]);
 
-    at_once("none: a healthy node", "serve", healthy(&[]));
-    at_once("more behind the last reply", "serve", [healthy(&[]), vec![0xFF; 1000]].concat());
+    at_once("a healthy node, not hostile", "serve", healthy(&[]));
+    at_once("bytes after the last reply", "serve", [healthy(&[]), vec![0xFF; 1000]].concat());
 
-    // Lengths.
+    // Packet lengths.
     at_once("a length of 16 MiB", "protocol-error", vec![0xFF, 0xFF, 0xFF, 0]);
     at_once("a length of 16 MiB in a reply", "protocol-error", after_set(b"\xFF\xFF\xFF\x01"));
-    at_once("a greeting of one byte more than fits", "protocol-error", vec![1, 0x40, 0, 0]);
+    at_once("a greeting one byte over the cap", "protocol-error", vec![1, 0x40, 0, 0]);
     at_once("a version without an end", "protocol-error", wire::packet(0, &vec![10; 16 * 1024]));
     at_once("empty packets from the first", "protocol-error", numbered(0, 300, b""));
     at_once("empty packets after the greeting", "protocol-error", after_greeting(&[0, 0, 0, 2]));
 
-    // Counts.
+    // Column and row counts.
     let million = wire::packet(1, b"\xFD\x40\x42\x0F");
     at_once("a million columns", "protocol-error", after_set(&million));
     let most = wire::packet(1, b"\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF");
-    at_once("as many columns as a number can say", "protocol-error", after_set(&most));
+    at_once("2^64 - 1 columns", "protocol-error", after_set(&most));
     let rows = [columns(), numbered(5, 250, b"\x01a\x01b")].concat();
-    at_once("rows without end", "protocol-error", after_set(&rows));
+    at_once("endless rows", "protocol-error", after_set(&rows));
     let rows = [columns(), numbered(5, 60, &[b"\x01a\xFC\x00\x10", &[b'x'; 4096][..]].concat())];
-    at_once("rows of 4 KiB without end", "protocol-error", after_set(&rows.concat()));
+    at_once("endless rows of 4 KiB", "protocol-error", after_set(&rows.concat()));
 
-    // Order.
-    at_once("a greeting with number 1", "protocol-error", wire::packet(1, &wire::greeting()[4..]));
-    at_once("a login's OK with number 3", "protocol-error", after_greeting(&wire::ok(3)));
-    at_once("a reply with number 0", "protocol-error", after_login(&wire::ok(0)));
+    // Sequence numbers and packets out of order.
+    at_once(
+        "a greeting with sequence number 1",
+        "protocol-error",
+        wire::packet(1, &wire::greeting()[4..]),
+    );
+    at_once(
+        "an OK to the login with sequence number 3",
+        "protocol-error",
+        after_greeting(&wire::ok(3)),
+    );
+    at_once("a reply with sequence number 0", "protocol-error", after_login(&wire::ok(0)));
     let again = wire::packet(2, &wire::greeting()[4..]);
     at_once("a second greeting", "protocol-error", after_greeting(&again));
     let switch = |number| wire::switch(number, "mysql_native_password", wire::SWITCH_NONCE);
     let switches = (1..10).map(|turn| switch(2 * turn)).collect::<Vec<_>>().concat();
-    at_once("switches without end", "protocol-error", after_greeting(&switches));
+    at_once("endless authentication switches", "protocol-error", after_greeting(&switches));
 
-    // What was not asked for.
+    // Packets that are not allowed at their place, and other protocols.
     let infile = wire::packet(1, b"\xFB/etc/passwd");
     at_once("a LOCAL INFILE request", "protocol-error", after_login(&infile));
-    at_once("the same to SHOW", "protocol-error", after_set(&infile));
+    at_once("a LOCAL INFILE request in reply to SHOW", "protocol-error", after_set(&infile));
     let compressed = b"\x0B\0\0\0\x07\0\0\x78\x9C\x63\x60\x60\x60\x02\x62\0\0\0\x1F\0\x0A";
     at_once("compressed bytes", "protocol-error", after_greeting(compressed));
     let tls = b"\x16\x03\x03\0\x7A\x02\0\0\x76\x03\x03";
     at_once("TLS instead of the greeting", "protocol-error", tls.to_vec());
     at_once("TLS after the greeting", "protocol-error", after_greeting(tls));
-    at_once("more credentials", "protocol-error", after_greeting(&wire::packet(2, b"\x01\x04")));
+    at_once(
+        "AuthMoreData in reply to the login",
+        "protocol-error",
+        after_greeting(&wire::packet(2, b"\x01\x04")),
+    );
     let clear = wire::switch(2, "mysql_clear_password", b"");
-    at_once("the password in clear", "unsupported-plugin", after_greeting(&clear));
-    at_once("the oldest scheme", "unsupported-plugin", after_greeting(&wire::packet(2, b"\xFE")));
+    at_once("a switch to mysql_clear_password", "unsupported-plugin", after_greeting(&clear));
+    at_once(
+        "a switch to mysql_old_password",
+        "unsupported-plugin",
+        after_greeting(&wire::packet(2, b"\xFE")),
+    );
     let endless = wire::packet(2, &[b"\xFE", &[b'x'; 10_000][..], b"\0"].concat());
-    at_once("a plugin of 10,000 letters", "unsupported-plugin", after_greeting(&endless));
+    at_once("a plugin name of 10,000 letters", "unsupported-plugin", after_greeting(&endless));
 
     // Replies of the wrong kind.
     let oks = [wire::ok(1), wire::ok(1)].concat();
-    at_once("OK to a query that wants rows", "protocol-error", after_set(&oks));
-    at_once("rows to SET", "protocol-error", after_login(&healthy_replies(&[]).repeat(2)));
+    at_once("OK to a query for rows", "protocol-error", after_set(&oks));
+    at_once("rows in reply to SET", "protocol-error", after_login(&healthy_replies(&[]).repeat(2)));
     let one = [wire::packet(1, b"\x01"), wire::packet(2, b"a"), wire::eof(3)].concat();
     let one = [one, wire::packet(4, b"\x02ON"), wire::eof(5)].concat();
     at_once("rows of one column", "protocol-error", after_set(&one.repeat(2)));
@@ -88,10 +106,10 @@ pub(crate) fn servers() -> Vec<Hostile> {
     at_once("a row without a name", "protocol-error", after_set(&null.repeat(2)));
 
     // Facts.
-    for (name, word, said) in [
+    for (name, word, changed) in [
         ("a fact that is NULL", "not-ready", &[("wsrep_ready", None)][..]),
         ("a binary fact", "non-primary", &[("wsrep_cluster_status", Some(&b"\0\xFF\x1B[2J"[..]))]),
-        ("a fact with NUL behind it", "read-only", &[("read_only", Some(b"OFF\0"))]),
+        ("a fact with a NUL at its end", "read-only", &[("read_only", Some(b"OFF\0"))]),
         ("an empty fact", "not-synced", &[("wsrep_local_state", Some(b""))]),
         (
             "a fact twice",
@@ -101,22 +119,26 @@ pub(crate) fn servers() -> Vec<Hostile> {
         ("a fact of 15 KiB", "wsrep-off", &[("wsrep_on", Some(&[b'1'; 15 * 1024]))]),
         ("a fact of 60 KiB", "protocol-error", &[("wsrep_on", Some(&[b'1'; 60 * 1024]))]),
     ] {
-        at_once(name, word, healthy(said));
+        at_once(name, word, healthy(changed));
     }
     at_once("no facts", "no-galera", after_set(&[columns(), wire::eof(5)].concat().repeat(2)));
 
-    // An error at each place, with a text that is no text.
+    // An ERR packet at each place, with control bytes in its message.
     let err = |number| wire::err(number, 1045, "\u{1b}[2J\r\n\r\nHTTP/1.1 200 OK\0");
-    at_once("an error for a greeting", "access-denied", err(0));
-    at_once("an error for a greeting's sake", "protocol-error", wire::packet(0, b"\xFF"));
-    at_once("an error to the login", "access-denied", after_greeting(&err(2)));
+    at_once("an error instead of the greeting", "access-denied", err(0));
+    at_once(
+        "a truncated error instead of the greeting",
+        "protocol-error",
+        wire::packet(0, b"\xFF"),
+    );
+    at_once("an error in reply to the login", "access-denied", after_greeting(&err(2)));
     let switched = [switch(2), err(4)].concat();
-    at_once("an error to the switch", "access-denied", after_greeting(&switched));
+    at_once("an error in reply to the switch response", "access-denied", after_greeting(&switched));
     let replies = healthy_replies(&[]);
     let to_set = [err(1), replies.clone()].concat();
-    at_once("an error to the first statement", "access-denied", after_login(&to_set));
+    at_once("an error in reply to the first statement", "access-denied", after_login(&to_set));
     let to_show = [err(1), replies].concat();
-    at_once("an error to the second statement", "access-denied", after_set(&to_show));
+    at_once("an error in reply to the second statement", "access-denied", after_set(&to_show));
     let in_rows = [columns(), wire::packet(5, b"\x01a\x01b"), err(6), wire::ok(1)].concat();
     at_once("an error among the rows", "access-denied", after_set(&in_rows));
     let long = wire::packet(0, &[b"\xFF\x15\x04", &[0x1B; 16_000][..]].concat());
@@ -124,21 +146,32 @@ pub(crate) fn servers() -> Vec<Hostile> {
     let before_rows = [&columns()[..22], &err(4)].concat();
     at_once("an error before the rows", "protocol-error", after_set(&before_rows));
 
-    // Silence, and what is as good. A column's definition is not looked at.
+    // Silence, and input that leaves the session waiting: the session skips column
+    // definitions without parsing them.
     let for_column = [&wire::packet(1, b"\x02")[..], &err(2)].concat();
-    row("an error for a column", "stalled-query", SECOND, vec![send(after_set(&for_column))]);
-    row("nothing", "stalled-greeting", SECOND, vec![]);
-    row("a greeting and nothing", "stalled-login", SECOND, vec![send(wire::greeting())]);
-    row("a login and nothing", "stalled-query", SECOND, vec![send(after_greeting(&wire::ok(2)))]);
+    row(
+        "an error instead of a column definition",
+        "stalled-query",
+        SECOND,
+        vec![send(after_set(&for_column))],
+    );
+    row("a silent server", "stalled-greeting", SECOND, vec![]);
+    row("silence after the greeting", "stalled-login", SECOND, vec![send(wire::greeting())]);
+    row(
+        "silence after the login",
+        "stalled-query",
+        SECOND,
+        vec![send(after_greeting(&wire::ok(2)))],
+    );
     let pause = Duration::from_millis(10);
     let drip =
         vec![send(after_set(&columns())), Move::Drip(numbered(5, 250, b"\x01a\x01b"), pause)];
-    row("rows without end, byte by byte", "stalled-query", SECOND, drip);
+    row("endless rows, byte by byte", "stalled-query", SECOND, drip);
     let drip = vec![Move::Drip(wire::greeting(), 9 * pause)];
     row("a greeting, byte by byte", "stalled-greeting", SECOND, drip);
-    row("closed at once", "disconnected", AT_ONCE, vec![Move::Close]);
+    row("a connection closed at once", "disconnected", AT_ONCE, vec![Move::Close]);
     let closed = vec![send(after_set(&columns())), Move::Close];
-    row("closed among the rows", "disconnected", AT_ONCE, closed);
+    row("a connection closed among the rows", "disconnected", AT_ONCE, closed);
 
     // Floods.
     for (name, bytes) in [
@@ -159,29 +192,30 @@ fn after_login(bytes: &[u8]) -> Vec<u8> {
     after_greeting(&[&wire::ok(2), bytes].concat())
 }
 
-/// After the reply to the first statement.
+/// The bytes follow the reply to the first statement, SET.
 fn after_set(bytes: &[u8]) -> Vec<u8> {
     after_login(&[&wire::ok(1), bytes].concat())
 }
 
-/// A result set up to its rows, the next packet of which has number 5.
+/// A result set up to its rows. The next packet has sequence number 5.
 fn columns() -> Vec<u8> {
     let columns = [wire::packet(1, b"\x02"), wire::packet(2, b"\x03def"), wire::packet(3, b"x")];
     [columns.concat(), wire::eof(4)].concat()
 }
 
-/// The same packet again and again, its number going up.
+/// The same payload in `count` packets, with consecutive sequence numbers.
 fn numbered(first: u8, count: usize, payload: &[u8]) -> Vec<u8> {
-    let packet = |at| wire::packet(first.wrapping_add(u8::try_from(at % 256).unwrap()), payload);
+    let packet =
+        |index| wire::packet(first.wrapping_add(u8::try_from(index % 256).unwrap()), payload);
     (0..count).flat_map(packet).collect()
 }
 
-/// A healthy node's bytes, but for the facts that are said otherwise.
-fn healthy(said: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
-    after_set(&healthy_replies(said))
+/// Everything that a healthy node sends, with these facts in place of its own.
+fn healthy(changed: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
+    after_set(&healthy_replies(changed))
 }
 
-fn healthy_replies(said: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
+fn healthy_replies(changed: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
     let synced: [(&str, Option<&[u8]>); 6] = [
         ("wsrep_on", Some(b"ON")),
         ("wsrep_cluster_status", Some(b"Primary")),
@@ -190,8 +224,8 @@ fn healthy_replies(said: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
         ("wsrep_ready", Some(b"ON")),
         ("read_only", Some(b"OFF")),
     ];
-    let is_said = |name| said.iter().any(|(other, _)| *other == name);
-    let rows = synced.iter().filter(|(name, _)| !is_said(*name)).chain(said);
+    let is_changed = |name| changed.iter().any(|(other, _)| *other == name);
+    let rows = synced.iter().filter(|(name, _)| !is_changed(*name)).chain(changed);
     let mut status = columns();
     for ((name, value), number) in rows.zip(5..) {
         let mut row = vec![u8::try_from(name.len()).unwrap()];
@@ -206,7 +240,8 @@ fn healthy_replies(said: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
         }
         status.extend(wire::packet(number, &row));
     }
-    let rows = u8::try_from(synced.iter().filter(|(name, _)| !is_said(name)).count() + said.len());
+    let kept = synced.iter().filter(|(name, _)| !is_changed(name)).count();
+    let rows = u8::try_from(kept + changed.len());
     [status, wire::eof(5 + rows.unwrap()), columns(), wire::eof(5)].concat()
 }
 
@@ -215,21 +250,22 @@ impl Connect for Hostile {
         let moves = self.moves.clone();
         Box::pin(async move {
             let (client, server) = duplex(4096);
-            let (mut reading, writing) = split(server);
-            tokio::spawn(play(writing, moves));
-            tokio::spawn(async move { copy(&mut reading, &mut sink()).await });
+            let (mut reader, writer) = split(server);
+            tokio::spawn(play(writer, moves));
+            tokio::spawn(async move { copy(&mut reader, &mut sink()).await });
             Ok(Box::new(client) as Box<dyn Transport>)
         })
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_hostile_server_has_its_verdict_in_its_time() {
-    let login = CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
+async fn gives_the_verdict_on_every_hostile_server_in_its_time() {
+    let credentials =
+        CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
     for server in servers() {
         let began = Instant::now();
         let deadlines = Deadlines { step: SECOND, whole: 2 * SECOND };
-        let outcome = Probe::begin(&server, &login, deadlines).run().await;
+        let outcome = Probe::begin(&server, &credentials, deadlines).run().await;
         let shown = format!("{outcome:?}");
         let word = match outcome {
             Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
@@ -242,7 +278,7 @@ async fn every_hostile_server_has_its_verdict_in_its_time() {
             "{}: {shown}",
             server.name
         );
-        // What a log would say of it.
+        // A log would show the outcome: bounded, and without the password.
         assert!(shown.len() < 4096 && !shown.contains(PASSWORD), "{}: {shown}", server.name);
     }
 }
