@@ -42,7 +42,7 @@ impl LingeringClose {
     }
 
     /// Reads what has come, without waiting. Returns whether the connection can be closed:
-    /// the client has closed its side, or sent more than [`MAX_UNREAD`] bytes.
+    /// the client has closed its side, or sent [`MAX_UNREAD`] bytes or more.
     pub(super) fn is_finished(&mut self) -> bool {
         let mut bytes = [MaybeUninit::uninit(); READ_SIZE];
         // The bytes that the kernel kept, and the end behind them. A client that goes on

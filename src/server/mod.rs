@@ -46,22 +46,22 @@ const MAX_ACCEPTS_PER_TURN: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers HTTP requests.
-pub struct Server<A> {
+pub struct Server<R> {
     listeners: Vec<Listener>,
-    respond: A,
+    respond: R,
     limit: Arc<ConnectionLimit>,
     wrong_protocols: Arc<WrongProtocolLog>,
     accept_errors: LogThrottle,
 }
 
-impl<A, F> Server<A>
+impl<R, F> Server<R>
 where
-    A: Fn(Route, Format) -> F + Clone + Send + 'static,
+    R: Fn(Route, Format) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     /// A server for at most `max` connections at once, fewer if the limit of file
     /// descriptors is low. `respond` returns each response, in bounded time.
-    pub fn new(listeners: Vec<Listener>, max: usize, respond: A) -> Self {
+    pub fn new(listeners: Vec<Listener>, max: usize, respond: R) -> Self {
         let max = max_connections(listeners.len()).min(max);
         Self {
             listeners,

@@ -173,13 +173,14 @@ impl Drop for Table {
 }
 
 impl Slot {
-    /// The last byte came now, and the request is incomplete: the connection can be evicted.
+    /// Marks the connection as idle from now on. Its request is incomplete, so it can be
+    /// evicted.
     pub(super) fn set_idle(&self) {
         self.set(State::Idle(Instant::now()));
     }
 
-    /// The request is complete: the connection cannot be evicted. Undoes an eviction that
-    /// its task has not seen yet.
+    /// Marks the connection as busy. Its request is complete, so it cannot be evicted. Undoes
+    /// an eviction that its task has not seen yet.
     pub(super) fn set_busy(&self) {
         self.set(State::Busy);
     }
