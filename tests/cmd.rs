@@ -75,10 +75,15 @@ fn run(here: &Path, arguments: &str) -> String {
 
 /// Replaces the time of a log line, which differs in each run.
 fn without_time(line: &str) -> String {
-    match line.split_once(' ') {
-        Some((time, rest)) if time.ends_with('Z') && time.starts_with("20") => {
-            format!("TIME {rest}")
-        }
-        _ => line.to_owned(),
+    if let Some((time, rest)) = line.split_once(' ')
+        && time.ends_with('Z')
+        && time.starts_with("20")
+    {
+        return format!("TIME {rest}");
+    }
+    let json = line.strip_prefix("{\"timestamp\":\"20").and_then(|line| line.split_once("Z\""));
+    match json {
+        Some((_, rest)) => format!("{{\"timestamp\":\"TIME\"{rest}"),
+        None => line.to_owned(),
     }
 }

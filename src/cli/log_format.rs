@@ -1,34 +1,38 @@
 //! Finds the log format for errors in the rest of the command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use crate::os::logging::LogFormat;
 
 /// The environment variable of `--log-format`.
 pub const LOG_FORMAT_VARIABLE: &str = "GALERA_PROBE_LOG_FORMAT";
 
-/// Returns the format that the last `--log-format` requests, or else the variable.
+/// Returns the format that the last valid `--log-format` requests, or else the variable.
 ///
-/// It ignores errors in the other arguments, so that a log collector can parse these
-/// errors too. Any value other than `json` is text.
+/// It ignores errors in the arguments, so that a log collector can parse these errors too.
+/// Without a valid value the format is text.
 pub fn log_format(
     arguments: impl IntoIterator<Item = OsString>,
     variable: Option<OsString>,
 ) -> LogFormat {
     let mut arguments = arguments.into_iter();
-    let mut value = variable;
+    let mut format = variable.as_deref().and_then(parse);
     while let Some(argument) = arguments.next() {
-        if argument == "--log-format" {
-            value = arguments.next();
-        } else if let Some(given) =
-            argument.to_str().and_then(|text| text.strip_prefix("--log-format="))
-        {
-            value = Some(given.into());
-        }
+        let value = match argument.to_str() {
+            Some("--log-format") => arguments.next(),
+            Some(joined) => joined.strip_prefix("--log-format=").map(OsString::from),
+            None => None,
+        };
+        format = value.as_deref().and_then(parse).or(format);
     }
-    match value {
-        Some(value) if value == "json" => LogFormat::Json,
-        _ => LogFormat::Text,
+    format.unwrap_or(LogFormat::Text)
+}
+
+fn parse(value: &OsStr) -> Option<LogFormat> {
+    match value.to_str() {
+        Some("json") => Some(LogFormat::Json),
+        Some("text") => Some(LogFormat::Text),
+        _ => None,
     }
 }
 
@@ -43,7 +47,9 @@ mod tests {
             ("serve --log-format=json", None, LogFormat::Json),
             ("serve --nonsense", Some("json"), LogFormat::Json),
             ("serve --log-format text", Some("json"), LogFormat::Text),
-            ("serve --log-format", Some("json"), LogFormat::Text),
+            ("serve --log-format", Some("json"), LogFormat::Json),
+            ("serve --log-format xml", Some("json"), LogFormat::Json),
+            ("serve --log-format=json --log-format text", None, LogFormat::Text),
             ("serve", Some("xml"), LogFormat::Text),
             ("", None, LogFormat::Text),
         ] {
