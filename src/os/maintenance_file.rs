@@ -1,5 +1,5 @@
-//! The maintenance file: while it exists, the node gets no traffic and is not probed, as
-//! with clustercheck.
+//! The maintenance file: while it exists, the node gets no traffic and is not probed. The
+//! script clustercheck has such a file too.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -17,8 +17,8 @@ use crate::os::log_throttle::LogThrottle;
 /// under a millisecond.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// How old a check may be to be used again. Bounds the checks that many concurrent callers
-/// cause.
+/// How long the result of a successful check is used again. Limits the checks of a working
+/// disk to five per second, however many callers there are.
 const MAX_AGE: Duration = Duration::from_millis(200);
 
 /// How long the `maintenance` commands wait for the file.
@@ -27,6 +27,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tracks whether the maintenance file exists.
 pub struct MaintenanceFile {
     path: PathBuf,
+    /// Checks the file and stores the result in `last`, also if that takes longer than
+    /// [`TIMEOUT`].
     check: BackgroundTask<Result<(), String>>,
     last: Arc<Mutex<LastCheck>>,
     log_throttle: LogThrottle,
@@ -61,8 +63,8 @@ impl MaintenanceFile {
         Self { path, check, last, log_throttle: LogThrottle::default() }
     }
 
-    /// Whether the file exists. If the check fails or takes too long, logs a warning and
-    /// returns the last result.
+    /// Whether the file exists. If the check fails or takes longer than [`TIMEOUT`], logs a
+    /// warning (at most once per minute) and returns the last result.
     pub async fn is_on(&self) -> bool {
         let last = *lock(&self.last);
         if last.checked.is_some_and(|checked| checked.elapsed() < MAX_AGE) {
@@ -107,9 +109,9 @@ pub fn on(path: &Path) -> io::Result<()> {
 pub fn off(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     run_with_timeout(COMMAND_TIMEOUT, move || match fs::metadata(&path) {
-        Ok(file) if !file.is_file() || file.len() > 0 => {
-            Err(io::Error::other("it is no empty file: remove it by hand if it is the right one"))
-        }
+        Ok(file) if !file.is_file() || file.len() > 0 => Err(io::Error::other(
+            "it is not an empty file: if it is the right path, remove it by hand",
+        )),
         Ok(_) => fs::remove_file(&path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -170,7 +172,7 @@ mod tests {
         let checks = Mutex::new(checks);
         let maintenance =
             MaintenanceFile::with_check("x".into(), move || checks.lock().unwrap().recv().unwrap());
-        // The first check hangs: it is waited for once, for TIMEOUT.
+        // The first check hangs. Only the first caller waits for it, for TIMEOUT.
         assert!(!maintenance.is_on().await);
         results.send(Ok(true)).unwrap();
         while !maintenance.is_on().await {
