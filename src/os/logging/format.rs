@@ -1,4 +1,4 @@
-//! The form of a log line, by tracing-subscriber.
+//! The format of log lines: settings for tracing-subscriber.
 
 use std::fmt::{self, Write};
 
@@ -13,22 +13,22 @@ use super::queue::LineQueue;
 /// How to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The form of a line.
+    /// The format of each line.
     pub format: LogFormat,
     /// The least severe level that is logged.
     pub level: Level,
 }
 
-/// The form of a log line. Each begins with the time, in UTC as of RFC 3339.
+/// The format of a log line. A line begins with the time in UTC, in the format of RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people: `TIME LEVEL message field=value`.
     Text,
-    /// For collectors: one JSON object a line.
+    /// For log collectors: one JSON object per line. The time is its first member.
     Json,
 }
 
-/// A subscriber that puts one line for each event into `queue`.
+/// Creates a subscriber that sends one line per event to `queue`.
 pub(super) fn subscriber(
     settings: LogSettings,
     queue: LineQueue,
@@ -37,7 +37,7 @@ pub(super) fn subscriber(
         .with_max_level(settings.level)
         .with_ansi(false)
         .with_target(false)
-        // They would be lines of another form.
+        // An error of the formatter itself would be a line in neither format.
         .log_internal_errors(false)
         .with_writer(move || queue.clone());
     match settings.format {
@@ -49,27 +49,27 @@ pub(super) fn subscriber(
     }
 }
 
-/// One line at level ERROR, for errors before the log has started.
+/// Returns one line at level ERROR, for an error before the log has started.
 pub fn error_line(format: LogFormat, message: &str) -> Vec<u8> {
     render(LogSettings { format, level: Level::ERROR }, || error!("{message}"))
 }
 
-/// The line in the place of `lost` lines that were dropped.
+/// Returns the line that reports that `lost` lines were dropped.
 pub(super) fn lost_line(format: LogFormat, lost: u64) -> Vec<u8> {
     render(LogSettings { format, level: Level::WARN }, || {
         warn!(lost, "log lines were lost: standard error was too slow");
     })
 }
 
-/// The line of one event, without the log.
+/// Returns the line of one event. Neither needs nor uses the program's log.
 fn render(settings: LogSettings, event: impl FnOnce()) -> Vec<u8> {
-    let (queue, messages) = LineQueue::new(1);
+    let (queue, lines) = LineQueue::new(1);
     with_default(subscriber(settings, queue), event);
-    messages.lines()
+    lines.take()
 }
 
-/// Fields as `name=value`, the message without its name. tracing-subscriber's own text
-/// form keeps the line ends that a peer's text may hold.
+/// Formats fields as `name=value`, and the message without its name. The default of
+/// tracing-subscriber does not escape line breaks, which a peer's text may contain.
 fn text_fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
     debug_fn(|writer: &mut Writer<'_>, field, value| {
         let value = format!("{value:?}");
@@ -81,7 +81,8 @@ fn text_fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
     .delimited(" ")
 }
 
-/// Text with its control characters escaped: it moves no cursor and begins no line.
+/// Escapes control characters, so that the text cannot start a line or move a terminal's
+/// cursor.
 struct Printable<'a>(&'a str);
 
 impl fmt::Display for Printable<'_> {
@@ -102,9 +103,9 @@ mod tests {
 
     /// The lines of these events without the time.
     fn logged(format: LogFormat, events: impl FnOnce()) -> Vec<String> {
-        let (queue, messages) = LineQueue::new(8);
+        let (queue, lines) = LineQueue::new(8);
         with_default(subscriber(LogSettings { format, level: Level::INFO }, queue), events);
-        let text = String::from_utf8(messages.lines()).unwrap();
+        let text = String::from_utf8(lines.take()).unwrap();
         let lines = text.split_inclusive('\n');
         lines.map(|line| line.split_once('Z').unwrap().1.to_owned()).collect()
     }

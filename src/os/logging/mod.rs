@@ -1,4 +1,4 @@
-//! Log lines on standard error, as text or JSON, written by a thread of their own.
+//! The log: lines on standard error, as text or JSON, written by a background thread.
 
 mod format;
 mod queue;
@@ -14,10 +14,10 @@ use queue::{LineQueue, write_lines};
 
 pub use format::{LogFormat, LogSettings, error_line};
 
-/// Lines that may wait for standard error; at 200 bytes each, 200 kB.
+/// How many lines may wait for standard error: about 200 kB, at 200 bytes each.
 const QUEUE: usize = 1024;
 
-/// How long the end of the program waits for standard error.
+/// How long the program waits for standard error before it exits.
 const FLUSH_TIME: Duration = Duration::from_millis(50);
 
 /// The program's log.
@@ -29,18 +29,20 @@ impl Log {
     /// Starts the writing thread and makes this the log of the whole program.
     ///
     /// # Errors
-    /// No thread can be started, or the program has a log already.
+    /// The operating system's error if no thread can be created, or another error if the
+    /// program already has a log.
     pub fn start(settings: LogSettings) -> io::Result<Self> {
-        let (queue, messages) = LineQueue::new(QUEUE);
+        let (queue, lines) = LineQueue::new(QUEUE);
         let format = settings.format;
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_lines(&messages, |lost| lost_line(format, lost), io::stderr()))?;
+            .spawn(move || write_lines(&lines, |lost| lost_line(format, lost), io::stderr()))?;
         set_global_default(subscriber(settings, queue.clone())).map_err(io::Error::other)?;
         Ok(Self { queue })
     }
 
-    /// Waits until the lines so far are written, at most [`FLUSH_TIME`].
+    /// Waits until the lines so far are written, at most 50 ms. Returns at once if the
+    /// queue is full: standard error is then blocked or too slow.
     pub fn flush(&self) {
         self.queue.flush(FLUSH_TIME);
     }

@@ -1,6 +1,7 @@
-//! The queue to the thread that writes the log: a standard error that takes nothing, such
-//! as a pipe without a reader, must not hold up an answer. Lines that find the queue full
-//! are dropped and counted.
+//! The queue to the thread that writes the log.
+//!
+//! Standard error may block, for example if it is a full pipe. That must not delay a
+//! response, so a line is dropped and counted if the queue is full.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,28 +17,29 @@ pub(super) struct LineQueue {
 }
 
 /// The receiving end of the queue.
-pub(super) struct Messages {
+pub(super) struct QueuedLines {
     messages: Receiver<Message>,
-    /// Lines that were dropped since the last one was written.
+    /// How many lines were dropped since the last message was handled.
     lost: Arc<AtomicU64>,
 }
 
 enum Message {
     Line(Vec<u8>),
-    /// Answered when all lines before it are written.
+    /// A request for a reply when all lines before it are written.
     Flush(SyncSender<()>),
 }
 
 impl LineQueue {
-    /// A queue for at most `capacity` lines.
-    pub(super) fn new(capacity: usize) -> (Self, Messages) {
+    /// Creates a queue for at most `capacity` lines, and returns both ends.
+    pub(super) fn new(capacity: usize) -> (Self, QueuedLines) {
         let (sender, receiver) = sync_channel(capacity);
         let lost = Arc::<AtomicU64>::default();
         let queue = Self { messages: sender, lost: Arc::clone(&lost) };
-        (queue, Messages { messages: receiver, lost })
+        (queue, QueuedLines { messages: receiver, lost })
     }
 
-    /// Waits until the lines so far are written, at most `timeout`.
+    /// Waits until the lines so far are written, at most `timeout`. Returns at once if the
+    /// queue is full.
     pub(super) fn flush(&self, timeout: Duration) {
         let (done, written) = sync_channel(1);
         if self.messages.try_send(Message::Flush(done)).is_ok() {
@@ -59,9 +61,9 @@ impl Write for LineQueue {
     }
 }
 
-impl Messages {
-    /// The lines that are waiting.
-    pub(super) fn lines(&self) -> Vec<u8> {
+impl QueuedLines {
+    /// Takes the lines that are waiting. Does not wait for more.
+    pub(super) fn take(&self) -> Vec<u8> {
         let lines = self.messages.try_iter().filter_map(|message| match message {
             Message::Line(line) => Some(line),
             Message::Flush(_) => None,
@@ -70,11 +72,12 @@ impl Messages {
     }
 }
 
-/// Writes the lines to `output` until the sending ends are gone, and after dropped ones
-/// the line that `lost_line` makes of their number. Errors of `output` are ignored: there
-/// is no other place to report them.
+/// Writes the lines to `output` until all sending ends are dropped. If lines were lost,
+/// passes their number to `lost_line` and writes the line that it returns.
+///
+/// Ignores errors of `output`: there is no other place to report them.
 pub(super) fn write_lines(
-    queue: &Messages,
+    queue: &QueuedLines,
     lost_line: impl Fn(u64) -> Vec<u8>,
     mut output: impl Write,
 ) {
@@ -90,7 +93,7 @@ pub(super) fn write_lines(
         if lost > 0 {
             let _ = output.write_all(&lost_line(lost));
         }
-        // After the count of lost lines: the program may end now.
+        // Reply after the count of lost lines is written: the program may exit now.
         if let Some(done) = flushed {
             let _ = done.send(());
         }
@@ -105,29 +108,29 @@ mod tests {
 
     #[test]
     fn counts_lines_that_find_the_queue_full_without_waiting() {
-        let (mut queue, messages) = LineQueue::new(2);
+        let (mut queue, lines) = LineQueue::new(2);
         for _ in 0..5 {
             queue.write_all(b"line\n").unwrap();
         }
         queue.flush(Duration::ZERO);
         drop(queue);
         let mut output = Vec::new();
-        write_lines(&messages, |lost| format!("{lost} lost\n").into_bytes(), &mut output);
+        write_lines(&lines, |lost| format!("{lost} lost\n").into_bytes(), &mut output);
         assert_eq!(String::from_utf8(output).unwrap(), "line\n3 lost\nline\n");
     }
 
     #[test]
     fn a_flush_returns_once_the_lines_before_it_and_the_count_of_lost_ones_are_written() {
-        let (mut queue, messages) = LineQueue::new(2);
+        let (mut queue, lines) = LineQueue::new(2);
         queue.write_all(b"line\n").unwrap();
         let (done, written) = sync_channel(0);
         queue.messages.send(Message::Flush(done)).unwrap();
         queue.write_all(b"lost\n").unwrap();
         drop(queue);
-        // A rendezvous: what is written by then was written before the answer.
+        // `done` has no buffer: the writer cannot go on before `recv` takes its reply.
         let (sender, chunks) = sync_channel(8);
         let writer = thread::spawn(move || {
-            write_lines(&messages, |lost| format!("{lost} lost\n").into_bytes(), Chunks(sender));
+            write_lines(&lines, |lost| format!("{lost} lost\n").into_bytes(), Chunks(sender));
         });
         written.recv().unwrap();
         let written: Vec<u8> = chunks.try_iter().flatten().collect();
