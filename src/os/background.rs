@@ -24,7 +24,8 @@ pub(crate) struct BackgroundTask<T> {
 
 struct State<T> {
     current: Option<TaskRun<T>>,
-    /// The work is done once more in the current run.
+    /// Whether the current run repeats the work before it ends, for
+    /// [`run_from_now`](BackgroundTask::run_from_now).
     once_more: bool,
 }
 
@@ -55,8 +56,9 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
         self.start(false)
     }
 
-    /// The same, but the work is begun after this call: the current run repeats it if need
-    /// be, since it may have read a file before a change that this caller knows of.
+    /// Like [`run`](Self::run), but the outcome is that of work that starts after this call.
+    /// A current run therefore repeats its work: it may have read a file before the caller
+    /// changed it.
     ///
     /// # Errors
     /// The operating system's error if no thread can be created.
@@ -91,8 +93,8 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
 
     /// Waits for the outcome of the current run, or of a new one.
     ///
-    /// The timeout counts from the start of the run, not from this call. So a run that is
-    /// already older than `limit` is not waited for.
+    /// The timeout counts from the start of the run, not from this call. If the run is
+    /// already older than `limit`, returns `TimedOut` at once.
     ///
     /// # Errors
     /// `TimedOut` at the timeout. Another error if no thread can be created or the work
@@ -130,8 +132,8 @@ impl<T: Clone> TaskRun<T> {
 /// Blocks the caller: use [`BackgroundTask`] inside the runtime.
 ///
 /// # Errors
-/// The error of `work`, `TimedOut`, or the operating system's error if no thread can be
-/// created.
+/// The error of `work`, `TimedOut` (also if `work` panicked), or the operating system's
+/// error if no thread can be created.
 pub(crate) fn run_with_timeout<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

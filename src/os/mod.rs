@@ -1,5 +1,5 @@
-//! Operating system services: threads for blocking work, reloaded files, the log, and
-//! notifications to systemd.
+//! Operating system services: threads for blocking work, reloaded files, the maintenance
+//! file, the log, and notifications to systemd.
 
 pub(crate) mod background;
 pub(crate) mod log_throttle;

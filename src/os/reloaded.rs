@@ -57,8 +57,9 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         Arc::clone(&self.value.borrow())
     }
 
-    /// Reads the files again and returns the value. If that takes longer than `timeout`,
-    /// logs a warning and returns the last value.
+    /// Reads the files again and returns the value. If that takes longer than `timeout` or
+    /// no thread can be created, logs a warning (at most once per minute) and returns the
+    /// last value.
     pub(crate) async fn read(&self, timeout: Duration) -> Arc<T> {
         if let Some(reread) = &self.reread
             && let Err(error) = reread.run_with_timeout(timeout).await
@@ -77,7 +78,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         let mut last = self.last_scheduled.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() >= pause) {
             *last = Some(Instant::now());
-            // If no thread can be created, the next call tries again.
+            // If no thread can be created, the first call after `pause` tries again.
             let is_stuck = reread.run_from_now().is_ok_and(|run| run.time_left(pause).is_zero());
             if is_stuck && self.log_throttle.is_due() {
                 let name = reread.name();
