@@ -23,8 +23,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_COUNT: u32 = 3;
 
 /// TCP_USER_TIMEOUT in milliseconds: detects a dead peer in the same time while sent bytes
-/// are not acknowledged. Otherwise the kernel would retransmit them for a quarter of an
-/// hour, without keep-alive.
+/// are not acknowledged. Keep-alive does not run then, and by default the kernel would
+/// retransmit the bytes for a quarter of an hour.
 const USER_TIMEOUT: u32 = 30_000;
 
 /// Opens transports to one node.
@@ -61,7 +61,7 @@ impl Connector {
         Self::secured(address, Security { is_socket, ..Security::default() })
     }
 
-    /// Creates a connector to an address, with this protection.
+    /// Creates a connector to an address. `security` must be for the same kind of address.
     pub fn secured(address: &Address, security: Security) -> Self {
         let endpoint = match address {
             Address::Tcp { host, port } => Endpoint::Tcp(Resolver::new(host, *port)),
@@ -80,8 +80,8 @@ impl Connect for Connector {
             }),
             Endpoint::Tcp(resolver) => Box::pin(async move {
                 let deadline = Instant::now() + budget;
-                // The other half is for connecting to the last known addresses if the
-                // lookup stalls.
+                // The lookup gets half of the budget. If it stalls, the other half is for
+                // connecting to the last known addresses.
                 let addresses = resolver.resolve(budget / 2).await?;
                 let stream = connect_in_turn(&addresses, deadline).await?;
                 set_options(&stream)?;
@@ -117,7 +117,7 @@ async fn connect_in_turn(addresses: &[SocketAddr], deadline: Instant) -> io::Res
     TcpStream::connect(last).await.map_err(|error| timed_out.unwrap_or(error))
 }
 
-/// Sets the socket options.
+/// Disables Nagle's algorithm, and makes the kernel report a dead peer.
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     set_socket_keepalive(stream, true)?;

@@ -1,4 +1,4 @@
-//! The account to log in with. It is read again when its files change.
+//! The account to log in with, and how it is read again when its files change.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl CredentialSource {
     /// Creates a source that starts with `first` and calls `read` for newer credentials.
     ///
     /// `read` may block: it runs on a background thread. If it fails, the last credentials
-    /// stay in use and the error is logged.
+    /// stay in use and the error is logged, at most once per minute.
     pub fn reloaded(
         first: Credentials,
         read: impl Fn() -> Result<Credentials, String> + Send + Sync + 'static,

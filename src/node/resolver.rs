@@ -1,7 +1,8 @@
 //! Resolves the node's host name on a background thread.
 //!
-//! The system's resolver blocks without a deadline. With three silent name servers it takes
-//! half a minute and more. Here it delays neither a response nor the exit of the program.
+//! The system's resolver blocks without a deadline: half a minute or longer with three
+//! silent name servers. On a background thread, it delays neither a response nor the exit of
+//! the program.
 
 use std::io;
 use std::mem;
@@ -14,11 +15,11 @@ use tracing::warn;
 
 use crate::os::background::BackgroundTask;
 
-/// How long addresses are used after the last successful lookup. After more time they may
-/// belong to another host.
+/// How long addresses are used after the last successful lookup. Later they may belong to
+/// another host.
 const MAX_STALE: Duration = Duration::from_secs(10 * 60);
 
-/// The most addresses that are tried. No name of a single node has more.
+/// The maximum number of addresses to try. The name of a single node has fewer.
 const MAX_ADDRESSES: usize = 8;
 
 /// Resolves one host name. Clones share the running lookup and its result.
@@ -34,8 +35,7 @@ pub struct Resolver {
 struct Cache {
     /// The addresses from the last successful lookup, and its time.
     found: Option<(Vec<SocketAddr>, Instant)>,
-    /// Whether the fallback to these addresses has been logged. A successful lookup resets
-    /// it.
+    /// Whether the fallback to these addresses was logged since the last successful lookup.
     is_fallback_logged: bool,
 }
 
@@ -103,7 +103,7 @@ impl Resolver {
         }
     }
 
-    /// Logs that the cached addresses are used, once until a lookup succeeds.
+    /// Returns the cached addresses. Logs that once until a lookup succeeds.
     fn fall_back(&self, cached: Vec<SocketAddr>, error: &str) -> Vec<SocketAddr> {
         if !mem::replace(&mut lock(&self.cache).is_fallback_logged, true) {
             warn!(host = %self.host, error, "the name does not resolve: using its last addresses");

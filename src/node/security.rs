@@ -1,11 +1,11 @@
-//! How the transport to the node is protected.
+//! The protection of a transport: TLS, a Unix socket, or none.
 
 use super::tls::Tls;
 
 /// How a transport is protected, which decides what the login may send over it.
 #[derive(Clone, Debug, Default)]
 pub struct Security {
-    /// The transport is a Unix socket, so nothing leaves the machine.
+    /// Whether the transport is a Unix socket, over which nothing leaves the machine.
     pub is_socket: bool,
     /// TLS, started before the user name is sent. `None`: plain text.
     pub tls: Option<Tls>,

@@ -1,4 +1,4 @@
-//! Why a probe run failed, and the reason that each failure stands for.
+//! The errors of a probe run, and the reason to refuse the node for each.
 
 use std::error::Error;
 use std::fmt;
@@ -37,7 +37,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Converts an I/O error of the open connection.
+    /// Converts an I/O error of the open connection, which may be a TLS error.
     pub(super) fn broken(step: Step, error: io::Error) -> Self {
         match TlsError::of(&error) {
             Some(fault) => Failure::Tls { step, fault },
@@ -45,7 +45,7 @@ impl Failure {
         }
     }
 
-    /// The reason that stands for the failure.
+    /// The reason to refuse the node.
     pub fn reason(&self) -> Reason {
         match self {
             Failure::Connect(error) => connect_reason(error),
@@ -80,9 +80,9 @@ impl Failure {
     /// Whether the failure is a connect timeout, to be reported as a stall of the connect
     /// step.
     ///
-    /// The kernel's own timeout ends with `TimedOut`, and so does that of one address among
-    /// several. A Unix socket with a full backlog fails with `WouldBlock` at once, which means
-    /// that the server does not accept.
+    /// `TimedOut` is the kernel's own timeout, or the timeout of one address among several.
+    /// `WouldBlock` is a Unix socket with a full backlog: the server does not accept
+    /// connections.
     pub(super) fn is_stalled_connect(&self) -> bool {
         let Failure::Connect(error) = self else { return false };
         matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)

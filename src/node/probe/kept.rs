@@ -24,7 +24,7 @@ impl Probe {
         self
     }
 
-    /// Stops keeping the connection.
+    /// Closes the connection when the probe run ends, instead of keeping it.
     pub fn retire(&mut self) {
         self.keep = Duration::ZERO;
     }
@@ -66,7 +66,7 @@ impl Probe {
 
     /// Replaces this probe run, which has failed or stalled, by one on a new connection.
     ///
-    /// The new one gets what remains of `deadlines.whole`, counted from the start of this one.
+    /// `deadlines.whole` counts from the start of this one, so its callers do not wait longer.
     #[must_use]
     pub fn replace(
         self,

@@ -27,7 +27,7 @@ use crate::node::transport::{Transport, TransportFuture};
 pub use failure::Failure;
 pub use step::{Deadlines, Stalled, Step};
 
-/// The bytes per read. A whole reply has about 1 kB.
+/// The size of a read in bytes. A whole reply has about 1 kB.
 const READ: usize = 4 * 1024;
 
 /// The warning for a login that works only until the server restarts.
@@ -37,7 +37,8 @@ pub(crate) const RELIES_ON_CACHE: &str = "this login works only while the server
 
 /// One probe run and its connection.
 ///
-/// Dropping it at any point closes the socket and leaves no task or thread.
+/// Dropping it at any point closes the socket and leaves no task. A name lookup or a file
+/// read that blocks continues on its background thread, which later probe runs share.
 pub struct Probe {
     connection: Connection,
     tls: Option<Tls>,
@@ -58,8 +59,8 @@ pub struct Probe {
     is_repeated: bool,
     /// The statements of the next probe run on this connection.
     repeated_statements: [String; 2],
-    /// When the replaced probe run began. A stall that is reported before the new connection
-    /// has its greeting counts from there. `None` after the greeting.
+    /// When the probe run began that this one [replaced](Probe::replace). A stall before or in
+    /// the greeting step counts from there. `None` in later steps.
     silent_since: Option<Instant>,
 }
 
@@ -142,7 +143,7 @@ impl Probe {
         }
     }
 
-    /// The stall of the present step.
+    /// The stall of the current step.
     fn stalled(&self) -> Stalled {
         let since = self.silent_since.unwrap_or(self.step_began);
         Stalled { step: self.step, waited: since.elapsed() }
@@ -160,7 +161,7 @@ impl Probe {
         }
     }
 
-    /// Performs one round of I/O. Returns the outcome if that ended the probe run.
+    /// Performs one round of I/O. Returns the outcome when the probe run has ended.
     ///
     /// Cancel safe: the next call continues where this one stopped.
     async fn advance(&mut self) -> Option<Result<Facts, Failure>> {
@@ -271,7 +272,7 @@ impl Probe {
         self.began
     }
 
-    /// The present or last step. In [`Step::Query`] the login is complete.
+    /// The current or last step. In [`Step::Query`] the login is complete.
     pub fn step(&self) -> Step {
         self.step
     }

@@ -69,7 +69,7 @@ pub struct Stalled {
 }
 
 impl Stalled {
-    /// The reason that stands for a stall in this step.
+    /// The reason to refuse the node: each step has its own.
     pub fn reason(self) -> Reason {
         match self.step {
             Step::Connect => Reason::StalledConnect,

@@ -1,4 +1,5 @@
-//! The TLS client: verifies the server as `--ssl-mode` says, and reloads its certificates.
+//! The TLS client: verifies the server according to `--ssl-mode`, and reads its certificate
+//! files again when they change.
 
 use std::fmt;
 use std::mem;
@@ -19,8 +20,8 @@ use super::files::{Files, Fingerprint, Material};
 use crate::node::transport::{Transport, TransportFuture};
 use crate::os::reloaded::Reloaded;
 
-/// The minimum time between two reads of the files. A corrected password is noticed in the
-/// same time.
+/// The minimum time between two scheduled re-reads of the files. The first back-off lasts as
+/// long.
 const REREAD_PAUSE: Duration = Duration::from_secs(5);
 
 /// How the server's certificate is verified.
@@ -81,7 +82,8 @@ impl Tls {
         self.config.schedule_reread(REREAD_PAUSE);
     }
 
-    /// Waits for a change of the certificates since the last call.
+    /// Waits for a change of the certificates since the last call. Never returns if there are
+    /// no files.
     pub(crate) async fn changed(&mut self) {
         self.config.changed().await;
     }

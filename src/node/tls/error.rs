@@ -8,8 +8,8 @@ use rustls::{CertificateError, Error};
 
 use crate::health::Reason;
 
-/// The most characters of a TLS error that are kept. The error may quote the certificate, so
-/// this bounds what a server can write into the log.
+/// The maximum length of a TLS error's text, in characters. The text may quote the server's
+/// certificate, so this limits what a server can write to the log.
 #[cfg(feature = "tls")]
 const MAX_TEXT: usize = 256;
 
@@ -30,7 +30,7 @@ impl TlsError {
             Error::AlertReceived(_) => Reason::TlsRefused,
             _ => Reason::TlsFailed,
         };
-        // The error may quote the certificate.
+        // For the same reason, keep only printable ASCII.
         let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
         let error = error.to_string().chars().map(printable).take(MAX_TEXT).collect();
         Some(Self { reason, error })

@@ -40,11 +40,12 @@ pub struct Identity {
 /// A hash of the files' contents. It detects a change without keeping the key in memory.
 pub(super) type Fingerprint = [u8; 32];
 
-/// What one read of the files returned, and its fingerprint.
+/// The fingerprint of one read of the files, and its result.
 pub(super) type Outcome = (Fingerprint, Result<Material, String>);
 
 impl Files {
-    /// Reads the files on a thread. Returns an error if that takes longer than [`TIMEOUT`].
+    /// Reads the files on a thread. The outcome is an error if that takes longer than
+    /// [`TIMEOUT`] or no thread can be created.
     pub(super) fn read_with_timeout(&self) -> Outcome {
         let files = self.clone();
         run_with_timeout(TIMEOUT, move || Ok(files.read())).unwrap_or_else(|_| {
@@ -75,7 +76,7 @@ fn fingerprint(material: &Result<Material, String>) -> Fingerprint {
     hash.finalize().into()
 }
 
-/// The contents of the files that were named.
+/// The contents of the files that [`Files`] names.
 pub(super) struct Material {
     files: Vec<LoadedFile>,
 }
@@ -118,7 +119,8 @@ impl Material {
         Ok(roots)
     }
 
-    /// Returns the client certificate with its chain, and its key.
+    /// Returns the client certificate with its chain, and its key. `None` without
+    /// `--ssl-cert` and `--ssl-key`.
     pub(super) fn identity(
         &self,
     ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, String> {
