@@ -1,17 +1,17 @@
 //! How long a stalled connection is held, and how long the monitor waits after a failed
 //! handshake before the next probe run.
 //!
-//! Both keep the unfinished handshakes that the server counts under
-//! `max_connect_errors` (100), at which it blocks the prober's address (law 4).
+//! The server counts unfinished handshakes and blocks the prober's address at
+//! `max_connect_errors` (100). Both times keep the count below that (law 4).
 
 use std::time::Duration;
 
 use crate::health::Reason;
 use crate::node::probe::{Failure, Step};
 
-/// How long the first stalled connection is held. A freeze that ends sooner leaves no
-/// abandoned handshake for the server to count. A second connection would gain nothing
-/// meanwhile: it would wait behind the first in the same queue.
+/// How long the first stalled connection is held. If the node wakes sooner, no handshake
+/// was abandoned. A second connection would not help meanwhile: it would wait behind the
+/// first in the server's queue.
 pub(super) const FIRST_HOLD: Duration = Duration::from_secs(80);
 
 /// The pause after the first failed handshake. Once the operator has corrected a
@@ -59,13 +59,13 @@ impl BackOff {
     }
 }
 
-/// How long to hold a stalled connection after `abandoned` earlier ones were held and
-/// given up.
+/// How long to hold a stalled connection, where `abandoned` others were held and given up
+/// before it.
 pub(super) fn hold_time(abandoned: u32) -> Duration {
     doubled(FIRST_HOLD, abandoned)
 }
 
-/// The pause after a failed handshake that `failed` others preceded.
+/// The pause after a failed handshake, where `failed` others failed before it.
 pub(super) fn pause(failed: u32) -> Duration {
     doubled(FIRST_PAUSE, failed)
 }

@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::cached_verdict::CachedVerdict;
 use super::report::Report;
+use super::verdict_cache::VerdictCache;
 use crate::health::{Health, Reason, Role, Verdict};
 
-/// Queries a [`Monitor`](super::Monitor). Clones query the same one, which stops when
-/// the last of them is dropped.
+/// Queries a [`Monitor`](super::Monitor). Clones query the same monitor. It stops when the
+/// last of them is dropped.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
-    pub(super) cached_verdict: Arc<CachedVerdict>,
+    pub(super) cache: Arc<VerdictCache>,
 }
 
-/// A request to the monitor's task, with the channel for the reply. The task ignores
-/// that the receiver was dropped.
+/// A request to the monitor's task, with the channel for the reply. If the receiver was
+/// dropped, the task discards the reply.
 #[derive(Debug)]
 pub(super) enum Request {
     /// A caller wants the node's health.
     Health(Caller),
-    /// The operator refuses a caller, for this reason.
+    /// A caller is refused for the operator's reason, such as maintenance.
     Refuse(Reason, oneshot::Sender<Health>),
     /// `/metrics` or `/status` wants the report.
     Report(oneshot::Sender<Report>),
@@ -43,7 +43,7 @@ impl Handle {
     /// Dropping the future does not cancel the probe run: other callers may wait for it.
     pub async fn health(&self, role: Role) -> Health {
         if !self.requests.is_closed()
-            && let Some(health) = self.cached_verdict.get(role)
+            && let Some(health) = self.cache.get(role)
         {
             return health;
         }

@@ -1,12 +1,11 @@
 //! The monitor: a task that owns one node, runs one probe at a time for all callers, and
 //! answers them.
 //!
-//! [`Monitor`] is the task, and [`Handle`] queries it.
-//! These laws of the program are implemented here; `tests/seeds.rs` lists all of them and
-//! holds them in simulation:
+//! [`Monitor`] is the task, and [`Handle`] queries it. The monitor implements these laws of
+//! the program. `tests/seeds.rs` lists all seven and checks them in a simulation:
 //!
 //! - Law 2: one probe run at a time, however many callers. They share it, and a verdict
-//!   younger than `--max-age`.
+//!   that is younger than `--max-age`.
 //! - Law 3: no caller waits for a silent node. When a deadline passes, every caller is
 //!   answered at once, and so is every later caller while the node stays silent.
 //! - Law 4: a handshake begun is a handshake finished. The server counts each unfinished
@@ -17,7 +16,6 @@
 //!   stall has to settle first.
 
 mod back_off;
-mod cached_verdict;
 mod handle;
 mod prober;
 mod report;
@@ -25,6 +23,7 @@ mod settings;
 mod state;
 mod task;
 mod tracker;
+mod verdict_cache;
 
 pub use handle::Handle;
 pub use report::{Activity, BUCKETS, Change, Counters, Histogram, LastProbe, Report};

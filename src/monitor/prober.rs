@@ -1,5 +1,5 @@
-//! Begins probe runs: on a new connection or on the kept one, with the credentials and
-//! certificates of the moment.
+//! Begins probe runs: on a new connection or on the kept one, with the current credentials
+//! and certificates.
 
 use std::future::pending;
 use std::time::Duration;
@@ -17,8 +17,8 @@ pub(super) struct Prober {
     credentials: CredentialSource,
     deadlines: Deadlines,
     keep_connection: Duration,
-    /// The connection that stays logged in for the next probe run, with
-    /// `--keep-connection`. `None` while a probe run is under way.
+    /// The last probe run, if its connection stays logged in for the next one
+    /// (`--keep-connection`). `None` while a probe run is under way.
     kept: Option<Probe>,
 }
 
@@ -36,8 +36,8 @@ impl Prober {
 
     /// Begins a probe run, on the kept connection if there is one.
     pub(super) fn begin(&mut self) -> Probe {
-        // Changed files are noticed while the node is probed. A login reads the password
-        // file itself.
+        // Read the files while the node is probed. A login reads the password file itself,
+        // so only a kept connection needs a re-read of the credentials.
         self.tls.iter().for_each(Tls::schedule_reread);
         let kept = self.kept.take().and_then(|kept| kept.repeat(self.deadlines));
         if kept.is_some() {
@@ -48,8 +48,8 @@ impl Prober {
         })
     }
 
-    /// Begins a probe run in the place of one that failed on the kept connection, within
-    /// the time that its callers have left.
+    /// Begins a probe run on a new connection, to replace one that failed on the kept
+    /// connection. It gets the time that the callers of the failed one have left.
     pub(super) fn replace(&self, failed: Probe) -> Probe {
         failed.replace(&*self.node, &self.credentials, self.deadlines)
     }
@@ -65,7 +65,7 @@ impl Prober {
     }
 
     /// Schedules a re-read of the credentials and certificates, so that
-    /// [`login_change`](Self::login_change) notices new ones.
+    /// [`login_change`](Self::login_change) detects new ones.
     pub(super) fn schedule_reread(&self) {
         self.credentials.schedule_reread();
         self.tls.iter().for_each(Tls::schedule_reread);

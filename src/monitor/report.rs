@@ -81,8 +81,8 @@ pub struct Change {
 /// Totals since the program's start.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Callers by the source of their answer: `dialogue`, `shared`, `known` or
-    /// `operator`.
+    /// Callers by the source of their answer: `dialogue` (a probe run that the caller
+    /// started), `shared` (one under way), `known` (an earlier verdict) or `operator`.
     pub callers: BTreeMap<&'static str, u64>,
     /// Probe runs by outcome: `answered`, the reason of the failure, or `replaced` if a
     /// kept connection failed and the probe run continued on a new one.
@@ -136,6 +136,7 @@ pub(super) enum Source {
 
 impl Counters {
     pub(super) fn count_callers(&mut self, source: Source, times: u64) {
+        // The labels are public, so they keep their first names.
         let source = match source {
             Source::Probe => "dialogue",
             Source::Shared => "shared",
@@ -148,7 +149,7 @@ impl Counters {
         }
     }
 
-    /// Counts a kept connection that failed and was replaced by a new one.
+    /// Counts a probe run that failed on a kept connection and continues on a new one.
     pub(super) fn count_replaced(&mut self) {
         increment(&mut self.probes, "replaced");
     }
@@ -182,11 +183,11 @@ pub(super) struct Recorder {
     logged: Option<(Instant, u64)>,
 }
 
-/// How often a refusal that persists is logged again.
+/// How long after a refusal was logged it is logged again, if it persists.
 const REPEAT: Duration = Duration::from_secs(60);
 
-/// The changes that the report keeps, at most 5 kB each. Enough for a night of a node
-/// that flaps.
+/// How many changes the report keeps, at most 5 kB each. This covers a night in which a
+/// node flaps.
 const MAX_CHANGES: usize = 100;
 
 impl Recorder {

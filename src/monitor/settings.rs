@@ -16,21 +16,21 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// Whether a plain server and a donor may serve.
     pub policy: Policy,
-    /// How long verdicts and connections are used.
+    /// How long verdicts and connections are used, and how a node is treated after a stall.
     pub timing: Timing,
 }
 
-/// How long verdicts and connections are used.
+/// How long verdicts and connections are used, and how a node is treated after a stall.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// `--max-age`: the age up to which a verdict is given again without a new probe
-    /// run. Zero: no verdict is given again; callers still share the probe run under way.
+    /// `--max-age`: the age up to which a verdict is reused without a new probe run. Zero:
+    /// no verdict is reused, but callers still share the probe run under way.
     pub max_age: Duration,
-    /// `--settle`: the longest time for which a node must stay fit after a stall. Zero:
-    /// none.
+    /// `--settle`: the upper limit of the time for which a node must stay fit after a stall
+    /// before it is served. Zero: it is served at once.
     pub settle: Duration,
-    /// `--grace`: for how long after its last good answer a node that times out is still
-    /// served. Zero: not at all.
+    /// `--grace`: how long a stalled node is still served, counted from the last probe run
+    /// that found it fit. Zero: not at all.
     pub grace: Duration,
     /// `--keep-connection`: the age up to which a connection is used for further probe
     /// runs. Zero: each probe run opens its own.

@@ -1,4 +1,4 @@
-//! The state of the one probe run that a monitor may have, and the events that change it.
+//! The state of a monitor's probe run (it has at most one), and the events that change it.
 
 use std::future::pending;
 
@@ -20,14 +20,14 @@ pub(super) enum State {
     Held { probe: Probe, until: Instant },
 }
 
-/// What ends a state.
+/// An event of the probe run, which changes the state.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, moved once")]
 pub(super) enum Event {
     /// The node answered, or the probe run failed.
     Ended(Result<Facts, Failure>),
     /// A deadline of the probe run passed.
     Stalled(Stalled),
-    /// A probe run was held for the whole time and the node did not wake.
+    /// The node did not wake while the probe run was held.
     HoldExpired,
 }
 

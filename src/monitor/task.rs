@@ -14,13 +14,13 @@ use crate::health::{Health, Role, Verdict};
 use crate::node::connector::Connect;
 use crate::node::probe::{Failure, Probe, RELIES_ON_CACHE, Stalled, Step};
 
-use super::cached_verdict::{Cached, CachedVerdict};
 use super::handle::{Caller, Handle, Request};
 use super::prober::Prober;
 use super::report::{Recorder, Report, Source};
 use super::settings::Settings;
 use super::state::{Event, State};
 use super::tracker::Tracker;
+use super::verdict_cache::{CachedVerdict, VerdictCache};
 
 /// Owns a node and the one probe run with it (law 2).
 ///
@@ -32,15 +32,15 @@ pub struct Monitor {
     prober: Prober,
     policy: Policy,
     tracker: Tracker,
-    /// The credentials or certificates changed after the current probe run began. Its
-    /// failure starts no back-off then, because the next probe run uses the new ones.
+    /// Whether the credentials or certificates changed after the current probe run began.
+    /// If it fails, no back-off starts, because the next probe run uses the new ones.
     login_changed: bool,
     /// The facts of the last probe run that the node answered.
     facts: Facts,
     recorder: Recorder,
-    cached_verdict: Arc<CachedVerdict>,
-    /// [`RELIES_ON_CACHE`] was logged.
-    warned: bool,
+    cache: Arc<VerdictCache>,
+    /// Whether [`RELIES_ON_CACHE`] was logged.
+    is_reliance_logged: bool,
 }
 
 /// How many requests the channel holds. While it is full, callers wait to send theirs.
@@ -51,8 +51,8 @@ impl Monitor {
     /// [`run`](Self::run).
     pub fn new(node: impl Connect + 'static, settings: Settings) -> (Self, Handle) {
         let (sender, requests) = mpsc::channel(QUEUE);
-        let cached_verdict: Arc<CachedVerdict> = Arc::default();
-        let handle = Handle { requests: sender, cached_verdict: Arc::clone(&cached_verdict) };
+        let cache: Arc<VerdictCache> = Arc::default();
+        let handle = Handle { requests: sender, cache: Arc::clone(&cache) };
         let monitor = Self {
             requests,
             state: State::Idle,
@@ -62,8 +62,8 @@ impl Monitor {
             login_changed: false,
             facts: Facts::default(),
             recorder: Recorder::default(),
-            cached_verdict,
-            warned: false,
+            cache,
+            is_reliance_logged: false,
         };
         (monitor, handle)
     }
@@ -71,7 +71,7 @@ impl Monitor {
     /// Answers requests until every [`Handle`] is dropped.
     pub async fn run(mut self) {
         loop {
-            self.cached_verdict.store(self.cacheable(Instant::now()));
+            self.cache.store(self.cacheable(Instant::now()));
             tokio::select! {
                 // If both are ready, handle the event first: the caller gets its result.
                 biased;
@@ -181,8 +181,8 @@ impl Monitor {
         self.state = State::Probing { probe: self.prober.begin(), callers };
     }
 
-    /// Replaces a kept connection that did not answer, or answered with an error: that
-    /// proves nothing about the node. The callers get the answer on a new connection.
+    /// Continues on a new connection after a probe run on a kept one failed or stalled: the
+    /// cause may be the connection and not the node. The callers wait for the new result.
     fn replace_kept(&mut self, failed: Probe, callers: Vec<Caller>, cause: &dyn fmt::Display) {
         debug!(%cause, "replacing the kept connection");
         self.recorder.report.counters.count_replaced();
@@ -206,7 +206,7 @@ impl Monitor {
     ) {
         let (began, step) = (probe.started(), probe.step());
         debug!(?outcome, %step, took = ?now.duration_since(began), "probe run ended");
-        if probe.relies_on_cache() && !mem::replace(&mut self.warned, true) {
+        if probe.relies_on_cache() && !mem::replace(&mut self.is_reliance_logged, true) {
             warn!("{RELIES_ON_CACHE}");
         }
         self.recorder.probe_ended(&probe, outcome.as_ref().map_err(Failure::reason));
@@ -257,19 +257,21 @@ impl Monitor {
     }
 
     /// The verdict that every caller would get until the next event, if it may be cached.
-    fn cacheable(&self, now: Instant) -> Option<Cached> {
+    fn cacheable(&self, now: Instant) -> Option<CachedVerdict> {
         let State::Idle = self.state else { return None };
         let until = self.tracker.serves_until(now)?;
         let healths = Role::ALL.map(|role| self.for_role(Verdict::Serve.into(), role));
-        // If the verdict has changed, the task answers the next caller, to record that.
-        (self.recorder.report.verdicts == Some(healths)).then_some(Cached { healths, until })
+        // If the verdict has changed, the task itself answers the next caller, to record the
+        // change.
+        let is_recorded = self.recorder.report.verdicts == Some(healths);
+        is_recorded.then_some(CachedVerdict { healths, until })
     }
 
     fn report(&self, now: Instant) -> Report {
         let activity = self.state.activity(now);
         let back_off = self.tracker.back_off(now);
         let mut report = Report { activity, back_off, ..self.recorder.report.clone() };
-        report.counters.count_callers(Source::Cached, self.cached_verdict.hits());
+        report.counters.count_callers(Source::Cached, self.cache.hits());
         report
     }
 }

@@ -20,9 +20,10 @@ pub(super) struct Tracker {
     /// The last verdict, and when it was reached. `None` before the first, and if later
     /// callers must not get it.
     last: Option<(Verdict, Instant)>,
-    /// Held probe runs that were given up since the last completed login.
+    /// Held probe runs that were given up since a probe run last answered or failed after
+    /// its login.
     abandoned: u32,
-    /// Failures with [`BackOff::Doubling`] since the last completed login.
+    /// Failures with [`BackOff::Doubling`] since then, or since the back-off was reset.
     failed_handshakes: u32,
     /// The end of the back-off: no probe run starts before it.
     back_off_until: Option<Instant>,
@@ -30,8 +31,8 @@ pub(super) struct Tracker {
     stall: Option<Stall>,
     /// Set while the node settles.
     settling: Option<Settling>,
-    /// When a probe run last found the node fit. A stall leaves it set, for grace; any
-    /// other refusal clears it.
+    /// When a probe run last found the node fit. Any refusal clears it except a stall, which
+    /// grace may cover.
     fit_at: Option<Instant>,
 }
 
@@ -49,13 +50,12 @@ struct Stall {
 struct Settling {
     woke: Instant,
     needed: Duration,
-    /// Since when every probe run has found the node fit. Counts only probe runs that
-    /// began after it woke.
+    /// Since when every probe run that began after the node woke has found it fit.
     fit_since: Option<Instant>,
 }
 
 impl Tracker {
-    /// The tracker of a node that was not probed yet.
+    /// Creates the tracker of a node that was not probed yet.
     pub(super) fn new(timing: Timing) -> Self {
         Self {
             timing,
@@ -157,14 +157,16 @@ impl Tracker {
             return self.health(verdict, now);
         }
         let woke = self.end_stall(outcome, now);
+        // The facts of a node that has just woken may be from before the stall. They are not
+        // cached, so that the next caller starts a probe run, and do not extend the grace.
+        let is_outdated = woke && matches!(outcome, Ok(Verdict::Serve));
         let verdict = match outcome {
             Ok(Verdict::Serve) => self.settling_verdict(began, now),
             Ok(refused) => refused,
             Err(failure) => Verdict::Refuse(failure.reason()),
         };
         self.fit_at = match verdict {
-            // The facts may be from before the stall, so they do not extend the grace.
-            Verdict::Serve if woke => self.fit_at,
+            Verdict::Serve if is_outdated => self.fit_at,
             Verdict::Serve => Some(now),
             Verdict::Refuse(_) => None,
         };
@@ -173,15 +175,12 @@ impl Tracker {
         {
             settling.fit_since = None;
         }
-        // For the same reason they are not cached: the next caller starts a probe run.
-        let is_outdated = woke && matches!(outcome, Ok(Verdict::Serve));
         self.last = (!is_outdated).then_some((verdict, now));
         self.health(verdict, now)
     }
 
-    /// A completed login resets the schedules. A failure before it starts a back-off, if
-    /// the server would count another attempt against the prober's address or a retry
-    /// cannot succeed.
+    /// Ends the back-off. A probe run that got past its login also restarts the schedules;
+    /// one that failed before it starts a new back-off according to [`BackOff::after`].
     fn update_back_off(&mut self, outcome: Result<Verdict, &Failure>, step: Step, now: Instant) {
         self.back_off_until = None;
         if step == Step::Query {

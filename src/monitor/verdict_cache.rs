@@ -8,28 +8,28 @@ use tokio::time::Instant;
 
 use crate::health::{Health, Role};
 
-/// Shared by the [`Monitor`](super::Monitor), which stores the verdict, and its handles,
-/// which read it.
+/// Holds at most one verdict. The [`Monitor`](super::Monitor) stores it, and its handles
+/// read it.
 ///
-/// The monitor stores a verdict only while it would itself give every caller the same.
+/// The monitor stores a verdict only while it would itself give every caller this one.
 #[derive(Debug, Default)]
-pub(super) struct CachedVerdict {
-    cached: Mutex<Option<Cached>>,
+pub(super) struct VerdictCache {
+    cached: Mutex<Option<CachedVerdict>>,
     hits: AtomicU64,
 }
 
 /// A verdict that is valid for a limited time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cached {
+pub(super) struct CachedVerdict {
     /// One for each role, in the order of [`Role::ALL`].
     pub(super) healths: [Health; Role::ALL.len()],
     /// The first moment at which it is no longer valid.
     pub(super) until: Instant,
 }
 
-impl CachedVerdict {
+impl VerdictCache {
     /// Replaces the verdict. `None` removes it.
-    pub(super) fn store(&self, cached: Option<Cached>) {
+    pub(super) fn store(&self, cached: Option<CachedVerdict>) {
         *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = cached;
     }
 
