@@ -81,12 +81,11 @@
 //! | `cli` | command line, variables and files to a `Config`, whole or not at all | the runtime |
 //! | `commands` | `serve`, `check` and `maintenance`: each wires the others together; the admin pages | |
 //!
-//! `tests/layout.rs` holds this table, and that no two files import each other.
+//! `tests/layout` checks this table, and that no two files import each other.
 //!
-//! A newcomer's way to the rule behind a word such as `donor`: its name in
-//! [`health::Reason`]; what the node must say for it in [`galera::judge`], or which
-//! failure it stands for in `node::probe::Failure::reason`; and when it is answered
-//! without a new probe run in `monitor::Monitor`.
+//! To find the rule behind a word such as `donor`, look up its name in [`health::Reason`].
+//! [`galera::judge`] has the facts that lead to it, `node::probe::Failure::reason` the
+//! failures. `monitor::Monitor` decides when it is answered without a new probe run.
 
 #![warn(unreachable_pub)]
 // Bytes of a peer must not cause a panic. The modules that read them deny unchecked
