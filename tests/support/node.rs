@@ -44,6 +44,7 @@ pub struct Script {
     /// Accepts connections and sends nothing, as a host does whose server process is
     /// stopped.
     pub frozen: bool,
+    /// The fault of each connection.
     pub fault: Fault,
 }
 
@@ -77,9 +78,9 @@ impl fmt::Debug for Tls {
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     None,
-    /// Sends nothing after this many bytes.
+    /// Sends nothing after this many bytes, even if the script changes.
     StallAfter(usize),
-    /// Sends nothing after this many bytes, until the script has another fault.
+    /// Sends nothing after this many bytes, until the script has another kind of fault.
     FreezeAfter(usize),
     /// Closes the connection after this many bytes.
     CloseAfter(usize),
@@ -154,7 +155,7 @@ pub struct Seen {
     pub open: AtomicUsize,
     /// The most connections that were open at the same time.
     pub most_open: AtomicUsize,
-    /// Connections that ended after a complete login.
+    /// Closed connections that had completed their login.
     pub logins: AtomicUsize,
     /// COM_QUIT commands.
     pub quits: AtomicUsize,
@@ -164,7 +165,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Connections that ended before their login was complete. A server counts them against
+    /// Closed connections that had not completed their login. A server counts them against
     /// the client's address (max_connect_errors).
     pub fn unfinished(&self) -> usize {
         self.connections.load(SeqCst) - self.open.load(SeqCst) - self.logins.load(SeqCst)
@@ -185,7 +186,7 @@ impl Node {
         Self { script, security: Security::default(), seen: Arc::default() }
     }
 
-    /// The same node, with transports that are protected like this.
+    /// The same node, with this protection of its transports.
     pub fn over(self, security: Security) -> Self {
         Self { security, ..self }
     }
@@ -222,13 +223,13 @@ impl Node {
         let (mut reading, writing) = tokio::io::split(stream);
         let mut logged_in = false;
         let step = AtomicUsize::new(0);
-        let mut wire = Wire::new(writing, self.script.subscribe(), &step);
-        let result = self.converse(&mut reading, &mut wire, &mut logged_in).await;
+        let mut writer = FaultyWriter::new(writing, self.script.subscribe(), &step);
+        let result = self.converse(&mut reading, &mut writer, &mut logged_in).await;
         if result.is_err_and(|error| error.kind() == STALLED) {
             // Send nothing more until the client closes the connection.
             let _ = tokio::io::copy(&mut reading, &mut tokio::io::sink()).await;
         }
-        *seen.sent.lock().unwrap() = wire.sent_by_step;
+        *seen.sent.lock().unwrap() = writer.sent_by_step;
         if logged_in {
             seen.logins.fetch_add(1, SeqCst);
         }
@@ -238,22 +239,22 @@ impl Node {
     async fn converse(
         &self,
         reading: &mut (impl AsyncReadExt + Unpin),
-        wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
+        writer: &mut FaultyWriter<'_, impl AsyncWriteExt + Unpin>,
         logged_in: &mut bool,
     ) -> io::Result<()> {
-        let script = wire.script.borrow().clone();
+        let script = writer.script.borrow().clone();
         if let Some(bytes) = script.instead_of_greeting {
-            return wire.send(&bytes).await;
+            return writer.send(&bytes).await;
         }
-        wire.send(&wire::greeting_of(script.tls.is_some())).await?;
+        writer.send(&wire::greeting_of(script.tls.is_some())).await?;
 
         let first = wire::read_packet(reading).await?;
-        let script = wire.script.borrow().clone();
+        let script = writer.script.borrow().clone();
         match script.tls {
             Some(tls) if wire::is_ssl_request(&first.1) => {
-                self.converse_over_tls(tls, reading, wire, logged_in).await
+                self.converse_over_tls(tls, reading, writer, logged_in).await
             }
-            _ => self.log_in(first, reading, wire, logged_in).await,
+            _ => self.log_in(first, reading, writer, logged_in).await,
         }
     }
 
@@ -263,25 +264,26 @@ impl Node {
         &self,
         tls: Tls,
         reading: &mut (impl AsyncReadExt + Unpin),
-        wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
+        writer: &mut FaultyWriter<'_, impl AsyncWriteExt + Unpin>,
         logged_in: &mut bool,
     ) -> io::Result<()> {
         let (near, far) = duplex(64 * 1024);
         let (mut from_tls, mut to_tls) = tokio::io::split(far);
-        let (step, script) = (wire.step, self.script.subscribe());
+        let (step, script) = (writer.step, self.script.subscribe());
         step.store(1, SeqCst);
         let inside = async {
             let (mut reading, writing) = tokio::io::split(tls.0(near).await?);
-            let mut wire = Wire { ignores_fault: true, ..Wire::new(writing, script, step) };
+            let mut writer =
+                FaultyWriter { ignores_fault: true, ..FaultyWriter::new(writing, script, step) };
             let first = wire::read_packet(&mut reading).await?;
-            self.log_in(first, &mut reading, &mut wire, logged_in).await
+            self.log_in(first, &mut reading, &mut writer, logged_in).await
         };
         let outward = async {
             let mut bytes = [0; 4096];
             loop {
                 match from_tls.read(&mut bytes).await? {
                     0 => return Ok::<_, io::Error>(()),
-                    length => wire.send(&bytes[..length]).await?,
+                    length => writer.send(&bytes[..length]).await?,
                 }
             }
         };
@@ -301,13 +303,13 @@ impl Node {
         &self,
         (mut sequence, login): (u8, Vec<u8>),
         reading: &mut (impl AsyncReadExt + Unpin),
-        wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
+        writer: &mut FaultyWriter<'_, impl AsyncWriteExt + Unpin>,
         logged_in: &mut bool,
     ) -> io::Result<()> {
-        wire.step.store(2, SeqCst);
-        let script = wire.script.borrow().clone();
+        writer.step.store(2, SeqCst);
+        let script = writer.script.borrow().clone();
         if let Some(bytes) = script.instead_of_login {
-            return wire.send(&bytes).await;
+            return writer.send(&bytes).await;
         }
         let (user, mut scramble) =
             wire::read_login(&login).ok_or(io::Error::from(io::ErrorKind::InvalidData))?;
@@ -315,24 +317,24 @@ impl Node {
         let switched;
         if script.switch {
             nonce = wire::SWITCH_NONCE;
-            wire.send(&wire::switch(sequence + 1, "mysql_native_password", nonce)).await?;
+            writer.send(&wire::switch(sequence + 1, "mysql_native_password", nonce)).await?;
             (sequence, switched) = wire::read_packet(reading).await?;
             scramble = &switched;
         }
         let accepted = match script.plugin {
             None => wire::accepts(&script.password, nonce, scramble),
-            Some(plugin) => authenticate(plugin, &script, &mut sequence, reading, wire).await?,
+            Some(plugin) => authenticate(plugin, &script, &mut sequence, reading, writer).await?,
         };
         if user != USER.as_bytes() || !accepted {
             let text = format!("Access denied for user '{USER}'@'10.0.0.9' (using password: YES)");
-            return wire.send(&wire::err(sequence + 1, 1045, &text)).await;
+            return writer.send(&wire::err(sequence + 1, 1045, &text)).await;
         }
-        wire.send(&wire::ok(sequence + 1)).await?;
+        writer.send(&wire::ok(sequence + 1)).await?;
         *logged_in = true;
 
         loop {
             let (sequence, command) = wire::read_packet(reading).await?;
-            wire.step.store(3, SeqCst);
+            writer.step.store(3, SeqCst);
             if sequence != 0 {
                 return Err(io::ErrorKind::InvalidData.into());
             }
@@ -342,10 +344,10 @@ impl Node {
                     return Ok(());
                 }
                 Some((0x03, statement)) => {
-                    let script = wire.script.borrow().clone();
-                    wire.send(&reply(&script, &String::from_utf8_lossy(statement))).await?;
+                    let script = writer.script.borrow().clone();
+                    writer.send(&reply(&script, &String::from_utf8_lossy(statement))).await?;
                 }
-                _ => return wire.send(&wire::err(1, 1047, "Unknown command")).await,
+                _ => return writer.send(&wire::err(1, 1047, "Unknown command")).await,
             }
         }
     }
@@ -357,25 +359,25 @@ async fn authenticate(
     script: &Script,
     sequence: &mut u8,
     reading: &mut (impl AsyncReadExt + Unpin),
-    wire: &mut Wire<'_, impl AsyncWriteExt + Unpin>,
+    writer: &mut FaultyWriter<'_, impl AsyncWriteExt + Unpin>,
 ) -> io::Result<bool> {
     let (name, nonce) = match plugin {
         Plugin::CachingSha2 { .. } => ("caching_sha2_password", &wire::SWITCH_NONCE[..]),
         Plugin::Parsec => ("parsec", &[7; 32][..]),
     };
-    wire.send(&wire::switch(*sequence + 1, name, nonce)).await?;
+    writer.send(&wire::switch(*sequence + 1, name, nonce)).await?;
     let scramble;
     (*sequence, scramble) = wire::read_packet(reading).await?;
     let more: &[u8] = match plugin {
         Plugin::CachingSha2 { cached: true } => {
             *sequence += 1;
-            wire.send(&wire::packet(*sequence, &[1, 3])).await?;
+            writer.send(&wire::packet(*sequence, &[1, 3])).await?;
             return Ok(wire::accepts_sha2(&script.password, nonce, &scramble));
         }
         Plugin::CachingSha2 { cached: false } => &[1, 4],
         Plugin::Parsec => b"P\0some salt",
     };
-    wire.send(&wire::packet(*sequence + 1, more)).await?;
+    writer.send(&wire::packet(*sequence + 1, more)).await?;
     let answer;
     (*sequence, answer) = wire::read_packet(reading).await?;
     Ok(match plugin {
@@ -427,21 +429,21 @@ fn reply(script: &Script, statement: &str) -> Vec<u8> {
     wire::rows(&rows)
 }
 
-/// The error that a scripted stall ends the conversation with.
+/// Marks a scripted stall among the errors that end a conversation.
 const STALLED: io::ErrorKind = io::ErrorKind::TimedOut;
 
-/// Sends bytes, with the fault of the script.
-struct Wire<'a, W> {
+/// Sends the node's bytes on one connection, with the script's fault.
+struct FaultyWriter<'a, W> {
     writing: W,
     script: watch::Receiver<Script>,
     ignores_fault: bool,
     sent: usize,
-    /// The index of the present step in `sent_by_step`.
+    /// The index of the current step in `sent_by_step`.
     step: &'a AtomicUsize,
     sent_by_step: [usize; 4],
 }
 
-impl<'a, W: AsyncWriteExt + Unpin> Wire<'a, W> {
+impl<'a, W: AsyncWriteExt + Unpin> FaultyWriter<'a, W> {
     fn new(writing: W, script: watch::Receiver<Script>, step: &'a AtomicUsize) -> Self {
         Self { writing, script, ignores_fault: false, sent: 0, step, sent_by_step: [0; 4] }
     }

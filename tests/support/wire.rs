@@ -22,8 +22,8 @@ pub fn greeting() -> Vec<u8> {
     greeting_of(false)
 }
 
-/// The greeting of MariaDB 10.11. With `tls` it offers TLS: CLIENT_SSL in the second byte
-/// of the capabilities.
+/// The greeting of MariaDB 10.11. With `tls`, it offers TLS: CLIENT_SSL is set in the second
+/// byte of the capabilities.
 pub fn greeting_of(tls: bool) -> Vec<u8> {
     let mut payload = b"\x0a5.5.5-10.11.19-MariaDB\0".to_vec();
     payload.extend(7_u32.to_le_bytes());
