@@ -1,6 +1,7 @@
 //! The deadlines of each step and of the whole probe run, on a paused clock.
 //!
-//! The node stalls, closes or slows down after each byte of the probe run in turn.
+//! The node stalls, closes the connection or slows down after each byte of the probe run in
+//! turn.
 
 mod support;
 #[cfg(feature = "tls")]
@@ -9,6 +10,7 @@ mod tls;
 
 use std::future::pending;
 use std::io;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use galera_probe::galera::{Facts, Policy, judge};
@@ -26,6 +28,7 @@ use support::node::{Fault, Node, PASSWORD, Plugin, Script, USER};
 
 const STEP: Duration = Duration::from_secs(1);
 const WHOLE: Duration = Duration::from_secs(2);
+/// A pause that one step can contain, but not two.
 const PAUSE: Duration = Duration::from_millis(900);
 
 fn begin(node: &dyn Connect) -> Probe {
@@ -37,9 +40,16 @@ fn begin(node: &dyn Connect) -> Probe {
     )
 }
 
+/// Waits until the node has no open connection.
+async fn all_closed(node: &Node) {
+    while node.seen.open.load(SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 type Outcome = Result<Result<Facts, Failure>, Stalled>;
 
-/// A login over a transport, and where the steps of its probe run end.
+/// A kind of login over a kind of transport, and where the steps of its probe run end.
 struct Scenario {
     script: Script,
     security: Security,
@@ -53,10 +63,8 @@ impl Scenario {
         let node = Node::new(script.clone()).over(security.clone());
         let facts = begin(&node).run().await.unwrap().unwrap();
         assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
-        // Wait until the node has read COM_QUIT and counted the bytes.
-        while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
-            tokio::task::yield_now().await;
-        }
+        // The node counts the bytes when the connection ends.
+        all_closed(&node).await;
         let sent = *node.seen.sent.lock().unwrap();
         let [greeting, tls, login, query] = sent;
         assert!(greeting > 50 && login >= 11 && query > 300);
@@ -244,11 +252,9 @@ async fn a_probe_run_dropped_at_any_byte_closes_its_connection() {
             let node = scenario.node(Fault::StallAfter(byte));
             let mut probe = begin(&node);
             probe.run().await.unwrap_err();
-            assert_eq!(node.seen.open.load(std::sync::atomic::Ordering::SeqCst), 1);
+            assert_eq!(node.seen.open.load(SeqCst), 1);
             drop(probe);
-            while node.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
-                tokio::task::yield_now().await;
-            }
+            all_closed(&node).await;
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A kept connection (`--keep-connection`) saves logins, and its failure costs no caller
-//! an answer. On tokio's paused clock.
+//! Kept connections (`--keep-connection`): they save logins, and if one fails, callers still
+//! get the node's verdict. On tokio's paused clock.
 
 mod support;
 
@@ -277,7 +277,7 @@ async fn dropping_the_monitor_sends_com_quit() {
     assert_eq!(setup.open_and_quit(), (0, 1));
 }
 
-/// Not on the paused clock, since the password is read on a thread of its own.
+/// Not on the paused clock: a background thread reads the password.
 #[tokio::test]
 async fn new_credentials_close_the_kept_connection() {
     let password = Arc::new(Mutex::new(PASSWORD));
@@ -295,7 +295,7 @@ async fn new_credentials_close_the_kept_connection() {
     assert_eq!(setup.query().await.0, "access-denied");
 }
 
-/// Connects to the node, and can inject a fault into the last connection.
+/// Connects to the node, and injects faults into the last connection.
 #[derive(Clone)]
 struct FaultyConnector {
     node: Node,

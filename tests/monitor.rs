@@ -1,4 +1,4 @@
-//! The monitor before a scripted node, on tokio's paused clock: shared probe runs, held
+//! The monitor with a scripted node, on tokio's paused clock: shared probe runs, held
 //! connections, back-off, settling and grace.
 
 mod support;
@@ -259,11 +259,11 @@ async fn serves_within_10_s_after_the_servers_password_is_corrected() {
     assert_eq!(query(&handle).await.0, "access-denied");
     sleep(SECOND).await;
     node.set_script(Script::synced());
-    let mended = Instant::now();
+    let corrected = Instant::now();
     while query(&handle).await.0 != "serve" {
         sleep(SECOND).await;
     }
-    assert!(mended.elapsed() < 10 * SECOND);
+    assert!(corrected.elapsed() < 10 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,8 +324,9 @@ async fn drops_a_stall_in_connect_and_retries_once_per_max_age() {
     assert_eq!(attempts.load(SeqCst), 2);
 }
 
-/// Freezes a healthy node for `stall` and queries the monitor every 10 ms. Returns how
-/// long it took to the first `settling`, and how long the node settled.
+/// Freezes a healthy node for `stall` and queries the monitor every 10 ms until it serves
+/// again. Returns the times from the freeze to the first `settling`, and from there to the
+/// end.
 async fn stall_for(stall: Duration, timing: Timing) -> (Duration, Duration) {
     let node = Node::new(Script::synced());
     let handle = start(node.clone(), timing);
@@ -489,12 +490,12 @@ async fn three_roles_share_one_probe() {
     let script = Script::synced().with(&[("read_only", "ON")]);
     let node = Node::new(Script { fault: Fault::DripAfter(0, MILLISECOND), ..script });
     let handle = start(node.clone(), TIMING);
-    let (any, reader, writer) = tokio::join!(
+    let (read_write, reader, writer) = tokio::join!(
         handle.health(Role::ReadWrite),
         handle.health(Role::Reader),
         handle.health(Role::Writer),
     );
-    let words = [any, reader, writer].map(|health| health.verdict.as_str());
+    let words = [read_write, reader, writer].map(|health| health.verdict.as_str());
     assert_eq!(words, ["read-only", "serve", "read-only"]);
     assert_eq!(connections(&node), 1);
     let callers = handle.report().await.counters.callers;
@@ -526,7 +527,7 @@ async fn the_handle_answers_from_the_cache_until_something_happens() {
         let callers = handle.report().await.counters.callers;
         ["dialogue", "known", "operator"].map(|source| callers.get(source).copied().unwrap_or(0))
     };
-    // Whether the answer is ready before any other task runs.
+    // Whether the handle answers without the monitor's task.
     let is_cached = async || {
         let mut health = std::pin::pin!(handle.health(Role::ReadWrite));
         std::future::poll_fn(|context| Poll::Ready(health.as_mut().poll(context).is_ready())).await
@@ -554,8 +555,8 @@ async fn the_handle_answers_from_the_cache_until_something_happens() {
     assert_eq!(connections(&node), 2);
 }
 
-/// The clock stands still while this task is busy, so only the new password can end the
-/// back-off.
+/// The paused clock does not advance while this task is busy, so only the new password can
+/// end the back-off.
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_password_file_ends_the_back_off() {
     let node = Node::new(Script::synced());
