@@ -1,4 +1,4 @@
-//! Collects facts from result rows, as the probe does.
+//! Collects facts from the rows of the SHOW statements, as a probe run does.
 
 use galera_probe::galera::Facts;
 use galera_probe::mysql::Reply;

@@ -1,6 +1,6 @@
 //! The work of one probe run and of one exchange, without sockets.
 //!
-//! Beside each job stands its floor: the least work that touches the same bytes.
+//! Each job has a floor to compare it with: the least work that touches the same bytes.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -40,8 +40,8 @@ pub fn credentials() -> Arc<Credentials> {
     Arc::new(Credentials::new(USER, Password::new(PASSWORD)).unwrap())
 }
 
-/// Runs a session over the captured packets, in the pieces in which the kernel
-/// delivered them. Returns the replies.
+/// Runs a session over the captured packets, in the pieces that the kernel delivered.
+/// Returns the replies.
 pub fn session(credentials: Arc<Credentials>) -> Vec<Reply> {
     let mut session = Session::new(credentials, &STATEMENTS).unwrap();
     let mut output = BytesMut::with_capacity(4096);
@@ -91,9 +91,8 @@ pub fn verdicts(facts: &Facts) -> [Verdict; 3] {
 pub struct StandIn {
     runtime: Runtime,
     node: Node,
-    login: CredentialSource,
-    /// What a probe run sends: the number of bytes that it reads first, and the bytes
-    /// that it then writes.
+    credentials: CredentialSource,
+    /// The turns of a probe run: how many bytes it reads, and the bytes that it then writes.
     turns: Vec<(usize, Vec<u8>)>,
 }
 
@@ -103,16 +102,16 @@ impl StandIn {
     pub fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let node = Node::new(Script::synced());
-        let login = CredentialSource::fixed(Credentials::clone(&credentials()));
+        let credentials = CredentialSource::fixed(Credentials::clone(&credentials()));
         let turns = runtime.block_on(record(&node));
-        Self { runtime, node, login, turns }
+        Self { runtime, node, credentials, turns }
     }
 
     /// Makes a whole probe run and returns its facts.
     pub fn probe(&self) -> Facts {
         let deadlines = Deadlines { step: SECOND, whole: SECOND };
         self.runtime.block_on(async {
-            let mut probe = Probe::begin(&self.node, &self.login, deadlines);
+            let mut probe = Probe::begin(&self.node, &self.credentials, deadlines);
             probe.run().await.unwrap().unwrap()
         })
     }

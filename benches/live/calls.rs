@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::process::{NodeAccess, Process, exchange};
 
-/// Exchanges per count. With a hundred, a call that not every exchange makes shows too.
+/// Exchanges per count. With a hundred, calls that only some exchanges make show too.
 const EXCHANGES: usize = 100;
 
 /// The pause between two exchanges. strace slows the program down: without a pause, the

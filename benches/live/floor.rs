@@ -177,7 +177,7 @@ fn nonce(greeting: &[u8]) -> Vec<u8> {
     NONCE_PARTS.iter().flat_map(|(start, length)| &after[*start..start + length]).copied().collect()
 }
 
-/// The login reply of mysql_native_password.
+/// Computes the client's response of mysql_native_password.
 fn scramble(password: &[u8], nonce: &[u8]) -> Vec<u8> {
     let once = Sha1::digest(password);
     let mask = Sha1::new().chain_update(nonce).chain_update(Sha1::digest(once)).finalize();

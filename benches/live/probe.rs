@@ -44,9 +44,9 @@ fn probe_runs(node: &NodeAccess) -> Outcome {
     let address = node.address.to_socket_addrs()?.next().ok_or("BENCH_NODE has no address")?;
     let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
     let credentials = Credentials::new(node.user.clone(), Password::new(&*node.password))?;
-    let login = CredentialSource::fixed(credentials);
+    let credentials = CredentialSource::fixed(credentials);
     let connector = Connector::new(&address);
-    let begin = move || Probe::begin(&connector, &login, DEADLINES);
+    let begin = move || Probe::begin(&connector, &credentials, DEADLINES);
     println!("{:<42}{:>10}{:>8}", "", "median µs", "ratio");
     let recording = Recording::new(node)?;
     in_turns(
@@ -102,7 +102,7 @@ fn run(
     runtime: &Runtime,
     begin: impl FnOnce() -> Option<Probe> + Send + 'static,
 ) -> Result<(Duration, Option<Probe>), Box<dyn Error>> {
-    // A task, because the program runs it in a task too.
+    // In a task, as in the program.
     let task = runtime.spawn(async move {
         let began = Instant::now();
         let mut probe = begin()?;

@@ -1,6 +1,6 @@
-// What the probe is compared with: a health check as one is written in an
-// afternoon, with Go's net/http, database/sql and its MySQL driver. It logs in
-// for each request, asks for the node's state, and answers 200 or 503.
+// The prototype, which the benchmarks compare the probe with: a minimal health
+// check with Go's net/http, database/sql and MySQL driver. It logs in for each
+// request, queries the node's state, and answers 200 or 503.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 
 const timeout = 2 * time.Second
 
-// variable returns one row's value, or nothing where there is no such row.
+// variable returns the value of the query's only row, or "" without a row.
 func variable(ctx context.Context, db *sql.Conn, query string) (string, error) {
 	var name, value string
 	err := db.QueryRowContext(ctx, query).Scan(&name, &value)
