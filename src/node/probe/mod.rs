@@ -121,7 +121,7 @@ impl Probe {
     ///
     /// # Errors
     /// [`Stalled`] at the deadline of the step or of the whole probe run, whichever comes
-    /// first.
+    /// first. Also if connecting itself times out before that (`Failure::Connect`).
     pub async fn run(&mut self) -> Result<Result<Facts, Failure>, Stalled> {
         loop {
             let whole = self.began + self.deadlines.whole;
@@ -235,15 +235,13 @@ impl Probe {
 
     /// Enters the step that the session has reached. Returns the replies if it is done.
     fn apply(&mut self, progress: Progress) -> Option<Vec<Reply>> {
-        match progress {
-            Progress::Done(replies) => {
-                self.enter(Step::Query);
-                return Some(replies);
-            }
-            Progress::StartTls => self.enter(Step::Tls),
-            Progress::Wait(stage) => self.enter(stage.into()),
-        }
-        None
+        let (step, replies) = match progress {
+            Progress::StartTls => (Step::Tls, None),
+            Progress::Wait(stage) => (stage.into(), None),
+            Progress::Done(replies) => (Step::Query, Some(replies)),
+        };
+        self.enter(step);
+        replies
     }
 
     /// Hands the open stream to the TLS handshake.

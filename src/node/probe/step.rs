@@ -59,12 +59,13 @@ pub struct Deadlines {
     pub whole: Duration,
 }
 
-/// A deadline passed before a step was complete.
+/// A deadline passed before a step was complete, or connecting itself timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stalled {
     /// The step that was not complete.
     pub step: Step,
-    /// How long the step had taken at the deadline.
+    /// How long the step had taken by then. On a connection that replaced a kept one, the
+    /// connect and greeting steps count from the start of the replaced probe run.
     pub waited: Duration,
 }
 
