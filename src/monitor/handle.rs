@@ -52,7 +52,8 @@ impl Handle {
     }
 
     /// Refuses one caller for the operator's reason, such as [`Reason::Maintenance`].
-    /// The monitor counts and records the refusal, and starts no probe run.
+    /// The monitor counts and records the refusal, closes the kept connection, and starts no
+    /// probe run.
     pub async fn refuse(&self, reason: Reason) -> Health {
         let health = self.request(|reply| Request::Refuse(reason, reply)).await;
         health.unwrap_or(Verdict::Refuse(reason).into())

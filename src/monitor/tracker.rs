@@ -38,7 +38,7 @@ pub(super) struct Tracker {
 
 #[derive(Debug)]
 struct Stall {
-    /// When the first step that stalled began.
+    /// When the first step that stalled began, from [`Stalled::waited`].
     since: Instant,
     /// The most recent stall. Its step is [`Step::Connect`] if no connection is left to
     /// hold.
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn serves_until_is_the_end_of_the_cached_serve() {
+    fn serves_until_returns_when_a_cached_serve_expires() {
         let now = Instant::now();
         let mut served = tracker(Duration::ZERO);
         assert_eq!(served.serves_until(now), None);
@@ -486,7 +486,7 @@ mod tests {
         let mut refused = tracker(Duration::ZERO);
         refused.probe_ended(Ok(Verdict::Refuse(Reason::Donor)), Step::Query, now, now);
         assert_eq!((refused.cached(now).is_some(), refused.serves_until(now)), (true, None));
-        // Nor if only grace serves: it may end sooner.
+        // Not if the node is served only because of grace, which may end sooner.
         let mut graced = tracker(Duration::from_millis(1));
         graced.probe_ended(FIT, Step::Query, now, now);
         graced.probe_stalled(stalled(Step::Query, Duration::ZERO), now);
