@@ -63,8 +63,8 @@ impl MaintenanceFile {
         Self { path, check, last, log_throttle: LogThrottle::default() }
     }
 
-    /// Whether the file exists. If the check fails or takes longer than [`TIMEOUT`], logs a
-    /// warning (at most once per minute) and returns the last result.
+    /// Whether the file exists. If the check fails or takes longer than 50 ms, logs a warning
+    /// (at most once per minute) and returns the last result.
     pub async fn is_on(&self) -> bool {
         let last = *lock(&self.last);
         if last.checked.is_some_and(|checked| checked.elapsed() < MAX_AGE) {
