@@ -12,8 +12,9 @@
 //!    time.
 //! 3. No caller waits for a silent node. Once a caller was refused because the node
 //!    stalled, later callers are answered at once while it stays silent.
-//! 4. A handshake begun is a handshake finished. Those left unfinished back off.
-//! 5. Everything can be cancelled. After the end, no connection and no task is left.
+//! 4. A handshake begun is a handshake finished. After one that is not, the monitor backs
+//!    off.
+//! 5. Everything can be cancelled. At the end, no connection and no task is left.
 //! 6. After any doubt, 200 is proven and not believed. After a stall, a node settles
 //!    before it is served. A 200 always rests on facts that are recent enough.
 //! 7. No refusal outlives its fault. A node that is healthy again is served again.
@@ -83,7 +84,7 @@ fn keeps_the_laws_under_random_faults() {
         total.stalled += verdicts.stalled;
     }
     println!("{} seeds: {total:?}", seeds.end - seeds.start);
-    // Seeds in which nothing happens prove nothing.
+    // Seeds without faults or without verdicts prove nothing.
     if seeds.end - seeds.start >= 100 {
         assert!(total.serve > 1000 && total.refuse > 1000 && total.stalled > 1000, "{total:?}");
     }
@@ -210,9 +211,9 @@ enum Network {
 /// The state of the node between two changes.
 #[derive(Clone, Copy, Debug)]
 struct NodeState {
-    /// The reply to SHOW STATUS is that of a fit node.
+    /// Whether the reply to SHOW STATUS is that of a fit node.
     status_fit: bool,
-    /// So is the reply to SHOW VARIABLES. The node may change between the two replies.
+    /// The same for SHOW VARIABLES. The node may change between the two replies.
     variables_fit: bool,
     /// Once the node falls silent, it stays silent until the next change.
     silent: bool,
@@ -327,7 +328,7 @@ impl SimulatedNode {
     /// Checks a response that came after `earlier`, if that reported a stall.
     fn check_after_stall(&self, earlier: &Response, response: &Response) {
         let Some(stalled) = earlier.stalled else { return };
-        // Law 3, if the node has not changed since the step began that stalled.
+        // Law 3 applies if the node has not changed since the stalled step began.
         let (start, state) = self.state_at(response.answered_at);
         let is_silent = state.silent && earlier.word.starts_with("stalled-");
         let start = start + 2 * ROUNDING;
@@ -345,8 +346,8 @@ impl SimulatedNode {
         }
     }
 
-    /// Law 4: unfinished handshakes back off in any state of the node. Between two changes
-    /// of the node that is at most one connection per 5 s.
+    /// Law 4: after an unfinished handshake the monitor backs off, whatever the state of the
+    /// node. Between two changes of the node, that allows one such connection per 5 s.
     fn check_unfinished_handshakes(&self) {
         let changes = self.states.lock().unwrap().len();
         let unfinished = self.inner.seen.unfinished();
@@ -355,8 +356,8 @@ impl SimulatedNode {
     }
 }
 
-/// A random state or fault of the node. Leaves out failed logins that the server does not
-/// count: after those there is no back-off.
+/// A random state or fault of the node. Does not contain failed logins that the server does
+/// not count, because no back-off follows them.
 fn script(random: &mut Rng) -> Script {
     let byte = random.usize(0..700);
     let pause = random_time(random, SECOND);

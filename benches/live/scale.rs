@@ -134,7 +134,7 @@ pub fn idle() -> Outcome {
         micros(median(&mut starts)) / 1e3
     );
     let (probe, _) = Process::probe(&node, &[])?;
-    // Lets the work that follows the first response end.
+    // Wait until the work that follows the first response has ended.
     thread::sleep(Duration::from_secs(6));
     println!("resident: {} KiB", probe.memory()?);
     let seconds = "10";
