@@ -20,14 +20,10 @@
 //! // There is nothing to fix while a node receives a state transfer.
 //! assert_eq!(Reason::Joining.advice(), None);
 //!
-//! assert_eq!("reader".parse(), Ok(Role::Reader));
-//! assert!("primary".parse::<Role>().is_err());
 //! assert_eq!(Role::ALL.map(Role::as_str), ["read-write", "reader", "writer"]);
 //! ```
 
-use std::error::Error;
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// Whether a node should get traffic.
@@ -69,8 +65,6 @@ impl fmt::Display for Verdict {
 }
 
 /// What a caller needs the node for.
-///
-/// `FromStr` reads the role's word, as [`Role::as_str`] returns it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Reads and writes.
@@ -96,39 +90,19 @@ impl Role {
     }
 }
 
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(word: &str) -> Result<Self, UnknownRole> {
-        Role::ALL.into_iter().find(|role| role.as_str() == word).ok_or(UnknownRole(()))
-    }
-}
-
-/// The error for a word that names no [`Role`]. Words are compared exactly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownRole(());
-
-impl fmt::Display for UnknownRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown role: expected read-write, reader or writer")
-    }
-}
-
-impl Error for UnknownRole {}
-
-/// A verdict together with the time that belongs to it.
+/// A verdict, and the time of the stall or of settling behind it.
 ///
-/// `Display` gives the explanation and the time, in one line for people.
+/// `Display` gives the explanation and the time in seconds, in one line for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Whether the node should get traffic.
     pub verdict: Verdict,
-    /// How long the verdict has lasted or will last. `None` for a verdict without a
-    /// time.
+    /// How long the node has been stalled, or has to stay fit. `None` for every other
+    /// verdict.
     pub time: Option<Time>,
 }
 
-/// The time that belongs to a verdict.
+/// The time behind a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
     /// How long the node has been stalled.
@@ -186,7 +160,8 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // The node reported a state in which it must not serve.
+    // The facts show a state in which the node must not serve. Rule: `galera::judge`, and the
+    // health service of `serve` for the maintenance file.
     NonPrimary "non-primary" "the node is in a component without quorum"
     WsrepDisconnected "wsrep-disconnected" "the node is not connected to any cluster"
     Inconsistent "inconsistent" "the cluster voted the node out because its data differs"
@@ -205,7 +180,8 @@ reasons! {
     NoGalera "no-galera" "the server is not part of a Galera cluster (use --standalone for a plain server)"
     IncompleteFacts "incomplete-facts" "the server did not report a required variable"
 
-    // The server refused the connection, the login or a statement.
+    // The server refused the connection, the login or a statement with an ERR packet, or the
+    // login needs TLS. Rule: `Failure::reason` of `node::probe`.
     AccessDenied "access-denied" "the server rejected the user name or the password (MariaDB reports the same if the account requires TLS)"
     AccountLocked "account-locked" "the probe's account is locked"
     PasswordExpired "password-expired" "the password of the probe's account has expired"
@@ -217,14 +193,16 @@ reasons! {
     ShuttingDown "shutting-down" "the server is shutting down"
     ServerError "server-error" "the server answered with an error"
 
-    // A step passed its deadline, the connection failed, or the probe cannot speak to the
-    // server.
+    // A step passed its deadline. Rule: `Stalled::reason` of `node::probe`.
     StalledConnect "stalled-connect" "the connection was not established within the deadline"
     StalledGreeting "stalled-greeting" "the server accepted the connection but sent no greeting within the deadline"
     StalledTls "stalled-tls" "the server did not finish the TLS handshake within the deadline"
     StalledLogin "stalled-login" "the server did not answer the login within the deadline"
     StalledQuery "stalled-query" "the server did not answer the statements within the deadline"
+    // The node recovered from such a stall. Rule: `Tracker::settling_verdict` of `monitor`.
     Settling "settling" "the node recovered from a stall and must stay fit for a while before it serves again"
+    // The connection failed. Rule: `Failure::reason` of `node::probe`, and `TlsError` of
+    // `node::tls` for TLS.
     ConnectionRefused "connection-refused" "nothing is listening at the node's address"
     Unreachable "unreachable" "the node's address cannot be resolved or reached, or its socket does not exist"
     Disconnected "disconnected" "the server closed or reset the connection before it answered"
@@ -234,11 +212,12 @@ reasons! {
     TlsWrongName "tls-wrong-name" "the server's certificate is for a different name"
     TlsRefused "tls-refused" "the server sent a TLS alert, for example because it rejected the probe's certificate"
     TlsFailed "tls-failed" "TLS failed: the server does not speak it correctly, or not at all"
+    // The probe and the server do not support each other. Rule: `Failure::reason`.
     ProtocolError "protocol-error" "the server does not follow the MySQL protocol"
     UnsupportedServer "unsupported-server" "the server lacks a protocol feature that the probe needs"
     UnsupportedPlugin "unsupported-plugin" "the probe's account uses an authentication plugin that the probe does not support or is not allowed to use"
 
-    // The probe itself is about to stop.
+    // The probe is about to stop. Rule: the health service of `serve` and `monitor::Handle`.
     Draining "draining" "the probe will stop soon and refuses its node first, so that traffic moves away"
     Stopping "stopping" "the probe is shutting down"
 }
@@ -311,21 +290,6 @@ mod tests {
     #[test]
     fn a_role_has_the_word_of_its_http_path() {
         assert_eq!(Role::ALL.map(Role::as_str), ["read-write", "reader", "writer"]);
-    }
-
-    #[test]
-    fn a_role_is_parsed_from_its_exact_word() {
-        for role in Role::ALL {
-            assert_eq!(role.as_str().parse(), Ok(role));
-        }
-        for word in ["", "Reader", "/reader", "read_write"] {
-            let error = word.parse::<Role>().unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "unknown role: expected read-write, reader or writer",
-                "{word}"
-            );
-        }
     }
 
     #[test]

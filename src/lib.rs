@@ -83,9 +83,14 @@
 //!
 //! `tests/layout` checks this table, and that no two files import each other.
 //!
-//! To find the rule behind a word such as `donor`, look up its name in [`health::Reason`].
-//! [`galera::judge`] has the facts that lead to it, `node::probe::Failure::reason` the
-//! failures. `monitor::Monitor` decides when it is answered without a new probe run.
+//! To find the rule behind a word such as `donor`, search for the word in `src/health.rs`.
+//! The list of [reasons](health::Reason) there names the function that decides:
+//!
+//! - [`galera::judge`] for the facts that a node reports,
+//! - `node::probe::Stalled::reason` for a deadline that passed,
+//! - `node::probe::Failure::reason` for every other failure,
+//! - `monitor::Monitor` for a verdict without a new probe run, and for settling,
+//! - `commands::serve` for maintenance and the drain.
 
 #![warn(unreachable_pub)]
 // Bytes of a peer must not cause a panic. The modules that read them deny unchecked
