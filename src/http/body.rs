@@ -4,9 +4,9 @@
 use super::fields::values;
 use super::response::Problem;
 
-/// The most bytes of a body that are read before the response. Balancers send no body. A
-/// body is read because closing over unread bytes resets the connection, and a reset can
-/// destroy the response on its way.
+/// The most bytes of a body that are read before the response, chunk framing included.
+/// Balancers send no body. A body is read because closing a socket with unread bytes resets
+/// the connection, and a reset can destroy the response on its way.
 const MAX_BODY: u64 = 64 * 1024;
 
 /// The body that follows a request's head, by the head's fields (RFC 9112, section 6.3).
@@ -22,8 +22,8 @@ pub enum Body {
 }
 
 impl Body {
-    /// Reads the body's length from the head. `None` if the head is ambiguous: two readers
-    /// could disagree on where the request ends (RFC 9112, section 11.2).
+    /// Reads the body's length from the head. Returns `None` for an ambiguous head: two
+    /// readers could disagree on where the request ends (RFC 9112, section 11.2).
     pub(super) fn from_head(request: &httparse::Request<'_, '_>) -> Option<Self> {
         let mut codings = values(request, "transfer-encoding");
         let mut lengths = values(request, "content-length");

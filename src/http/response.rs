@@ -42,7 +42,8 @@ pub enum Problem {
     HeadTooLarge,
 }
 
-/// Initial buffer capacities in bytes. Only the longest heads and bodies need more.
+/// Initial capacities of the head's and the body's buffer, in bytes. Only the longest heads
+/// and bodies need more.
 const HEAD_CAPACITY: usize = 256;
 const BODY_CAPACITY: usize = 128;
 
@@ -91,19 +92,27 @@ impl Response {
     /// the place of the reason.
     pub fn problem(problem: Problem, format: Format) -> Self {
         let (status, headers, word, explanation) = match problem {
-            Problem::BadRequest => {
-                ("400 Bad Request", "", "bad-request", "this is no HTTP/1.0 or HTTP/1.1 request")
+            Problem::BadRequest => (
+                "400 Bad Request",
+                "",
+                "bad-request",
+                "the request is not valid HTTP/1.0 or HTTP/1.1",
+            ),
+            Problem::NotFound => {
+                ("404 Not Found", "", "not-found", "this listener does not serve the path")
             }
-            Problem::NotFound => ("404 Not Found", "", "not-found", "nothing is answered here"),
             Problem::MethodNotAllowed => (
                 "405 Method Not Allowed",
                 "Allow: GET, HEAD, OPTIONS\r\n",
                 "method-not-allowed",
-                "ask with GET, HEAD or OPTIONS",
+                "the method must be GET, HEAD or OPTIONS",
             ),
-            Problem::Timeout => {
-                ("408 Request Timeout", "", "request-timeout", "the request took over 5 s")
-            }
+            Problem::Timeout => (
+                "408 Request Timeout",
+                "",
+                "request-timeout",
+                "the request was not complete within 5 s",
+            ),
             Problem::BodyTooLarge => {
                 ("413 Content Too Large", "", "body-too-large", "the request's body is over 64 KiB")
             }
@@ -120,8 +129,8 @@ impl Response {
         Self::with_word(status, headers, word, &explanation, None, format)
     }
 
-    /// Creates a response with a word and a line for people. Both are constants without
-    /// characters that JSON escapes, which a test checks.
+    /// Creates a response with a word and an explanation. They are written into JSON
+    /// unescaped: a test checks that no word or explanation has a character to escape.
     fn with_word(
         status: &'static str,
         headers: &'static str,
