@@ -11,11 +11,11 @@ use super::ed25519;
 
 /// The length of the server's nonce in bytes, for the plugins that hash it
 /// (mysql_native_password and caching_sha2_password).
-pub(super) const NONCE: usize = 20;
+pub(super) const NONCE_LENGTH: usize = 20;
 
 /// The length of the server's nonce in bytes, for the plugins that sign it (client_ed25519
 /// and parsec).
-pub(super) const LONG_NONCE: usize = 32;
+pub(super) const LONG_NONCE_LENGTH: usize = 32;
 
 /// The password of an account. It is empty for an account without a password.
 ///
@@ -33,7 +33,7 @@ impl Password {
     /// password: `SHA1(password) XOR SHA1(nonce, SHA1(SHA1(password)))`.
     ///
     /// Source: MySQL's protocol documents, "Secure Password Authentication".
-    pub(super) fn scramble_native(&self, nonce: &[u8; NONCE]) -> Option<[u8; 20]> {
+    pub(super) fn scramble_native(&self, nonce: &[u8; NONCE_LENGTH]) -> Option<[u8; 20]> {
         if self.0.is_empty() {
             return None;
         }
@@ -50,7 +50,7 @@ impl Password {
     /// password: `SHA256(password) XOR SHA256(SHA256(SHA256(password)), nonce)`.
     ///
     /// Source: MySQL's protocol documents, "Caching_sha2_password information".
-    pub(super) fn scramble_sha2(&self, nonce: &[u8; NONCE]) -> Option<[u8; 32]> {
+    pub(super) fn scramble_sha2(&self, nonce: &[u8; NONCE_LENGTH]) -> Option<[u8; 32]> {
         if self.0.is_empty() {
             return None;
         }
@@ -67,7 +67,7 @@ impl Password {
     /// with the password as the seed of the key.
     ///
     /// Source: MariaDB's documents, "Authentication Plugin - ed25519".
-    pub(super) fn sign_ed25519(&self, nonce: &[u8; LONG_NONCE]) -> [u8; 64] {
+    pub(super) fn sign_ed25519(&self, nonce: &[u8; LONG_NONCE_LENGTH]) -> [u8; 64] {
         ed25519::sign(&self.0, &[nonce])
     }
 
@@ -81,7 +81,7 @@ impl Password {
     /// Source: MariaDB's documents, "Authentication Plugin - PARSEC".
     pub(super) fn sign_parsec(
         &self,
-        nonce: &[u8; LONG_NONCE],
+        nonce: &[u8; LONG_NONCE_LENGTH],
         salt: &[u8],
         iterations: u32,
     ) -> Vec<u8> {
@@ -120,7 +120,7 @@ mod tests {
 
     /// The server's check: it stores SHA1(SHA1(password)), removes the mask from the
     /// response, and compares the hash of the result.
-    fn server_accepts(stored: [u8; 20], nonce: &[u8; NONCE], response: [u8; 20]) -> bool {
+    fn server_accepts(stored: [u8; 20], nonce: &[u8; NONCE_LENGTH], response: [u8; 20]) -> bool {
         let mask = Sha1::new().chain_update(nonce).chain_update(stored).finalize();
         let unmasked: Vec<u8> = response.iter().zip(mask).map(|(a, m)| a ^ m).collect();
         <[u8; 20]>::from(Sha1::digest(unmasked)) == stored
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn ed25519_signatures_verify_with_the_key_that_a_server_stores() {
         // SHOW CREATE USER of MariaDB 11.8.6. MariaDB's documents have the key of "secret" too.
-        let nonce = [7; LONG_NONCE];
+        let nonce = [7; LONG_NONCE_LENGTH];
         for (password, public) in [
             ("secret", "ZIgUREUg5PVgQ6LskhXmO+eZLS0nC8be6HPjYWR4YJY"),
             ("foo", "vubFBzIrapbfHct1/J72dnUryz5VS7lA6XHH8sIx4TI"),
@@ -187,13 +187,13 @@ mod tests {
     #[test]
     fn parsec_signatures_verify_with_the_key_that_a_server_stores() {
         // SHOW CREATE USER of MariaDB 11.8.6.
-        let nonce = [7; LONG_NONCE];
+        let nonce = [7; LONG_NONCE_LENGTH];
         for (password, salt, public) in [
             ("secret", "YjhMiMfB0QhN+RMVmwKTnnh3", "kEKfv5F5MDUjreV4bLnjfpvRTDGg04+dpa4SrMo/42Y"),
             ("", "LGkvyPwSu0PcbZgaP2C0kpq6", "ddY085QaJ7FU60Ug4qKgjt4f2hS3tOvOIoeqkk47QGc"),
         ] {
             let response = Password::new(password).sign_parsec(&nonce, &base64(salt), 1024);
-            let (ours, signature) = response.split_at(LONG_NONCE);
+            let (ours, signature) = response.split_at(LONG_NONCE_LENGTH);
             let public = base64(public).try_into().unwrap();
             assert!(verifies(public, &[&nonce, ours].concat(), signature), "{password}");
             assert!(!verifies(public, &[ours, &nonce].concat(), signature));
@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn an_empty_password_has_no_scramble() {
-        assert_eq!(Password::default().scramble_native(&[1; NONCE]), None);
-        assert_eq!(Password::default().scramble_sha2(&[1; NONCE]), None);
+        assert_eq!(Password::default().scramble_native(&[1; NONCE_LENGTH]), None);
+        assert_eq!(Password::default().scramble_sha2(&[1; NONCE_LENGTH]), None);
     }
 
     /// Decodes base64 without padding.

@@ -9,8 +9,8 @@ use super::reader::Reader;
 /// The largest payload that is accepted from a server or sent to it.
 ///
 /// A probe reads a greeting, short errors, and rows of a name and a value. The largest
-/// payload observed has 108 bytes. A longer length is refused before the payload arrives,
-/// so that the peer does not control how much memory is used.
+/// payload observed has 108 bytes. A larger length is refused as soon as the header arrives,
+/// so that the server does not control how much memory is used.
 pub(super) const MAX_PAYLOAD: u16 = 16 * 1024;
 
 /// The most bytes that are accepted from a server, headers included, up to the last reply.
@@ -19,7 +19,7 @@ pub(super) const MAX_PAYLOAD: u16 = 16 * 1024;
 pub(super) const MAX_TOTAL: usize = 64 * 1024;
 
 /// The length of a packet header: three bytes of payload length, one sequence number.
-const HEADER: usize = 4;
+const HEADER_LENGTH: usize = 4;
 
 /// Splits the server's bytes into packets and checks their sequence numbers.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Deframer {
     /// Returns the payload of the next packet, or `None` while it is incomplete.
     pub(super) fn next_payload(&mut self) -> Result<Option<Bytes>, Error> {
         let mut header = Reader::new(&self.buffer);
-        let Ok([a, b, c, received]) = header.array::<HEADER>("packet header") else {
+        let Ok([a, b, c, received]) = header.array::<HEADER_LENGTH>("packet header") else {
             return Ok(None);
         };
         let expected = self.sequence;
@@ -54,12 +54,12 @@ impl Deframer {
         if header.bytes(length, "payload").is_err() {
             return Ok(None);
         }
-        self.total = self.total.saturating_add(length).saturating_add(HEADER);
+        self.total = self.total.saturating_add(length).saturating_add(HEADER_LENGTH);
         if self.total > MAX_TOTAL {
             return Err(Error::TooLarge { what: "total bytes" });
         }
         self.sequence = expected.wrapping_add(1);
-        self.buffer.advance(HEADER);
+        self.buffer.advance(HEADER_LENGTH);
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
@@ -167,7 +167,7 @@ mod tests {
         let error = loop {
             deframer.feed(&[0, 0, 0, deframer.sequence()]);
             match deframer.next_payload() {
-                Ok(_) => accepted += HEADER,
+                Ok(_) => accepted += HEADER_LENGTH,
                 Err(error) => break error,
             }
         };

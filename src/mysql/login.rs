@@ -4,7 +4,7 @@ use std::mem;
 
 use zeroize::Zeroizing;
 
-use super::auth::{LONG_NONCE, NONCE, Password};
+use super::auth::{LONG_NONCE_LENGTH, NONCE_LENGTH, Password};
 use super::channel::Channel;
 use super::error::{Error, escape};
 use super::reader::Reader;
@@ -14,11 +14,11 @@ use super::reader::Reader;
 pub(super) const FIRST_PLUGIN: &str = "mysql_native_password";
 
 /// The most plugin switches in one login. A server tries the plugins of an account one
-/// after the other, and accounts with up to three are known. Each switch costs a signature,
-/// or a key derivation of 10 ms.
+/// after the other, and accounts with up to three plugins are known. A switch can cost a
+/// signature or a key derivation of 10 ms, so a server must not repeat it without end.
 const MAX_SWITCHES: u8 = 8;
 
-/// The largest factor of parsec, for 1024 << 3 PBKDF2 iterations. With a larger factor, a
+/// The largest iteration factor of parsec: 1024 << 3 PBKDF2 iterations. With a larger one, a
 /// server could keep the processor busy for hours.
 const MAX_ITERATION_FACTOR: u8 = 3;
 
@@ -38,12 +38,12 @@ pub(super) struct Login {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 enum Awaited {
-    /// None: the plugin has sent everything.
+    /// None: the plugin's response is complete.
     Nothing,
     /// caching_sha2_password: whether the server has the password in its cache.
     FastAuthResult,
     /// parsec: the parameters of the key derivation.
-    ExtSalt { nonce: [u8; LONG_NONCE] },
+    ExtSalt { nonce: [u8; LONG_NONCE_LENGTH] },
 }
 
 /// caching_sha2_password: the server found the password in its cache.
@@ -56,8 +56,8 @@ const PERFORM_FULL_AUTHENTICATION: u8 = 4;
 type Payload = Zeroizing<Vec<u8>>;
 
 impl Login {
-    /// Begins a login. `allow_cleartext` allows mysql_clear_password, and the cleartext password over
-    /// [`Channel::UnverifiedTls`].
+    /// Begins a login. `allow_cleartext` allows mysql_clear_password, and the cleartext
+    /// password over [`Channel::UnverifiedTls`].
     pub(super) fn new(channel: Channel, allow_cleartext: bool) -> Self {
         let awaited = Awaited::Nothing;
         Self { channel, allow_cleartext, switches: 0, awaited, cached: false }
@@ -85,11 +85,11 @@ impl Login {
         let mut data = Reader::new(data);
         let response = match plugin {
             b"mysql_native_password" => {
-                let nonce: [u8; NONCE] = data.array("plugin provided data")?;
+                let nonce: [u8; NONCE_LENGTH] = data.array("plugin provided data")?;
                 password.scramble_native(&nonce).map_or(Vec::new(), Vec::from)
             }
             b"caching_sha2_password" => {
-                let nonce: [u8; NONCE] = data.array("plugin provided data")?;
+                let nonce: [u8; NONCE_LENGTH] = data.array("plugin provided data")?;
                 self.awaited = Awaited::FastAuthResult;
                 password.scramble_sha2(&nonce).map_or(Vec::new(), Vec::from)
             }

@@ -1,5 +1,5 @@
-//! The client side of the MySQL protocol, sans I/O: server bytes in, client bytes and rows
-//! out.
+//! The client side of the MySQL protocol, without I/O: the server's bytes in, the client's
+//! bytes and the rows out.
 //!
 //! [`Session`] is the entry point. It has no socket, no clock and no log. Its caller does
 //! four things:
@@ -17,11 +17,15 @@
 //!    handshakes that its clients leave unfinished, and blocks the client's address at
 //!    `max_connect_errors`.
 //!
-//! A session ends with [`Progress::Done`] and one reply for each statement, or with an
+//! A session ends with [`Progress::Done`] and one [`Reply`] for each statement, or with an
 //! [`Error`]. Both are final, except that a [kept](Session::kept) session can send more
-//! statements once it is done. The memory that a server can make a session use is bounded:
+//! statements once it is done.
+//!
+//! The memory that a server can make a session use is bounded:
 //! there are limits for the packet length, the columns and the rows, and 64 KiB in total.
-//! Exceeding a limit is an error. The password enters only hashes and signatures of the
+//! Exceeding a limit is an error.
+//!
+//! The password enters only hashes and signatures of the
 //! server's nonce. It is sent in cleartext only if the server asks for it on a channel that
 //! allows it ([`Session::over`]).
 //!

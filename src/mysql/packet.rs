@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::auth::NONCE;
+use super::auth::NONCE_LENGTH;
 use super::error::{Error, ServerError};
 use super::framing::{MAX_PAYLOAD, frame};
 use super::login::FIRST_PLUGIN;
@@ -16,8 +16,8 @@ const TRANSACTIONS: u32 = 1 << 13;
 const SECURE_CONNECTION: u32 = 1 << 15;
 const PLUGIN_AUTH: u32 = 1 << 19;
 
-/// The flags that a login sets if the server offers them, besides [`SSL`]. The server
-/// cannot use a feature whose flag is not set.
+/// The flags that a login sets if the server offers them. [`SSL`] is set only on a TLS
+/// channel. The server cannot use a feature whose flag is not set.
 const WANTED: u32 = LONG_PASSWORD | PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTION | PLUGIN_AUTH;
 
 /// `utf8mb4_general_ci`, known to every server since MySQL 5.5.
@@ -31,12 +31,12 @@ pub(super) struct Greeting {
     capabilities: u32,
     /// Whether the server offers TLS.
     pub(super) ssl: bool,
-    pub(super) nonce: [u8; NONCE],
+    pub(super) nonce: [u8; NONCE_LENGTH],
 }
 
 impl Greeting {
-    /// A server that refuses the connection (1040, 1129, 1130) sends an ERR packet instead
-    /// of a greeting. That is [`Error::Refused`].
+    /// Parses the greeting. A server that refuses the connection (1040, 1129, 1130) sends an
+    /// ERR packet instead, which is [`Error::Refused`].
     pub(super) fn parse(payload: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(payload);
         match reader.u8("protocol version")? {
@@ -62,7 +62,7 @@ impl Greeting {
         let second: [u8; 12] = reader.array("auth-plugin-data-part-2")?;
         // The rest is the nonce's terminator and the name of the default plugin. That name
         // is not needed: the server switches to the account's plugin.
-        let mut nonce = [0; NONCE];
+        let mut nonce = [0; NONCE_LENGTH];
         for (byte, sent) in nonce.iter_mut().zip(first.into_iter().chain(second)) {
             *byte = sent;
         }
@@ -226,7 +226,7 @@ pub(super) fn frame_quit(output: &mut BytesMut) -> Result<(), Error> {
     frame(output, COMMAND_SEQUENCE, |payload| payload.put_u8(COM_QUIT))
 }
 
-/// ERR_Packet. Before the login it has no SQLSTATE.
+/// Parses ERR_Packet. An ERR that replaces the greeting has no SQLSTATE.
 fn parse_err(payload: &[u8]) -> Result<ServerError, Error> {
     let mut reader = Reader::new(payload);
     reader.u8("ERR header")?;

@@ -24,12 +24,16 @@ pub enum Progress {
     /// The session needs more bytes from the server.
     Wait(Stage),
     /// The output ends with SSLRequest. Send it, begin TLS on the same stream, then call
-    /// [`Session::tls_started`](super::Session::tls_started). Only a session on a TLS channel returns this.
+    /// [`Session::tls_started`]. Only a session on a TLS channel returns this.
+    ///
+    /// [`Session::tls_started`]: super::Session::tls_started
     StartTls,
     /// Every statement has its reply, in the order of the statements.
     ///
-    /// The output ends with COM_QUIT. The connection can be closed once it is sent. A
-    /// [kept](super::Session::kept) session has sent no COM_QUIT, and [`Session::query`](super::Session::query) can send
-    /// more statements.
+    /// The output of the call that completed the login ends with COM_QUIT. Once that is sent,
+    /// the connection can be closed. A [kept](super::Session::kept) session sends no
+    /// COM_QUIT, and [`Session::query`] can send more statements.
+    ///
+    /// [`Session::query`]: super::Session::query
     Done(Vec<Reply>),
 }

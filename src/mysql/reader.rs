@@ -2,9 +2,10 @@
 
 use super::error::Error;
 
-/// A cursor over a payload. Only this type takes slices of bytes that a server sent. Each
-/// method that reads a field returns [`Error::Malformed`] with the field's name if the
-/// payload is too short, and then consumes nothing.
+/// A cursor over a payload. Packets are parsed only through it, so that no parser slices
+/// bytes unchecked. Each method that reads a field returns [`Error::Malformed`] with the
+/// field's name if the payload is too short. The cursor is of no use after an error: it may
+/// have consumed a part of the field.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],

@@ -34,7 +34,7 @@ pub struct Session {
     login: Login,
     /// The statements to send after the login, framed.
     queries: BytesMut,
-    /// How many replies make the session done.
+    /// How many statements were sent: the session is done with as many replies.
     expected_replies: usize,
     /// Whether the session stays open when it is done, instead of sending COM_QUIT.
     kept: bool,
@@ -50,7 +50,7 @@ pub struct Session {
 #[cfg_attr(test, derive(Clone, PartialEq))]
 enum State {
     Greeting,
-    /// No packet: TLS must begin first.
+    /// None: TLS must begin first.
     Tls {
         greeting: Greeting,
     },
@@ -99,6 +99,58 @@ impl Session {
         Self { kept: true, ..self }
     }
 
+    /// Takes bytes that the server sent, and appends to `output` the bytes to send.
+    ///
+    /// Bytes after the last reply are ignored, or an error if the session is
+    /// [kept](Session::kept).
+    ///
+    /// # Errors
+    /// Any [`Error`]; each one ends the session. [`Error::Ended`] after an error or after
+    /// [`Progress::Done`].
+    pub fn receive(&mut self, input: &[u8], output: &mut BytesMut) -> Result<Progress, Error> {
+        if mem::take(&mut self.idle) {
+            return Err(UNREQUESTED);
+        }
+        let mut state = self.state.take().ok_or(Error::Ended)?;
+        self.deframer.feed(input);
+        while let Some(payload) = self.deframer.next_payload()? {
+            let next = match state {
+                State::Greeting => self.on_greeting(&payload, output)?,
+                // Nothing protects this packet, so an attacker could have injected it.
+                State::Tls { .. } => return Err(Error::Unexpected { what: "packet before TLS" }),
+                State::Login => self.on_login_packet(&payload, output)?,
+                State::Query { replies, part } => self.on_query_packet(&payload, replies, part)?,
+            };
+            match next {
+                Continue(next) => state = next,
+                Break(replies) => return self.finish(replies),
+            }
+        }
+        let progress = match &state {
+            State::Tls { .. } if !self.deframer.is_empty() => {
+                return Err(Error::Unexpected { what: "bytes before TLS" });
+            }
+            State::Greeting => Progress::Wait(Stage::Greeting),
+            State::Tls { .. } => Progress::StartTls,
+            State::Login => Progress::Wait(Stage::Login),
+            State::Query { .. } => Progress::Wait(Stage::Query),
+        };
+        self.state = Some(state);
+        Ok(progress)
+    }
+
+    /// Reports that TLS has begun, after [`Progress::StartTls`]. Appends the login to
+    /// `output`. From now on, pass the decrypted bytes to [`receive`](Session::receive).
+    ///
+    /// # Errors
+    /// [`Error::Ended`] if the session did not request TLS or has ended.
+    pub fn tls_started(&mut self, output: &mut BytesMut) -> Result<Progress, Error> {
+        let Some(State::Tls { greeting }) = self.state.take() else { return Err(Error::Ended) };
+        self.log_in(&greeting, output)?;
+        self.state = Some(State::Login);
+        Ok(Progress::Wait(Stage::Login))
+    }
+
     /// Appends more statements to `output`, on a kept session that is done.
     ///
     /// The limit on the total bytes starts anew.
@@ -135,13 +187,6 @@ impl Session {
         self.idle
     }
 
-    fn leave_idle(&mut self) -> Result<(), Error> {
-        match mem::take(&mut self.idle) {
-            true => Ok(()),
-            false => Err(Error::Ended),
-        }
-    }
-
     /// Returns whether the login succeeded only because the server had the password in its
     /// cache (caching_sha2_password).
     ///
@@ -151,56 +196,11 @@ impl Session {
         self.login.relies_on_cache()
     }
 
-    /// Takes bytes that the server sent, and appends to `output` the bytes to send.
-    ///
-    /// Bytes after the last reply are ignored, or an error if the session is
-    /// [kept](Session::kept).
-    ///
-    /// # Errors
-    /// Any [`Error`]; each one ends the session. [`Error::Ended`] after an error or after
-    /// [`Progress::Done`].
-    pub fn receive(&mut self, input: &[u8], output: &mut BytesMut) -> Result<Progress, Error> {
-        if mem::take(&mut self.idle) {
-            return Err(UNREQUESTED);
+    fn leave_idle(&mut self) -> Result<(), Error> {
+        match mem::take(&mut self.idle) {
+            true => Ok(()),
+            false => Err(Error::Ended),
         }
-        let mut state = self.state.take().ok_or(Error::Ended)?;
-        self.deframer.feed(input);
-        while let Some(payload) = self.deframer.next_payload()? {
-            let next = match state {
-                State::Greeting => self.on_greeting(&payload, output)?,
-                // An attacker could have injected it: nothing protects it yet.
-                State::Tls { .. } => return Err(Error::Unexpected { what: "packet before TLS" }),
-                State::Login => self.on_login_packet(&payload, output)?,
-                State::Query { replies, part } => self.on_query_packet(&payload, replies, part)?,
-            };
-            match next {
-                Continue(next) => state = next,
-                Break(replies) => return self.finish(replies),
-            }
-        }
-        let progress = match &state {
-            State::Tls { .. } if !self.deframer.is_empty() => {
-                return Err(Error::Unexpected { what: "bytes before TLS" });
-            }
-            State::Greeting => Progress::Wait(Stage::Greeting),
-            State::Tls { .. } => Progress::StartTls,
-            State::Login => Progress::Wait(Stage::Login),
-            State::Query { .. } => Progress::Wait(Stage::Query),
-        };
-        self.state = Some(state);
-        Ok(progress)
-    }
-
-    /// Reports that TLS has begun, after [`Progress::StartTls`]. Appends the login to
-    /// `output`. From now on, pass the decrypted bytes to [`receive`](Session::receive).
-    ///
-    /// # Errors
-    /// [`Error::Ended`] if the session did not request TLS or has ended.
-    pub fn tls_started(&mut self, output: &mut BytesMut) -> Result<Progress, Error> {
-        let Some(State::Tls { greeting }) = self.state.take() else { return Err(Error::Ended) };
-        self.log_in(&greeting, output)?;
-        self.state = Some(State::Login);
-        Ok(Progress::Wait(Stage::Login))
     }
 
     fn on_greeting(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
@@ -279,7 +279,7 @@ impl Session {
 
     fn finish(&mut self, replies: Vec<Reply>) -> Result<Progress, Error> {
         if self.kept {
-            // These bytes would be taken for replies to the next statements.
+            // Left-over bytes would be taken for replies to the next statements.
             if !self.deframer.is_empty() {
                 return Err(UNREQUESTED);
             }
@@ -289,8 +289,8 @@ impl Session {
     }
 }
 
-/// The error for bytes from a server that owes no reply. They may be an ERR packet: a
-/// server that closes an idle connection can send one first.
+/// The error for bytes that arrive while no reply is due. They may be an ERR packet, which a
+/// server can send before it closes an idle connection.
 const UNREQUESTED: Error = Error::Unexpected { what: "bytes after the last reply" };
 
 /// The state after a packet, or all replies if that packet was the last one.
