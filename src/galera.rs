@@ -32,7 +32,8 @@
 //! assert_eq!(judge(&facts, policy, Role::Writer), Verdict::Refuse(Reason::NotWriter));
 //! ```
 //!
-//! The table in this file's tests lists the states that real nodes were observed in.
+//! The table in this file's tests has the states that real nodes were observed in, each
+//! with its verdict for every role.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -42,12 +43,13 @@ use crate::health::{Reason, Role, Verdict};
 
 /// The statements to send after the login, in this order.
 ///
-/// 1. The SET turns the causality check off for this session. With the check on, even
-///    SHOW waits on a node that lags. A server without Galera replies with
+/// 1. SET turns the causality check off for this session. With the check on, even SHOW
+///    waits on a node that lags. A server without Galera replies with
 ///    [`UNKNOWN_VARIABLE`], which is not a fault.
-/// 2. The status and 3. the variables. A node replies to SHOW in every state, but may
-///    refuse a SELECT with error 1047. SHOW SESSION returns the same values as SHOW
-///    GLOBAL without summing over all threads.
+/// 2. SHOW STATUS returns the status. SHOW SESSION returns the same values as SHOW GLOBAL
+///    without summing over all threads.
+/// 3. SHOW VARIABLES returns the variables. A node replies to SHOW in every state, but may
+///    refuse a SELECT with error 1047.
 pub const STATEMENTS: [&str; 3] = [
     "SET SESSION wsrep_sync_wait=0",
     "SHOW SESSION STATUS WHERE Variable_name IN ('wsrep_cluster_status','wsrep_connected',\
@@ -57,7 +59,7 @@ pub const STATEMENTS: [&str; 3] = [
      'wsrep_sst_donor_rejects_queries')",
 ];
 
-/// The error code of ER_UNKNOWN_SYSTEM_VARIABLE.
+/// The error code of ER_UNKNOWN_SYSTEM_VARIABLE: the server has no variable of that name.
 pub const UNKNOWN_VARIABLE: u16 = 1193;
 
 /// Returns the statements that query the status and the variables again, on the
@@ -67,9 +69,9 @@ pub const UNKNOWN_VARIABLE: u16 = 1193;
 /// the server a tenth of what SHOW does. One unknown name would fail the whole statement,
 /// so it names only the variables in `facts`, which the server has reported.
 ///
-/// A session's own wsrep_on keeps the value that the global one had at login, so the SELECT
-/// reads `@@GLOBAL.` variables. Percona's servers have no global wsrep_on. Only they have
-/// pxc_maint_mode, and they are queried without the scope.
+/// The wsrep_on of a session keeps the global value of the time of the login, so the SELECT
+/// reads `@@GLOBAL.` variables. Percona's servers have no global wsrep_on, so their
+/// variables are read without the scope. Only Percona's servers report pxc_maint_mode.
 pub fn repeated_statements(facts: &Facts) -> [String; 2] {
     let [_, status, variables] = STATEMENTS;
     let known = facts.iter().map(|(name, _)| name);
@@ -188,7 +190,7 @@ pub enum Donor {
 
 /// Returns the verdict on a node that reported `facts`, for a caller's `role`.
 ///
-/// If several conditions fail, the reason is the one closest to the cause. A node that is
+/// If several rules refuse the node, the reason is the one closest to the cause. A node that is
 /// refused to [`Role::Reader`] is refused to every role, for the same reason.
 pub fn judge(facts: &Facts, policy: Policy, role: Role) -> Verdict {
     match node_refusal(facts, policy).or_else(|| role_refusal(facts, role)) {
@@ -231,7 +233,8 @@ fn cluster_refusal(facts: &Facts, donor: Donor) -> Option<Reason> {
         return Some(Reason::IncompleteFacts);
     };
     match (status, state) {
-        // Such nodes also report a lost connection or quorum, but recover differently.
+        // A node in these states can also report a lost connection or quorum, but recovers in
+        // another way.
         (_, "5") => return Some(Reason::Inconsistent),
         (_, "1") => return Some(Reason::Joining),
         ("Primary", _) => {}
