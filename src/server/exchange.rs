@@ -15,21 +15,23 @@ use crate::http::{
 };
 use crate::os::log_throttle::LogThrottle;
 
-/// For the whole request: a client that sends a byte each second cannot hold its slot.
+/// The deadline of the whole request, not of a read: a client that sends a byte each second
+/// cannot hold its slot.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For the whole exchange: request, verdict and response.
+/// The deadline of the whole exchange: request, verdict and response.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The bytes of one read. A balancer's request is under 300 bytes.
+/// The most bytes of one read. A balancer's request is under 300 bytes.
 const READ_SIZE: usize = 1024;
 
 /// A client's connection.
 pub trait Client: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// Sends written bytes that the stream may hold back to fill a segment.
+    /// Sends the written bytes at once. Otherwise the stream may hold them back to fill a
+    /// segment.
     fn push(&self) {}
 
-    /// Turns the answered connection into one in lingering close.
+    /// Puts the answered connection into lingering close.
     ///
     /// # Errors
     /// The operating system's error.
@@ -78,18 +80,18 @@ where
 
 struct Connection<'a, S> {
     stream: S,
-    /// The request's head, and behind it the bytes of the last read: one buffer for the
-    /// whole exchange.
+    /// The request's head, followed by the bytes of the body's last read. One buffer serves
+    /// the whole exchange.
     head: Vec<u8>,
     slot: &'a Slot,
 }
 
 /// What a client sent.
 enum Received {
-    /// No byte before it closed or its time was over: a TCP check.
+    /// No byte until it closed or [`REQUEST_TIMEOUT`] passed, such as a TCP check.
     Nothing,
     WrongProtocol(WrongProtocol),
-    /// A whole request, or what is wrong with it as [`Route::Problem`].
+    /// A whole request, or its problem as [`Route::Problem`].
     Request(Route, Format),
 }
 
@@ -129,7 +131,7 @@ impl<S: Client> Connection<'_, S> {
         }
     }
 
-    /// Reads the body and drops it. `length` is the length of the head.
+    /// Reads the body and discards it. `length` is the length of the head in bytes.
     async fn read_body(&mut self, request: Request, length: usize) -> io::Result<Received> {
         let Request { route, format, body, expects_continue } = request;
         let first = self.head.get(length..).unwrap_or_default();
@@ -159,7 +161,7 @@ fn rejected(problem: Problem) -> Received {
     Received::Request(Route::Problem(problem), Format::default())
 }
 
-/// Logs clients that speak another protocol, once a minute for each protocol: a
+/// Logs clients that speak another protocol, at most once a minute for each protocol. A
 /// misconfigured balancer connects every few seconds.
 #[derive(Default)]
 pub(super) struct WrongProtocolLog([LogThrottle; WrongProtocol::ALL.len()]);

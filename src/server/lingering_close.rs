@@ -1,5 +1,6 @@
 //! A connection in lingering close: answered, and kept open until the client closes its
-//! side. Closing over unread bytes would reset it, which Azure counts as down.
+//! side. Closing a socket with unread bytes resets the connection, which Azure counts as
+//! down.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,18 +12,20 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The most bytes that are read after the response; then the connection is closed.
-const MAX_UNREAD: usize = 64 * 1024;
+/// The most bytes that are read and discarded after the response. A client that sends more
+/// is closed, so that it cannot take the server's time.
+const MAX_DISCARDED: usize = 64 * 1024;
 
-/// The bytes of one read: as much as the kernel keeps of a TCP connection.
+/// The most bytes of one read: as much as the kernel's receive buffer of a TCP connection
+/// holds.
 const READ_SIZE: usize = 16 * 1024;
 
-/// An answered connection. No task waits for it: the connection limit checks it now and
-/// then. Dropping it closes the connection.
+/// An answered connection. No task waits for it. The connection limit checks it when others
+/// are answered, and at its timeout. Dropping it closes the connection.
 pub struct LingeringClose {
     stream: Stream,
-    /// Bytes so far that came after the request.
-    unread: usize,
+    /// How many bytes were read after the response.
+    discarded: usize,
 }
 
 enum Stream {
@@ -31,30 +34,30 @@ enum Stream {
 }
 
 impl LingeringClose {
-    /// A socket. Its write side is shut down already.
+    /// Begins the lingering close of a socket whose write side is shut down.
     pub fn socket(socket: OwnedFd) -> Self {
-        Self { stream: Stream::Socket(socket), unread: 0 }
+        Self { stream: Stream::Socket(socket), discarded: 0 }
     }
 
-    /// Any other stream.
+    /// Begins the lingering close of any other stream.
     pub fn other(stream: impl AsyncRead + Send + Sync + Unpin + 'static) -> Self {
-        Self { stream: Stream::Other(Box::new(stream)), unread: 0 }
+        Self { stream: Stream::Other(Box::new(stream)), discarded: 0 }
     }
 
-    /// Reads what has come, without waiting. Returns whether the connection can be closed:
-    /// the client has closed its side, or sent [`MAX_UNREAD`] bytes or more.
+    /// Reads the bytes that have arrived, without waiting. Returns whether the connection can
+    /// be closed: the client has closed its side, or has sent [`MAX_DISCARDED`] bytes.
     pub(super) fn is_finished(&mut self) -> bool {
         let mut bytes = [MaybeUninit::uninit(); READ_SIZE];
-        // The bytes that the kernel kept, and the end behind them. A client that goes on
-        // sending must not take more of the server's time.
+        // One read for the bytes in the receive buffer, and one for the end of the stream
+        // behind them. A client that keeps sending has no more reads in this check.
         for _ in 0..2 {
             match self.stream.read(&mut bytes) {
-                Poll::Ready(Ok(read)) if read > 0 => self.unread += read,
+                Poll::Ready(Ok(read)) if read > 0 => self.discarded += read,
                 Poll::Ready(_) => return true,
                 Poll::Pending => break,
             }
         }
-        self.unread >= MAX_UNREAD
+        self.discarded >= MAX_DISCARDED
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where the server listens.
+//! The addresses that the server listens on, and the files of its Unix sockets.
 
 use std::fmt;
 use std::fs;
@@ -21,7 +21,7 @@ pub enum Listen {
 }
 
 impl fmt::Display for Listen {
-    /// As it is written on the command line.
+    /// Writes the address as on the command line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Listen::Tcp(address) => write!(f, "{address}"),
@@ -40,8 +40,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Opens the listener. Removes the socket file that a killed program left at the path
-    /// of a Unix socket, and no other file.
+    /// Opens the listener. At the path of a Unix socket, it replaces a socket file that a
+    /// killed program left, and no other file.
     ///
     /// # Errors
     /// The operating system's error.
@@ -63,18 +63,19 @@ impl Listener {
         }
     }
 
-    /// The address. A port of 0 is replaced by the one that the operating system chose.
+    /// Returns the address. A port of 0 is replaced by the one that the operating system
+    /// chose.
     pub fn address(&self) -> &Listen {
         &self.address
     }
 }
 
-/// The file of a Unix socket. Removed when this is dropped, unless another file has
+/// The file of a Unix socket. Dropping this removes the file, unless another file has
 /// replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// Its device and inode.
+    /// The file's device and inode.
     identity: (u64, u64),
 }
 
@@ -98,8 +99,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Whether the path is a socket without a listener. Connecting to another kind of file is
-/// refused as well.
+/// Returns whether the path is a socket without a listener. A refused connection alone does
+/// not show that: connecting to another kind of file is refused as well.
 async fn is_dead_socket(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     let connected = UnixStream::connect(path).await;

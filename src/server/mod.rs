@@ -28,8 +28,8 @@ pub use exchange::Client;
 pub use lingering_close::LingeringClose;
 pub use listener::{Listen, Listener};
 
-/// The most connections that are served at once. A silent one takes under 3 kB of memory,
-/// any other under 10 kB.
+/// The most connections that are served at once. A silent connection takes under 3 kB of
+/// memory, any other under 10 kB.
 pub const MAX_CONNECTIONS: usize = 2048;
 
 /// File descriptors that HTTP connections leave free, besides the listeners': standard
@@ -38,14 +38,14 @@ pub const MAX_CONNECTIONS: usize = 2048;
 const OTHER_DESCRIPTORS: usize = 36;
 
 /// How many connections are accepted before the other tasks and the runtime's poller get
-/// their turn: many callers at once must not delay what the node sends.
+/// their turn. Many callers at once must not delay reading from the node.
 const MAX_ACCEPTS_PER_TURN: usize = 16;
 
 /// The pause after a failed accept. File descriptors may be used up: retrying at once would
 /// take the processor from the tasks that can free them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers HTTP requests.
+/// An HTTP server: answers the connections of its listeners, within the connection limit.
 pub struct Server<R> {
     listeners: Vec<Listener>,
     respond: R,
@@ -59,8 +59,9 @@ where
     R: Fn(Route, Format) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    /// A server for at most `max` connections at once, fewer if the limit of file
-    /// descriptors is low. `respond` returns each response, in bounded time.
+    /// Creates a server for at most `max` connections at once, or fewer if the limit of file
+    /// descriptors is low. `respond` returns the response to each request. An exchange that
+    /// takes over 10 s is dropped.
     pub fn new(listeners: Vec<Listener>, max: usize, respond: R) -> Self {
         let max = max_connections(listeners.len()).min(max);
         Self {
@@ -72,8 +73,8 @@ where
         }
     }
 
-    /// Accepts and answers connections without end. Dropping the future stops accepting;
-    /// exchanges under way go on.
+    /// Accepts and answers connections without end. Dropping the future stops accepting.
+    /// Exchanges under way continue.
     pub async fn run(&self) {
         let mut turn = 0;
         loop {
@@ -133,7 +134,7 @@ where
         let wrong_protocols = Arc::clone(&self.wrong_protocols);
         let mut served = Box::pin(async move {
             let answered = tokio::select! {
-                // A request that has arrived is read before the eviction is looked at.
+                // A request that has arrived is read first, so that it is not evicted.
                 biased;
                 answered = exchange(stream, respond, &slot, &wrong_protocols) => answered,
                 () = slot.evicted() => Ok(None),
@@ -144,7 +145,7 @@ where
                 Err(error) => debug!(%error, "HTTP exchange ended early"),
             }
         });
-        // An exchange that need not wait, such as one answered from the cached verdict, needs
+        // An exchange that does not wait, such as one answered from the cached verdict, needs
         // no task.
         if poll_fn(|context| Poll::Ready(served.as_mut().poll(context))).await.is_pending() {
             tokio::spawn(served);
@@ -152,7 +153,7 @@ where
     }
 }
 
-/// The most connections that the limit of file descriptors allows.
+/// Returns how many connections the limit of file descriptors allows.
 fn max_connections(listeners: usize) -> usize {
     let descriptors = getrlimit(Resource::Nofile).current;
     let descriptors = descriptors.and_then(|limit| usize::try_from(limit).ok());

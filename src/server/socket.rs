@@ -1,5 +1,5 @@
-//! The listening and the accepted sockets. An accepted socket is used without the runtime as
-//! long as it does not have to wait.
+//! The listening and the accepted sockets. An accepted socket is registered with the runtime
+//! only if it has to wait.
 
 use std::io;
 use std::mem;
@@ -21,12 +21,12 @@ use tokio::net::TcpStream;
 use super::exchange::Client;
 use super::lingering_close::LingeringClose;
 
-/// The most connections that wait to be accepted; net.core.somaxconn may allow fewer. While
-/// the queue is full, a client retries only after a second.
+/// The most connections that wait to be accepted. net.core.somaxconn may allow fewer. A
+/// client that finds the queue full retries only after a second.
 const BACKLOG: i32 = 4096;
 
-/// SO_RCVBUF, in bytes: twice the longest head. It bounds what the kernel keeps of a client
-/// that is not read; the kernel takes as much again for its bookkeeping.
+/// SO_RCVBUF, in bytes: twice the longest head. It bounds the bytes that the kernel buffers
+/// for a client that is not read. The kernel uses as much again for its bookkeeping.
 const RECEIVE_BUFFER: usize = 16 * 1024;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -55,7 +55,7 @@ impl Watched {
                 Interest::READABLE => self.0.poll_read_ready(context),
                 _ => self.0.poll_write_ready(context),
             })?;
-            let done = at_once(self.0.try_io(interest, || call(self.0.as_fd())));
+            let done = would_block_to_pending(self.0.try_io(interest, || call(self.0.as_fd())));
             if done.is_ready() {
                 return done;
             }
@@ -63,8 +63,8 @@ impl Watched {
     }
 }
 
-/// `Pending` instead of `WouldBlock`.
-fn at_once<T>(done: io::Result<T>) -> Poll<io::Result<T>> {
+/// Turns the error `WouldBlock` into `Pending`.
+fn would_block_to_pending<T>(done: io::Result<T>) -> Poll<io::Result<T>> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
         done => Poll::Ready(done),
@@ -104,7 +104,8 @@ impl Listening {
         Watched::new(socket).map(Self)
     }
 
-    /// The TCP address. A port of 0 is replaced by the one that the operating system chose.
+    /// Returns the TCP address. A port of 0 is replaced by the one that the operating system
+    /// chose.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         Ok(getsockname(&self.0.0)?.try_into()?)
     }
@@ -123,7 +124,7 @@ impl Listening {
 #[derive(Debug)]
 pub(super) enum Socket {
     Accepted(OwnedFd),
-    /// Had to wait once, and is registered since.
+    /// Had to wait, and has been registered since.
     Watched(Watched),
     /// Could not be registered.
     Broken,
@@ -138,7 +139,7 @@ impl Socket {
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         if let Self::Accepted(socket) = self {
-            let done = at_once(call(socket.as_fd()));
+            let done = would_block_to_pending(call(socket.as_fd()));
             if done.is_ready() {
                 return done;
             }

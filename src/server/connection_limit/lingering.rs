@@ -1,4 +1,5 @@
-//! Connections in lingering close: checked now and then until their clients close them.
+//! The connections in lingering close: checked for their client's close when others enter,
+//! and ended at their timeout.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -8,15 +9,16 @@ use tokio::time::{Instant, sleep_until};
 use super::{ConnectionLimit, Entry, State, Table};
 use crate::server::lingering_close::LingeringClose;
 
-/// How long a client may take to close its side after the response. Not shorter than the
-/// time for a request: setting a timer that is due before all others makes the runtime wake
-/// itself.
+/// How long a client may take to close its side after the response. It is not shorter than
+/// the timeout of a request: a timer that is due before all others makes the runtime wake
+/// itself, which costs a system call.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many connections in lingering close are checked whenever another one enters it.
 const CHECKS: usize = 2;
 
-/// The age below which they are not checked: hardly a client has closed by then.
+/// The age below which a connection in lingering close is not checked. Few clients have
+/// closed by then.
 const MIN_AGE: Duration = Duration::from_millis(1);
 
 impl ConnectionLimit {
@@ -34,66 +36,68 @@ impl ConnectionLimit {
 }
 
 impl Table {
-    /// Puts a connection into lingering close, and checks some of those that are in it.
+    /// Puts a connection into lingering close, and checks up to [`CHECKS`] others.
     pub(super) fn linger(&mut self, index: usize, connection: LingeringClose, now: Instant) {
         for _ in 0..CHECKS {
-            if self.closing.front().is_some_and(|next| self.age(*next, now) >= MIN_AGE) {
-                self.check_next_closing(now);
+            if self.lingering.front().is_some_and(|next| self.age(*next, now) >= MIN_AGE) {
+                self.check_next_lingering(now);
             }
         }
         if let Some(entry) = self.entries.get_mut(index) {
-            *entry = Entry { state: State::Closing(now, connection), waker: None };
+            *entry = Entry { state: State::Lingering(now, connection), waker: None };
         }
-        self.closing.push_back(index);
+        self.lingering.push_back(index);
     }
 
-    pub(super) fn check_all_closing(&mut self, now: Instant) {
-        for _ in 0..self.closing.len() {
-            self.check_next_closing(now);
+    pub(super) fn check_all_lingering(&mut self, now: Instant) {
+        for _ in 0..self.lingering.len() {
+            self.check_next_lingering(now);
         }
     }
 
-    /// Ends the lingering closes that are past their timeout. Does not read from the others,
-    /// since this can run as often as a response is sent.
+    /// Ends the lingering closes that are past their timeout. It does not read from the
+    /// others, because it can run as often as responses are sent.
     fn end_expired(&mut self, now: Instant) {
-        for _ in 0..self.closing.len() {
-            match self.closing.front() {
-                Some(next) if self.age(*next, now) >= CLOSE_TIMEOUT => self.check_next_closing(now),
-                _ => self.closing.rotate_left(1),
+        for _ in 0..self.lingering.len() {
+            match self.lingering.front() {
+                Some(next) if self.age(*next, now) >= CLOSE_TIMEOUT => {
+                    self.check_next_lingering(now)
+                }
+                _ => self.lingering.rotate_left(1),
             }
         }
     }
 
     /// Frees the entry if its client has closed, or if it is past the timeout.
-    fn check_next_closing(&mut self, now: Instant) {
-        let Some(index) = self.closing.pop_front() else { return };
+    fn check_next_lingering(&mut self, now: Instant) {
+        let Some(index) = self.lingering.pop_front() else { return };
         let is_expired = self.age(index, now) >= CLOSE_TIMEOUT;
-        if let Some(Entry { state: State::Closing(_, connection), .. }) =
+        if let Some(Entry { state: State::Lingering(_, connection), .. }) =
             self.entries.get_mut(index)
         {
             match connection.is_finished() || is_expired {
                 true => self.free(index),
-                false => self.closing.push_back(index),
+                false => self.lingering.push_back(index),
             }
         }
     }
 
-    /// The time since the connection's response.
+    /// Returns the time since the connection's response.
     fn age(&self, index: usize, now: Instant) -> Duration {
         match self.entries.get(index) {
-            Some(Entry { state: State::Closing(since, _), .. }) => now.duration_since(*since),
+            Some(Entry { state: State::Lingering(since, _), .. }) => now.duration_since(*since),
             _ => Duration::MAX,
         }
     }
 
-    /// The next timeout of a lingering close. If there is none, forgets the timer task, which
-    /// ends then.
+    /// Returns the next timeout of a lingering close. If there is none, forgets the timer
+    /// task, which then ends.
     fn next_timeout(&mut self) -> Option<Instant> {
-        let closing = self.entries.iter().filter_map(|entry| match entry.state {
-            State::Closing(since, _) => Some(since + CLOSE_TIMEOUT),
+        let timeouts = self.entries.iter().filter_map(|entry| match entry.state {
+            State::Lingering(since, _) => Some(since + CLOSE_TIMEOUT),
             _ => None,
         });
-        let next = closing.min();
+        let next = timeouts.min();
         self.timer = self.timer.take().filter(|_| next.is_some());
         next
     }
@@ -117,7 +121,7 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3600);
 
     /// Puts a connection into lingering close. Returns the client's end.
-    async fn closing(limit: &Arc<ConnectionLimit>) -> UnixStream {
+    async fn lingering(limit: &Arc<ConnectionLimit>) -> UnixStream {
         let (client, socket) = UnixStream::pair().unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
         limit.acquire().await.linger(LingeringClose::socket(socket.into()));
@@ -136,18 +140,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answered_connection_keeps_its_slot_until_its_client_closes_and_it_is_checked() {
         let limit = Arc::new(ConnectionLimit::new(9));
-        let count = || limit.table().closing.len();
-        let (first, second) = (closing(&limit).await, closing(&limit).await);
+        let count = || limit.table().lingering.len();
+        let (first, second) = (lingering(&limit).await, lingering(&limit).await);
         drop(first);
         // Too young to be checked.
-        let third = closing(&limit).await;
+        let third = lingering(&limit).await;
         assert_eq!(count(), 3);
         advance(MIN_AGE).await;
-        let _fourth = closing(&limit).await;
+        let _fourth = lingering(&limit).await;
         assert_eq!(count(), 3);
         // The second, which does not close, does not hold up the check of the third.
         drop(third);
-        let _fifth = closing(&limit).await;
+        let _fifth = lingering(&limit).await;
         assert_eq!(count(), 3);
         assert!(!is_closed(&second));
     }
@@ -156,9 +160,9 @@ mod tests {
     async fn closes_an_answered_connection_after_5_s() {
         let limit = Arc::new(ConnectionLimit::new(9));
         for _ in 0..2 {
-            let first = closing(&limit).await;
+            let first = lingering(&limit).await;
             sleep_until(Instant::now() + CLOSE_TIMEOUT / 2).await;
-            let second = closing(&limit).await;
+            let second = lingering(&limit).await;
             let began = Instant::now();
             timeout(NEVER, limit.changed.notified()).await.unwrap();
             assert_eq!(began.elapsed(), CLOSE_TIMEOUT / 2);
@@ -172,11 +176,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn reads_up_to_64_kib_after_the_response() {
         let limit = Arc::new(ConnectionLimit::new(9));
-        let mut client = closing(&limit).await;
+        let mut client = lingering(&limit).await;
         for _ in 0..64 {
             assert_eq!(free(&limit), 0);
             client.write_all(&[b'x'; 1024]).unwrap();
-            limit.table().check_all_closing(Instant::now());
+            limit.table().check_all_lingering(Instant::now());
         }
         assert_eq!(free(&limit), 1);
     }
@@ -187,27 +191,27 @@ mod tests {
         let silent = limit.acquire().await;
         silent.set_idle();
         advance(MIN_AGE).await;
-        let (first, second) = (closing(&limit).await, closing(&limit).await);
+        let (first, second) = (lingering(&limit).await, lingering(&limit).await);
         // The silent connection has been idle longest.
         assert_eq!(ready(limit.acquire()).map(drop), None);
-        assert!(is_evicted(&silent) && limit.table().closing.len() == 2);
+        assert!(is_evicted(&silent) && limit.table().lingering.len() == 2);
         drop(silent);
         let _taken = [ready(limit.acquire()).unwrap(), ready(limit.acquire()).unwrap()];
         assert!(is_closed(&first) && !is_closed(&second));
-        assert_eq!(limit.table().closing.len(), 1);
+        assert_eq!(limit.table().lingering.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn is_empty_once_the_lingering_clients_have_closed() {
         let limit = Arc::new(ConnectionLimit::new(3));
-        drop(closing(&limit).await);
+        drop(lingering(&limit).await);
         assert!(ready(limit.wait_until_empty()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn evicting_a_lingering_connection_with_unread_bytes_does_not_reset_it() {
         let limit = Arc::new(ConnectionLimit::new(1));
-        let mut client = closing(&limit).await;
+        let mut client = lingering(&limit).await;
         client.write_all(b"\r\n").unwrap();
         let _taken = limit.acquire().await;
         assert!(is_closed(&client));
@@ -238,7 +242,7 @@ mod tests {
         }
         sleep_until(Instant::now() + CLOSE_TIMEOUT).await;
         assert_eq!(free(&limit), limit.table().entries.len());
-        // Whenever another one enters, and at the timeout.
+        // Each is checked when others enter, and at its timeout.
         let max = (CHECKS + 1) * usize::try_from(CLIENTS).unwrap();
         assert!(checks.load(SeqCst) <= max);
     }

@@ -27,23 +27,23 @@ pub(super) struct ConnectionLimit {
     changed: Notify,
 }
 
-/// One connection's place under the limit. Dropping it frees the place, unless the
-/// connection went into lingering close.
+/// The slot of one connection. Dropping it frees the slot, unless the connection went into
+/// lingering close.
 pub(super) struct Slot {
     limit: Arc<ConnectionLimit>,
     index: usize,
-    /// Takes over the place when the slot is dropped.
+    /// The connection that keeps the slot's entry when the slot is dropped.
     lingering: Option<LingeringClose>,
 }
 
-/// Grows to the largest number of connections so far.
+/// The entries of all slots. It grows to the largest number of connections so far.
 #[derive(Default)]
 struct Table {
     entries: Vec<Entry>,
     /// Indices of the free entries.
     free: Vec<usize>,
     /// Indices of the entries in lingering close, in the order of their next check.
-    closing: VecDeque<usize>,
+    lingering: VecDeque<usize>,
     /// The task that ends lingering closes at their timeout.
     timer: Option<AbortHandle>,
 }
@@ -58,14 +58,14 @@ enum State {
     Free,
     /// Accepted; the exchange has not read yet.
     New,
-    /// Reading, with an incomplete request; the time of the last byte.
+    /// Its request is incomplete. The time of its last byte.
     Idle(Instant),
-    /// To be closed by its task, to make room.
+    /// Evicted: its task will close it.
     Evicted,
     /// A complete request waits for its response.
     Busy,
-    /// In lingering close since the response.
-    Closing(Instant, LingeringClose),
+    /// In lingering close. The time of its response.
+    Lingering(Instant, LingeringClose),
 }
 
 impl ConnectionLimit {
@@ -73,7 +73,7 @@ impl ConnectionLimit {
         Self { max, table: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Waits for a free slot, and evicts a connection if there is none.
+    /// Takes a slot. If none is free, evicts a connection and waits.
     pub(super) async fn acquire(self: &Arc<Self>) -> Slot {
         loop {
             if let Some(slot) = self.try_acquire() {
@@ -102,20 +102,20 @@ impl ConnectionLimit {
         Some(Slot { limit: Arc::clone(self), index, lingering: None })
     }
 
-    /// Evicts the connection that has been idle, or in lingering close, longest. Returns
+    /// Evicts the connection that has been idle or in lingering close for longest. Returns
     /// false if there is none.
     pub(super) fn evict_longest_idle(&self) -> bool {
         let mut table = self.table();
         let idle = table.entries.iter().enumerate().filter_map(|(index, Entry { state, .. })| {
-            let (State::Idle(since) | State::Closing(since, _)) = state else { return None };
+            let (State::Idle(since) | State::Lingering(since, _)) = state else { return None };
             Some((*since, index))
         });
         let Some((_, longest)) = idle.min() else { return false };
         match table.entries.get_mut(longest) {
-            Some(Entry { state: State::Closing(_, connection), .. }) => {
-                // Closing over unread bytes would reset the connection.
+            Some(Entry { state: State::Lingering(_, connection), .. }) => {
+                // Reads first: closing a socket with unread bytes resets the connection.
                 let _ = connection.is_finished();
-                table.closing.retain(|index| *index != longest);
+                table.lingering.retain(|index| *index != longest);
                 table.free(longest);
                 self.changed.notify_waiters();
             }
@@ -135,7 +135,7 @@ impl ConnectionLimit {
             changed.as_mut().enable();
             {
                 let mut table = self.table();
-                table.check_all_closing(Instant::now());
+                table.check_all_lingering(Instant::now());
                 if table.is_empty() {
                     return;
                 }
@@ -179,8 +179,8 @@ impl Slot {
         self.set(State::Idle(Instant::now()));
     }
 
-    /// Marks the connection as busy. Its request is complete, so it cannot be evicted. Undoes
-    /// an eviction that its task has not seen yet.
+    /// Marks the connection as busy. Its request is complete, so it cannot be evicted. This
+    /// undoes an eviction that its task has not seen yet.
     pub(super) fn set_busy(&self) {
         self.set(State::Busy);
     }
@@ -250,7 +250,7 @@ mod tests {
         ready(slot.evicted()).is_some()
     }
 
-    /// The output of a future that is ready at the first poll.
+    /// Returns the output of a future that is ready at the first poll.
     pub(super) fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => Some(value),
