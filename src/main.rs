@@ -24,7 +24,7 @@ fn main() {
     exit(start(config).unwrap_or_else(|error| fail(format, &format!("error: {error}"))));
 }
 
-/// Writes an error to standard error without the log. Returns the exit code.
+/// Writes an error to standard error while there is no log. Returns the exit code.
 fn fail(format: LogFormat, error: &str) -> i32 {
     let line = match format {
         LogFormat::Text => format!("{error}\n").into_bytes(),
@@ -42,7 +42,7 @@ fn start(config: Config) -> io::Result<i32> {
         warn!(variable, "no flag has this variable: see --help");
     }
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    // Waking a task costs one system call less than waking `block_on` itself.
+    // A spawned task, because waking the future of `block_on` costs one more system call.
     let command = runtime.spawn(commands::run(config.action));
     let code = runtime.block_on(command).unwrap_or_else(|error| Err(error.into()));
     let code = code.unwrap_or_else(|error| {
@@ -50,7 +50,7 @@ fn start(config: Config) -> io::Result<i32> {
         WRONG
     });
     log.flush();
-    // Dropping the runtime would wait for a name lookup that hangs.
+    // Dropping the runtime instead would wait for a name lookup that hangs.
     runtime.shutdown_background();
     Ok(code)
 }

@@ -34,7 +34,7 @@ pub(super) async fn probe_node(node: &Node, role: Role) -> Verdict {
 }
 
 /// Queries a running probe within `timeout`. Returns whether the status is 200, and the
-/// line to print. A probe that cannot be reached is a refusal.
+/// line to print. A probe that does not answer counts as a refusal.
 ///
 /// # Errors
 /// The status is neither 200 nor 503, so the URL is wrong.

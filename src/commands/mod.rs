@@ -1,4 +1,4 @@
-//! The program's commands. Each one connects the other modules to each other.
+//! The program's commands. Each command connects the modules that it needs.
 
 mod check;
 mod maintenance;
@@ -10,10 +10,10 @@ use std::io::{self, Write};
 use crate::cli::Action;
 use crate::health::Verdict;
 
-/// The exit code for success, and of `check` for serve.
+/// The exit code of a command that succeeded. For `check`, the verdict is serve.
 const SUCCESS: i32 = 0;
 
-/// The exit code of `check` for refuse.
+/// The exit code of `check` if the verdict is refuse.
 const REFUSE: i32 = 1;
 
 /// Runs one command to its end. Returns the exit code: 0 or 1.
@@ -38,8 +38,8 @@ pub async fn run(action: Action) -> io::Result<i32> {
     }
 }
 
-/// Prints the command's one line and returns the exit code. An error of standard output
-/// is ignored: the exit code has the result too.
+/// Prints the command's line and returns the exit code. An error of standard output is
+/// ignored, because the exit code gives the result too.
 fn print(succeeded: bool, line: &str) -> i32 {
     let _ = writeln!(io::stdout(), "{line}");
     if succeeded { SUCCESS } else { REFUSE }

@@ -16,7 +16,7 @@ pub(super) struct AdminService {
 }
 
 impl AdminService {
-    /// Creates the service of one monitor, which probes the node at `address`.
+    /// Creates the service for one monitor, which probes the node at `address`.
     pub(super) fn new(handle: Handle, health: Arc<HealthService>, address: Address) -> Self {
         Self { handle, health, address }
     }

@@ -20,7 +20,7 @@ pub(super) struct HealthService {
 }
 
 impl HealthService {
-    /// Creates the service of one monitor. While `maintenance_file` exists, every health
+    /// Creates the service for one monitor. While `maintenance_file` exists, every health
     /// path answers 503 `maintenance`.
     pub(super) fn new(handle: Handle, maintenance_file: Option<PathBuf>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The command `serve`: answers load balancers over HTTP until a signal ends it.
+//! The command `serve`: answers load balancers over HTTP until a signal stops it.
 
 pub mod admin;
 mod admin_service;
@@ -27,8 +27,8 @@ use crate::server::{Listener, MAX_CONNECTIONS, Server};
 
 pub use self::signals::Stop;
 
-/// The two limits of the shutdown: for the exchanges under way, and then for the responses
-/// to callers that still wait for the node. The process exits within their sum.
+/// How long the shutdown waits for the exchanges under way, and then again for the responses
+/// to callers that still waited for the node. The process exits within twice this time.
 const STOP_TIMEOUT: Duration = Duration::from_millis(30);
 
 /// The connection limit of the admin listener: enough for Prometheus and a few people.
@@ -65,8 +65,8 @@ pub async fn run(config: Serve) -> io::Result<()> {
 /// Answers load balancers until `stop` resolves. Then it drains, finishes the exchanges
 /// under way, and answers `stopping` to callers that still wait for the node.
 ///
-/// After the drain it waits for its peers at most twice [`STOP_TIMEOUT`]. Dropping the
-/// future closes the listeners and the connection to the node.
+/// After the drain it waits for its peers for at most 60 ms. Dropping the future closes the
+/// listeners and the connection to the node.
 pub async fn serve(
     listeners: Vec<Listener>,
     admin: Option<Listener>,

@@ -1,3 +1,6 @@
+//! The page `/metrics`: the monitor's report and the count of HTTP exchanges, in the formats
+//! of Prometheus and OpenMetrics.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -27,12 +30,12 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// The format that the scraper's header `Accept` asks for.
+    /// Returns the format that the scraper's header `Accept` selects.
     pub fn of(format: Format) -> Self {
         if format.openmetrics { Exposition::OpenMetrics } else { Exposition::Text }
     }
 
-    /// The value of the header `Content-Type`.
+    /// Returns the value of the header `Content-Type`.
     pub const fn content_type(self) -> &'static str {
         match self {
             Exposition::Text => prometheus_text::CONTENT_TYPE,
@@ -41,14 +44,14 @@ impl Exposition {
     }
 }
 
-/// The metrics page. Every label value is a word of this program: nothing that a peer
-/// sends creates a series.
+/// Writes the metrics page. Every label value is a word of this program, so nothing that a
+/// peer sends creates a series.
 pub fn metrics(report: Report, exchanges: &ExchangeCounter, exposition: Exposition) -> String {
     let scrape = Scrape { report, exchanges: exchanges.counters() };
     let mut registry = Registry::with_prefix("galera_probe");
     registry.register_collector(Box::new(scrape));
     let mut page = String::new();
-    // Writing into memory does not fail.
+    // Writing to memory cannot fail.
     let _ = match exposition {
         Exposition::Text => prometheus_text::encode(&mut page, &registry),
         Exposition::OpenMetrics => text::encode(&mut page, &registry),
@@ -65,9 +68,9 @@ type Counters = BTreeMap<&'static str, u64>;
 
 impl ExchangeCounter {
     /// Counts one exchange.
-    pub fn count(&self, answer: &Response) {
+    pub fn count(&self, response: &Response) {
         let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter = counters.entry(answer.status()).or_default();
+        let counter = counters.entry(response.status()).or_default();
         *counter = counter.saturating_add(1);
     }
 
@@ -76,7 +79,7 @@ impl ExchangeCounter {
     }
 }
 
-/// The values of one page. A family without samples is left out.
+/// The values of one page. A family without samples is omitted.
 #[derive(Debug)]
 struct Scrape {
     report: Report,
@@ -170,7 +173,7 @@ fn encode_gauge(
     ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 
-/// A counter without labels. Both formats add `_total` to the name.
+/// Writes a counter without labels. Both formats add `_total` to the name.
 fn encode_counter(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -198,13 +201,13 @@ fn encode_counters(
     Ok(())
 }
 
-/// Upper bounds in seconds, each with the count of its own bucket: the encoder sums
-/// them up, and a [`monitor::Histogram`] has sums.
+/// Returns each bucket's upper bound in seconds and its own count. The counts of a
+/// [`monitor::Histogram`] are cumulative, and the encoder accumulates them itself.
 fn buckets(histogram: &monitor::Histogram) -> Vec<(f64, u64)> {
     let bounds = BUCKETS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
-    let sums = histogram.counts.iter().chain([&histogram.count]);
+    let cumulative = histogram.counts.iter().chain([&histogram.count]);
     let below = [0].iter().chain(&histogram.counts);
-    let counts = sums.zip(below).map(|(sum, below)| sum.saturating_sub(*below));
+    let counts = cumulative.zip(below).map(|(count, below)| count.saturating_sub(*below));
     bounds.zip(counts).collect()
 }
 

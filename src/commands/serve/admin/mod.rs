@@ -1,6 +1,6 @@
 //! The pages of the admin listener: `/metrics` and `/status`.
 //!
-//! Both are functions of the monitor's [`Report`](crate::monitor::Report).
+//! Both show the monitor's [`Report`](crate::monitor::Report) and probe no node themselves.
 
 mod metrics;
 mod status;
