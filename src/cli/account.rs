@@ -1,13 +1,13 @@
 //! Reads the account for the login from flags, files and a variable.
 //!
-//! A password is never an argument, because every user of the machine can read those.
+//! A password is never an argument, because every user of the machine can read arguments.
 
 use std::env;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ struct AccountReader {
 }
 
 impl AccountReader {
-    /// Returns the files with their flags for an error text. Empty if no file is given.
+    /// Returns the files and their flags, for an error text. Empty if no file is given.
     fn describe_files(&self) -> String {
         let AccountFlags { password_file, defaults_file, .. } = &self.flags;
         let files = [(PASSWORD_FILE, password_file), (DEFAULTS_FILE, defaults_file)];
@@ -161,18 +161,19 @@ const MAX_OPTION_FILE: usize = 64 * 1024;
 /// The mode bit that lets every user read a file.
 const WORLD_READABLE: u32 = 0o004;
 
-/// Reads at most `most + 1` bytes of a file. They are wiped when they are dropped.
-fn read_file(path: &PathBuf, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+/// Reads a file, but at most one byte more than `max`, which shows that it is too long. The
+/// bytes are wiped when they are dropped.
+fn read_file(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     static WARNED: AtomicBool = AtomicBool::new(false);
     let file = File::open(path)?;
     let is_world_readable = file.metadata()?.mode() & WORLD_READABLE != 0;
-    // The log is not started when the file is first read. The first login reads it again.
+    // There is no log yet when the file is first read. The first login reads it again.
     if is_world_readable && enabled!(Level::WARN) && !WARNED.swap(true, Ordering::Relaxed) {
         warn!(path = %path.display(), "every user of this machine may read the password: chmod o-r");
     }
-    // The full capacity from the start: a buffer that grows leaves unwiped copies.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
-    file.take(u64::try_from(most + 1).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    // A buffer that grows would leave unwiped copies, so it has the full capacity at once.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
+    file.take(u64::try_from(max + 1).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

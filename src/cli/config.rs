@@ -38,7 +38,7 @@ pub enum Action {
     Via {
         /// The URL of one of its paths.
         url: Url,
-        /// The limit for the whole HTTP exchange, including the connect.
+        /// The deadline of the whole HTTP exchange, including the connect.
         timeout: Duration,
     },
     /// `maintenance`: start or end maintenance, or print whether it is on.

@@ -1,4 +1,4 @@
-//! Finds the log format for errors in the rest of the command line.
+//! Finds the log format before the command line is parsed, for the errors in it.
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,10 +7,10 @@ use crate::os::logging::LogFormat;
 /// The environment variable of `--log-format`.
 pub const LOG_FORMAT_VARIABLE: &str = "GALERA_PROBE_LOG_FORMAT";
 
-/// Returns the format that the last valid `--log-format` requests, or else the variable.
+/// Returns the format of the last valid `--log-format`, else of the variable, else text.
 ///
-/// It ignores errors in the arguments, so that a log collector can parse these errors too.
-/// Without a valid value the format is text.
+/// It ignores every other argument, so it works if the command line has an error. That
+/// error is then in a format that the log collector can parse.
 pub fn log_format(
     arguments: impl IntoIterator<Item = OsString>,
     variable: Option<OsString>,

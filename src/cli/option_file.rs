@@ -2,7 +2,7 @@
 //!
 //! The rules are those of MySQL's and MariaDB's own programs ("Using Option Files" in
 //! their manuals), with two exceptions: `!include` and options before the first group are
-//! errors. If they were ignored, the account or the address could be a wrong one.
+//! errors. Ignoring them could give a wrong account or address.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -49,8 +49,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Parses a whole file. Other groups and other options are ignored. The last of several
-/// values of an option is used.
+/// Parses a whole file. Other groups and other options are ignored. If an option occurs
+/// several times, the last one counts.
 ///
 /// # Errors
 /// The first line that includes another file, has an option before any group, or begins a

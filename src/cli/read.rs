@@ -17,7 +17,7 @@ use crate::monitor::{Settings, Timing};
 use crate::node::probe::Deadlines;
 use crate::os::logging::LogSettings;
 
-/// How much longer than `--timeout` a probe that `--via` queries may take to answer.
+/// The time beyond `--timeout` that a probe queried with `--via` has for its response.
 const VIA_MARGIN: Duration = Duration::from_secs(1);
 
 /// Returns the declared command line. A release makes man pages and completions from it.
@@ -106,7 +106,8 @@ impl Config {
     }
 }
 
-/// Knows which of a command's flags were given, as an argument or a variable.
+/// The matches of a command, for the question which flags were given by an argument or a
+/// variable.
 #[derive(Clone, Copy)]
 struct Given<'a>(Option<&'a ArgMatches>);
 

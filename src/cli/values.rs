@@ -94,7 +94,7 @@ fn unix_path(value: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Parses a duration of at most an hour. A longer one is a mistake.
+/// Parses a duration of at most an hour. A longer duration is taken for a mistake.
 pub(super) fn duration(value: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(value)
         .map_err(|_| "write a number with its unit, as in 1500ms or 2s".to_owned())?;
@@ -127,7 +127,7 @@ pub(super) fn level(value: &str) -> Result<Level, String> {
     }
 }
 
-/// Returns an error as clap's own for an invalid value: exit code 2.
+/// Returns an error of the same kind as clap's own for an invalid value.
 pub(super) fn invalid(message: impl Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format_args!("{message}\n"))
 }
