@@ -51,8 +51,8 @@ fn drain(body: Body, bytes: &[u8], piece: usize) -> (BodyProgress, usize) {
     (progress, taken)
 }
 
-/// A second reader of RFC 9112, section 7.1, which has all bytes at once. Returns the
-/// expected progress, and the byte at which it is reached.
+/// Reads a chunked body (RFC 9112, section 7.1) that is there as a whole, independent of the
+/// tested code. Returns the expected progress, and how many bytes lead to it.
 fn chunked(bytes: &[u8]) -> (BodyProgress, usize) {
     let within = &bytes[..bytes.len().min(MAX_BODY)];
     let mut at = 0;

@@ -6,11 +6,12 @@ use galera_probe::mysql::Channel;
 use super::account::{PASSWORD, USER, is_secure, is_tls};
 use super::wire;
 
-/// More than the login, its further rounds, the statements and COM_QUIT.
+/// The most bytes of output. The login, its further rounds, the statements and COM_QUIT are
+/// shorter.
 const MAX_OUTPUT: usize = 1024;
 
 /// How many key derivations of parsec are verified in one run. A server can make a session
-/// derive up to eight keys, at some 10 ms each, and a verification takes as long.
+/// derive up to eight keys, at some 10 ms each, and verifying each takes as long again.
 const MAX_DERIVED: usize = 1;
 
 /// The output contains no secret, except that a secure channel may carry the password.
@@ -70,7 +71,7 @@ pub fn check_statements(mut output: &[u8], tail: &[u8]) {
     assert_eq!(output, tail);
 }
 
-/// Protocol::HandshakeResponse41.
+/// Checks the payload of Protocol::HandshakeResponse41.
 fn check_login(greeting: &[u8], login: &[u8]) {
     let end = 32 + USER.len();
     assert_eq!((&login[32..end], login[end]), (USER.as_bytes(), 0));

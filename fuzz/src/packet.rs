@@ -9,7 +9,7 @@ use super::wire;
 const NONCE: &[u8; 20] = b"Knh?Cr4JZb^3~F~l$f[r";
 const ALL: u32 = 0x00FF_FFFF;
 
-/// The first byte selects the place, the second the split into pieces.
+/// The first byte selects the packet that is replaced, the second the split into pieces.
 pub fn check(bytes: &[u8]) {
     let Some((&[place, cut], payload)) = bytes.split_first_chunk() else { return };
     // A payload over the cap is refused at its header, so longer ones add nothing.

@@ -1,5 +1,5 @@
-//! Fuzz target for whole sessions: a valid script of server packets gives exactly its replies,
-//! and a script that was tampered with breaks no property.
+//! Fuzz target for the sessions of whole probe runs: a valid script of server packets gives
+//! exactly its replies, and a script that was tampered with breaks no property.
 
 use arbitrary::{Result, Unstructured};
 use galera_probe::mysql::{Channel, Error, Progress, Reply};
@@ -102,7 +102,7 @@ fn greeting_and_login(source: &mut Unstructured<'_>, channel: Channel) -> Result
             packets.push((sequence, request));
             sequence += 2;
         }
-        // The one packet without a response.
+        // The session does not respond to this packet.
         if packets.last().is_some_and(|(_, packet)| packet == FAST_AUTH_SUCCESS) {
             sequence -= 1;
         }
@@ -114,7 +114,7 @@ fn greeting_and_login(source: &mut Unstructured<'_>, channel: Channel) -> Result
 /// caching_sha2_password: fast_auth_success.
 const FAST_AUTH_SUCCESS: &[u8] = &[1, 3];
 
-/// The packets of a server whose account has a plugin.
+/// Returns a server's requests during the login of an account with some plugin.
 fn plugin(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Vec<u8>>> {
     let nonce: [u8; 32] = source.arbitrary()?;
     let sha2 = wire::switch("caching_sha2_password", &nonce[..20]);

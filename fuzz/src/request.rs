@@ -36,14 +36,14 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Every prefix of a short head. For a long one a sample, and all lengths near the cap and
-/// the end.
+/// Returns the lengths of the prefixes to check: all of a short head; of a long one a sample,
+/// and those near the cap and the end.
 fn prefix_lengths(length: usize) -> impl Iterator<Item = usize> {
     let near = |end: &usize| end.abs_diff(MAX_HEAD) < 3;
     (0..=length).filter(move |end| length <= 400 || end % 211 == 0 || near(end) || end + 3 > length)
 }
 
-/// The values of a header field, by a second, simple reader.
+/// Returns the values of a header field, with a simple reader of its own.
 fn field_values<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = String> + 'a {
     head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
         let colon = line.iter().position(|byte| *byte == b':')?;

@@ -49,7 +49,8 @@ pub fn check_session(server: &[u8], channel: Channel, cut: u8) -> Run {
     whole
 }
 
-/// A kept session does the same without COM_QUIT, and refuses bytes after the last reply.
+/// A kept session returns the same result and output, without COM_QUIT, and refuses bytes
+/// after the last reply.
 fn check_kept_session(server: &[u8], channel: Channel, cut: u8, once: &Run) {
     let mut session = session(channel).kept();
     let mut output = BytesMut::new();
@@ -118,8 +119,8 @@ fn feed(
     result
 }
 
-/// Splits the bytes into pieces. On a TLS channel, the greeting ends a piece, since bytes
-/// together with it are an error.
+/// Splits the bytes into pieces. On a TLS channel, a piece ends with the greeting: further
+/// bytes in that piece are an error.
 fn pieces(server: &[u8], channel: Channel, size: usize) -> impl Iterator<Item = &[u8]> {
     let (greeting, rest) = server.split_at(match is_tls(channel) {
         true => greeting_length(server),
@@ -185,7 +186,7 @@ fn check_injection_before_tls(server: &[u8]) {
     assert!(!wire::contains(&output, USER.as_bytes()) && output.len() <= 36);
 }
 
-/// The order of the stages. A session never goes back.
+/// Returns the position of the stage in the session. It never decreases.
 fn stage(result: &Result<Progress, Error>) -> u8 {
     match result {
         Ok(Progress::Wait(Stage::Greeting)) => 0,
@@ -254,7 +255,7 @@ fn follows(bytes: &[u8], gap: usize, value: &str) -> bool {
     bytes.get(gap..).is_some_and(|bytes| bytes.starts_with(value.as_bytes()))
 }
 
-/// Reads rows as an embedder of a session does.
+/// Reads the rows of the replies into facts.
 fn facts(replies: &[Reply]) -> Facts {
     let mut facts = Facts::default();
     for reply in replies {

@@ -87,7 +87,7 @@ fn check_rows(source: &mut Unstructured<'_>) -> Result<()> {
     assert_eq!(verdicts.map(|verdict| verdict == Verdict::Serve), serves, "{shown}");
     let [verdict, ..] = verdicts;
 
-    // The order of the rows makes no difference to serve.
+    // The order of the rows does not decide whether the node serves.
     let mut backwards = Facts::default();
     for (name, value) in rows.iter().rev() {
         backwards.note(name, value.as_deref());
@@ -139,7 +139,7 @@ fn reported(rows: &[Row]) -> Reported {
     reported
 }
 
-/// Returns whether a variable has exactly one value, and that one is healthy.
+/// Returns whether the rows give a variable exactly one value, and that value is healthy.
 fn reports_only(reported: &Reported, name: &str, healthy: &[&str], may_be_missing: bool) -> bool {
     match reported.get(name.as_bytes()).map(Vec::as_slice) {
         None => may_be_missing,
