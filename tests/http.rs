@@ -105,7 +105,7 @@ async fn exchange(address: std::net::SocketAddr, pieces: &[&[u8]]) -> String {
     stream.set_nodelay(true).unwrap();
     for piece in pieces {
         stream.write_all(piece).await.unwrap();
-        // The server runs on the same thread: lets it read the piece.
+        // The server runs on the same thread. Yielding lets it read the piece.
         yield_now().await;
         yield_now().await;
     }
@@ -207,7 +207,7 @@ async fn the_kernel_buffers_less_than_32_kib_of_unread_bytes() {
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
-    // With its default receive buffer, the kernel accepts 64 KiB and more.
+    // With the kernel's default receive buffer, this would be 64 KiB or more.
     let more = std::iter::repeat_with(|| stream.try_write(&[b'x'; 1024]).ok());
     assert!(more.map_while(|written| written).sum::<usize>() < 32 * 1024);
 }

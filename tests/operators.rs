@@ -1,5 +1,5 @@
-//! Tests of the functions for operators, over real sockets: roles, maintenance, drain, new
-//! passwords, the admin listener, the log and systemd.
+//! Tests of what operators use, over real sockets: roles, maintenance, drain, new passwords,
+//! the admin listener, the log and systemd.
 
 #[path = "support/program.rs"]
 mod program;
@@ -27,7 +27,7 @@ fn connections(node: &Node) -> usize {
     node.seen.connections.load(SeqCst)
 }
 
-/// Starts a probe with an admin listener on a free port. Returns its address too.
+/// Starts a probe with an admin listener on a free port. Also returns the listener's address.
 async fn with_admin(arguments: &[&str]) -> (Serve, std::net::SocketAddr) {
     let mut probe = Serve::start(&[&["--admin-listen", "127.0.0.1:0"], arguments].concat()).await;
     let line = next_line(&mut probe).await;

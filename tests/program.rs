@@ -88,7 +88,8 @@ async fn refuses_a_closed_port_a_full_backlog_and_a_silent_listener_within_the_d
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nothing = closed.local_addr().unwrap();
     drop(closed);
-    // Accepts connections and sends nothing. This case was the reason for the program.
+    // A listener that accepts connections and sends nothing: the case that this program was
+    // written for.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     // A listener with a full backlog: the kernel drops further SYNs.
     let socket = TcpSocket::new_v4().unwrap();

@@ -1,4 +1,4 @@
-//! Reads the sources as tokens, without comments, literals and `mod tests`. A file is a
+//! Finds the paths in the sources, outside of comments, strings and `mod tests`. A file is a
 //! module. A path counts as a use of the file that defines the item, through all
 //! re-exports.
 
@@ -15,7 +15,7 @@ pub(super) fn src() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
 }
 
-/// The library: `main.rs` is a crate of its own.
+/// Reads the sources of the library. `main.rs` is a crate of its own.
 pub(super) fn sources() -> Sources {
     let mut sources = Sources::new();
     let mut folders = vec![src().to_owned()];
@@ -45,7 +45,7 @@ pub(super) struct Mention {
     path: String,
     /// The name that a `use` declares for the path: `*` for a glob, empty if it is no `use`.
     name: String,
-    /// A `pub use`, of any visibility.
+    /// Whether it is a re-export: a `pub use` of any visibility.
     public: bool,
 }
 
@@ -56,7 +56,7 @@ impl Crate {
         Self { files, paths: paths.collect() }
     }
 
-    /// Each path, with its file and its full form.
+    /// Returns each path with its file and its full form.
     fn uses(&self) -> Vec<(&str, &Mention, String)> {
         let mentions =
             self.paths.iter().flat_map(|(file, all)| all.iter().map(move |one| (file, one)));
@@ -66,7 +66,8 @@ impl Crate {
         full.collect()
     }
 
-    /// The path from the root of the crate, or unchanged if it is external. `cfg` can make two.
+    /// Returns the path from the root of the crate, or unchanged if it is external. A name
+    /// that `cfg` imports from two modules has two.
     fn full(&self, file: &str, path: &str) -> Vec<String> {
         let (first, rest) = split(path);
         let mut module = module_of(file);
@@ -90,7 +91,7 @@ impl Crate {
         if full.is_empty() { vec![path.to_owned()] } else { full }
     }
 
-    /// The files that can define the item of a full path; none if it is external.
+    /// Returns the files that can define the item of a full path, none if it is external.
     fn definers(&self, path: &str) -> BTreeSet<&str> {
         let (mut files, mut seen) = (BTreeSet::new(), BTreeSet::new());
         let mut left = vec![path.to_owned()];
@@ -128,7 +129,7 @@ impl Crate {
         files
     }
 
-    /// What [`LAYOUT`] does not allow.
+    /// Returns a problem for each use that [`LAYOUT`] does not allow.
     pub(super) fn forbidden(&self) -> BTreeSet<String> {
         let mut problems = BTreeSet::new();
         let uses = self.uses().into_iter().filter(|(file, ..)| *file != "lib.rs");
@@ -155,11 +156,11 @@ impl Crate {
         problems
     }
 
-    /// Importing file and imported file -> the lines that import.
+    /// Returns the lines of each import: importing file and imported file -> lines.
     fn edges(&self) -> BTreeMap<(&str, &str), BTreeSet<String>> {
         let mut edges = BTreeMap::<_, BTreeSet<_>>::new();
         for (from, Mention { line, path, name, public }, full) in self.uses() {
-            // A module that re-exports a part of itself does not use it: the path leads past it.
+            // A module that re-exports a part of itself does not use that part.
             if *public && is_within(&full, &module_of(from)) {
                 continue;
             }
@@ -173,7 +174,7 @@ impl Crate {
         edges
     }
 
-    /// Each group of files that import each other.
+    /// Returns a problem for each group of files that import each other.
     pub(super) fn circles(&self) -> BTreeSet<String> {
         let edges = self.edges();
         let reach = |start| {
@@ -228,7 +229,7 @@ fn is_within(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// The lines before `mod tests`, without strings and line comments.
+/// Returns the lines before `mod tests`, without strings and line comments.
 pub(super) fn code(source: &str) -> String {
     let source = source.split("\n#[cfg(test)]\nmod tests").next().unwrap_or(source).trim_end();
     let source = source.replace(r"\\", "").replace(r#"\""#, "").replace("'\"'", "");
@@ -296,7 +297,7 @@ fn leaves(tree: &str) -> Vec<String> {
     branches.map(|leaf| format!("{}{leaf}", head.trim_start())).collect()
 }
 
-/// Line, name and length of each function of code that rustfmt has formatted.
+/// Returns the line, name and length of each function, in code that rustfmt has formatted.
 pub(super) fn functions(code: &str) -> Vec<(usize, String, usize)> {
     let lines: Vec<_> = code.lines().collect();
     let function = |(start, line): (usize, &&str)| {
