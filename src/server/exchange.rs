@@ -169,7 +169,8 @@ pub(super) struct WrongProtocolLog([LogThrottle; WrongProtocol::ALL.len()]);
 impl WrongProtocolLog {
     fn log(&self, protocol: WrongProtocol) {
         let mut throttles = WrongProtocol::ALL.iter().zip(&self.0);
-        if throttles.any(|(other, throttle)| *other == protocol && throttle.is_due()) {
+        let throttle = throttles.find(|(other, _)| **other == protocol);
+        if throttle.is_some_and(|(_, throttle)| throttle.is_due()) {
             warn!("a client of the HTTP port speaks {protocol}");
         }
     }

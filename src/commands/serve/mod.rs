@@ -41,9 +41,9 @@ const MAX_ADMIN_CONNECTIONS: usize = 16;
 /// A listener's address cannot be bound. The error has the flag and the fix.
 pub async fn run(config: Serve) -> io::Result<()> {
     let mut signals = Signals::new()?;
-    let mut listeners = Vec::new();
+    let mut health = Vec::new();
     for listen in &config.listen {
-        listeners.push(listeners::bind("--listen", listen, "listening").await?);
+        health.push(listeners::bind("--listen", listen, "listening").await?);
     }
     let admin = match &config.admin_listen {
         Some(listen) => Some(listeners::bind("--admin-listen", listen, "admin pages").await?),
@@ -54,10 +54,14 @@ pub async fn run(config: Serve) -> io::Result<()> {
         info!(path = %path::absolute(file)?.display(), "maintenance file");
     }
     let (stop, stopped) = oneshot::channel();
-    let serving = serve(listeners, admin, config, async { stopped.await.unwrap_or(Stop::Now) });
+    let serving = serve(health, admin, config, async { stopped.await.unwrap_or(Stop::Now) });
+    let second_signal = async {
+        let _ = stop.send(signals.next().await);
+        signals.next().await
+    };
     tokio::select! {
         () = serving => {}
-        () = async { let _ = stop.send(signals.next().await); signals.next().await; } => {}
+        _ = second_signal => {}
     }
     Ok(())
 }

@@ -121,7 +121,9 @@ impl ConnectionLimit {
             }
             Some(Entry { state, waker }) => {
                 *state = State::Evicted;
-                waker.take().into_iter().for_each(Waker::wake);
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
             }
             None => {}
         }
