@@ -32,8 +32,7 @@
 //! assert_eq!(judge(&facts, policy, Role::Writer), Verdict::Refuse(Reason::NotWriter));
 //! ```
 //!
-//! The table in this file's tests has the states that real nodes were observed in, each
-//! with its verdict for every role.
+//! The tests in this file list the states of real nodes, each with its verdict by role.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -233,8 +232,7 @@ fn cluster_refusal(facts: &Facts, donor: Donor) -> Option<Reason> {
         return Some(Reason::IncompleteFacts);
     };
     match (status, state) {
-        // A node in these states can also report a lost connection or quorum, but recovers in
-        // another way.
+        // Such a node can also report no connection or no quorum, but recovers in another way.
         (_, "5") => return Some(Reason::Inconsistent),
         (_, "1") => return Some(Reason::Joining),
         ("Primary", _) => {}
