@@ -12,7 +12,7 @@ use reader::{Crate, code, functions, sources, src};
 /// name.
 const LAYOUT: [(&str, &[&str], &[&str]); 10] = [
     ("health", &[], &["tokio", "tracing"]),
-    // Sans I/O: the caller moves the bytes and keeps the deadlines.
+    // Without I/O: the caller moves the bytes and keeps the deadlines.
     ("mysql", &[], &["tokio", "tracing", "std::net", "std::io", "std::time"]),
     // Takes name-value pairs, so it does not need `mysql`.
     ("galera", &["health"], &["tokio", "tracing"]),
