@@ -108,7 +108,7 @@ mod tests {
             (broken(Step::Query), Step::Query, BackOff::None),
             (Failure::Session(Error::Malformed { field: "x" }), Step::Greeting, BackOff::Doubling),
             (
-                Failure::Session(Error::UnknownPlugin { plugin: "x".into() }),
+                Failure::Session(Error::UnsupportedPlugin { plugin: "x".into() }),
                 Step::Login,
                 BackOff::Doubling,
             ),

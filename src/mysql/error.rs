@@ -38,7 +38,7 @@ pub enum Error {
         what: &'static str,
     },
     /// The account uses an authentication plugin that the session does not support.
-    UnknownPlugin {
+    UnsupportedPlugin {
         /// The plugin's name as the server sent it, escaped to printable ASCII, at most
         /// [`ServerError::MAX_TEXT`] bytes.
         plugin: String,
@@ -74,7 +74,7 @@ impl fmt::Display for Error {
             Error::TooLarge { what } => write!(f, "server exceeded a limit: {what}"),
             Error::Unexpected { what } => write!(f, "server sent unexpected data: {what}"),
             Error::Incompatible { what } => write!(f, "server is incompatible: {what}"),
-            Error::UnknownPlugin { plugin } => {
+            Error::UnsupportedPlugin { plugin } => {
                 write!(f, "account uses an unsupported authentication plugin: {plugin}")
             }
             Error::NeedsTls { plugin } => {
@@ -157,7 +157,7 @@ mod tests {
             (Error::Unexpected { what }, "server sent unexpected data: rows"),
             (Error::Incompatible { what }, "server is incompatible: rows"),
             (
-                Error::UnknownPlugin { plugin: "x".into() },
+                Error::UnsupportedPlugin { plugin: "x".into() },
                 "account uses an unsupported authentication plugin: x",
             ),
             (

@@ -108,7 +108,7 @@ impl Login {
                 return self.cleartext("mysql_clear_password", password);
             }
             b"mysql_clear_password" => return Err(Error::CleartextForbidden),
-            other => return Err(Error::UnknownPlugin { plugin: escape(other) }),
+            other => return Err(Error::UnsupportedPlugin { plugin: escape(other) }),
         };
         Ok(Zeroizing::new(response))
     }
@@ -263,7 +263,7 @@ mod tests {
     fn refuses_unsupported_plugins_by_name() {
         for plugin in ["sha256_password", "dialog", "auth_gssapi_client", "mysql_old_password"] {
             let response = login(Channel::Tls).switch(plugin.as_bytes(), NONCES, &secret());
-            assert_eq!(response, Err(Error::UnknownPlugin { plugin: plugin.into() }));
+            assert_eq!(response, Err(Error::UnsupportedPlugin { plugin: plugin.into() }));
         }
     }
 

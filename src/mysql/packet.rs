@@ -126,7 +126,7 @@ impl<'a> LoginReply<'a> {
             0xFF => Err(Error::Refused(parse_err(payload)?)),
             // Protocol::OldAuthSwitchRequest: the password hash from before MySQL 4.1.
             0xFE if reader.is_empty() => {
-                Err(Error::UnknownPlugin { plugin: "mysql_old_password".into() })
+                Err(Error::UnsupportedPlugin { plugin: "mysql_old_password".into() })
             }
             0xFE => {
                 let plugin = reader.null_terminated("plugin name")?;
@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn refuses_the_password_hash_from_before_4_1() {
         let error = LoginReply::parse(b"\xFE").unwrap_err();
-        assert_eq!(error, Error::UnknownPlugin { plugin: "mysql_old_password".into() });
+        assert_eq!(error, Error::UnsupportedPlugin { plugin: "mysql_old_password".into() });
     }
 
     #[test]

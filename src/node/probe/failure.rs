@@ -57,7 +57,7 @@ impl Failure {
             Failure::Session(mysql::Error::NoTls) => Reason::TlsNotOffered,
             Failure::Session(mysql::Error::NeedsTls { .. }) => Reason::NeedsTls,
             Failure::Session(
-                mysql::Error::UnknownPlugin { .. } | mysql::Error::CleartextForbidden,
+                mysql::Error::UnsupportedPlugin { .. } | mysql::Error::CleartextForbidden,
             ) => Reason::UnsupportedPlugin,
             Failure::Session(mysql::Error::Incompatible { .. }) => Reason::UnsupportedServer,
             Failure::Session(_) | Failure::UnexpectedReply => Reason::ProtocolError,
