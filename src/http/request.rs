@@ -142,16 +142,21 @@ fn read_head(request: &httparse::Request<'_, '_>, length: usize) -> Parsed {
         "/status" => Route::Status,
         _ => Route::Problem(Problem::NotFound),
     };
-    let openmetrics = weight(request, "application/openmetrics-text");
     let format = Format {
         head_only,
         json: weight(request, "application/json") > 0.0,
-        openmetrics: openmetrics > 0.0 && openmetrics >= weight(request, "text/plain"),
+        openmetrics: route == Route::Metrics && prefers_openmetrics(request),
     };
     // RFC 9110, section 10.1.1: a server ignores this expectation in an HTTP/1.0 request.
     let expects_continue = request.version == Some(1)
         && values(request, "expect").any(|value| value.eq_ignore_ascii_case("100-continue"));
     Parsed::Request(Request { route, format, body, expects_continue }, length)
+}
+
+/// Returns whether Accept names OpenMetrics, with at least the weight of the text format.
+fn prefers_openmetrics(request: &httparse::Request<'_, '_>) -> bool {
+    let openmetrics = weight(request, "application/openmetrics-text");
+    openmetrics > 0.0 && openmetrics >= weight(request, "text/plain")
 }
 
 /// Returns the highest weight that Accept gives to a media type by name, or 0 if it does
