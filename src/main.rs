@@ -2,12 +2,12 @@
 //! and exits.
 
 use std::env;
-use std::io::{self, Write};
+use std::io;
 use std::process::exit;
 
 use galera_probe::cli::{self, Config};
 use galera_probe::commands;
-use galera_probe::os::logging::{Log, LogFormat, error_line};
+use galera_probe::os::logging::{Log, LogFormat, error_line, write_error};
 use tokio::runtime::Builder;
 use tracing::{error, warn};
 
@@ -16,23 +16,23 @@ const WRONG: i32 = 2;
 
 fn main() {
     let format = cli::log_format(env::args_os(), env::var_os(cli::LOG_FORMAT_VARIABLE));
-    let config = Config::read(env::args_os()).unwrap_or_else(|error| match format {
-        LogFormat::Json if error.use_stderr() => exit(fail(format, &error.to_string())),
-        // clap prints help and the version as errors too.
-        _ => error.exit(),
+    let config = Config::read(env::args_os()).unwrap_or_else(|error| {
+        if error.use_stderr() {
+            exit(fail(format, &error.to_string()));
+        }
+        // clap returns help and the version as errors too.
+        error.exit()
     });
     exit(start(config).unwrap_or_else(|error| fail(format, &format!("error: {error}"))));
 }
 
-/// Writes an error to standard error while there is no log. Returns the exit code.
+/// Reports an error while there is no log. Returns the exit code.
 fn fail(format: LogFormat, error: &str) -> i32 {
-    let line = match format {
+    let error = error.trim_end();
+    write_error(&match format {
         LogFormat::Text => format!("{error}\n").into_bytes(),
-        LogFormat::Json => {
-            error_line(format, error.strip_prefix("error: ").unwrap_or(error).trim_end())
-        }
-    };
-    let _ = io::stderr().write_all(&line);
+        LogFormat::Json => error_line(format, error.strip_prefix("error: ").unwrap_or(error)),
+    });
     WRONG
 }
 

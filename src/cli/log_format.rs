@@ -15,15 +15,13 @@ pub fn log_format(
     arguments: impl IntoIterator<Item = OsString>,
     variable: Option<OsString>,
 ) -> LogFormat {
-    let mut arguments = arguments.into_iter();
     let mut format = variable.as_deref().and_then(parse);
-    while let Some(argument) = arguments.next() {
-        let value = match argument.to_str() {
-            Some("--log-format") => arguments.next(),
-            Some(joined) => joined.strip_prefix("--log-format=").map(OsString::from),
-            None => None,
-        };
-        format = value.as_deref().and_then(parse).or(format);
+    let mut is_value = false;
+    for argument in arguments {
+        let joined = argument.to_str().and_then(|text| text.strip_prefix("--log-format="));
+        let value = if is_value { Some(&*argument) } else { joined.map(OsStr::new) };
+        format = value.and_then(parse).or(format);
+        is_value = argument == "--log-format";
     }
     format.unwrap_or(LogFormat::Text)
 }
@@ -49,6 +47,7 @@ mod tests {
             ("serve --log-format text", Some("json"), LogFormat::Text),
             ("serve --log-format", Some("json"), LogFormat::Json),
             ("serve --log-format xml", Some("json"), LogFormat::Json),
+            ("serve --log-format --log-format json", None, LogFormat::Json),
             ("serve --log-format=json --log-format text", None, LogFormat::Text),
             ("serve", Some("xml"), LogFormat::Text),
             ("", None, LogFormat::Text),

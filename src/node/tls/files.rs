@@ -158,7 +158,8 @@ impl LoadedFile {
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&self.bytes)
             .collect::<Result<_, _>>()
-            .map_err(|error| self.error(&format!("is not a PEM file: {error}")))?;
+            // The error quotes the file, which may hold a private key by mistake.
+            .map_err(|_| self.error("is not a PEM file"))?;
         match certificates.is_empty() {
             true => Err(self.error("holds no PEM certificate")),
             false => Ok(certificates),
@@ -176,5 +177,32 @@ impl LoadedFile {
             "{flag} '{}' {problem}: name a PEM file that this user may read",
             self.path.display()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::generate_simple_self_signed;
+
+    use super::*;
+
+    #[test]
+    fn an_error_quotes_nothing_of_a_file_that_holds_a_key_by_mistake() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        let key = generate_simple_self_signed(["node".to_owned()]).unwrap().signing_key;
+        let pem = key.serialize_pem();
+        for text in [pem.replace('\n', ""), pem.replace('\n', "\\n"), pem] {
+            std::fs::write(&path, &text).unwrap();
+            let files = Files { ca: Some(path.clone()), identity: None };
+            let (_, contents) = files.read();
+            let error = contents.and_then(|contents| contents.roots().map(drop)).unwrap_err();
+            let ends = [&*path.display().to_string(), ": name a PEM file that this user may read"];
+            let problem = error.split_once(ends[0]).unwrap().1.strip_suffix(ends[1]).unwrap();
+            assert!(
+                ["' is not a PEM file", "' holds no PEM certificate"].contains(&problem),
+                "{error}"
+            );
+        }
     }
 }

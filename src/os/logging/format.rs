@@ -87,11 +87,17 @@ struct Printable<'a>(&'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|char| match char.is_control() {
+        self.0.chars().try_for_each(|char| match is_unprintable(char) {
             true => write!(f, "{}", char.escape_default()),
             false => f.write_char(char),
         })
     }
+}
+
+/// Control characters, and those that end a line or reverse the text in some terminals.
+fn is_unprintable(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -130,8 +136,10 @@ mod tests {
 
     #[test]
     fn a_message_cannot_begin_a_line_or_move_the_cursor() {
-        let lines = logged(LogFormat::Text, || warn!("of a peer: {}", "a\nb \x1b[1m \u{9b}1m"));
-        assert_eq!(lines, ["  WARN of a peer: a\\nb \\u{1b}[1m \\u{9b}1m\n"]);
+        let lines = logged(LogFormat::Text, || {
+            warn!("of a peer: {}", "a\nb \x1b[1m \u{9b}1m \u{2028}\u{202e}")
+        });
+        assert_eq!(lines, ["  WARN of a peer: a\\nb \\u{1b}[1m \\u{9b}1m \\u{2028}\\u{202e}\n"]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 mod format;
 mod queue;
 
-use std::io;
+use std::io::{self, Write};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
@@ -41,9 +42,27 @@ impl Log {
         Ok(Self { queue })
     }
 
-    /// Waits until the lines so far are written, at most 50 ms. Returns at once if the
-    /// queue is full: standard error is then blocked or too slow.
+    /// Waits until the lines so far are written, at most 50 ms.
     pub fn flush(&self) {
         self.queue.flush(FLUSH_TIME);
+    }
+}
+
+/// Writes an error to standard error while there is no log, and waits at most 50 ms for it.
+pub fn write_error(line: &[u8]) {
+    let (done, written) = sync_channel(1);
+    let shared = line.to_owned();
+    let writer = thread::Builder::new().spawn(move || {
+        let _ = io::stderr().write_all(&shared);
+        let _ = done.send(());
+    });
+    match writer {
+        Ok(_) => {
+            let _ = written.recv_timeout(FLUSH_TIME);
+        }
+        // Without a thread, there is no other way to report the error.
+        Err(_) => {
+            let _ = io::stderr().write_all(line);
+        }
     }
 }
