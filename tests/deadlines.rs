@@ -107,7 +107,7 @@ impl Scenario {
 async fn scenarios() -> Vec<Scenario> {
     let plugin = |plugin| Script { plugin: Some(plugin), ..Script::synced() };
     let plain = Security::default;
-    let socket = Security { is_socket: true, ..plain() };
+    let socket = Security { is_unix_socket: true, ..plain() };
     #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS adds to them"))]
     let mut scenarios = vec![
         Scenario::new(Script::synced(), plain()).await,

@@ -166,7 +166,7 @@ async fn certificate_contents_in_the_log_are_bounded_and_printable() {
 async fn never_sends_the_password_itself_over_plain_tcp() {
     let script = Script { plugin: Some(Plugin::CachingSha2 { cached: false }), ..Script::synced() };
     assert_eq!(probe(&Node::new(script.clone())).await.0, "needs-tls");
-    let socket = Security { is_socket: true, ..Security::default() };
+    let socket = Security { is_unix_socket: true, ..Security::default() };
     assert_eq!(probe(&Node::new(script).over(socket)).await.0, "serve");
 }
 

@@ -76,7 +76,7 @@ impl TlsArgs {
         #[cfg(not(feature = "tls"))]
         let tls = without_tls(mode).map_err(invalid)?;
         Ok(Security {
-            is_socket: matches!(target, Address::Unix(_)),
+            is_unix_socket: matches!(target, Address::Unix(_)),
             tls,
             allow_cleartext: self.allow_cleartext_password,
         })

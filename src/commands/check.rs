@@ -15,7 +15,7 @@ use crate::node::probe::{Probe, RELIES_ON_CACHE};
 /// Probes the node once, within its deadlines, and logs the cause of a refusal.
 pub(super) async fn probe_node(node: &Node, role: Role) -> Verdict {
     let Node { address, security, settings } = node;
-    let connector = Connector::secured(address, security.clone());
+    let connector = Connector::with_security(address, security.clone());
     let mut probe = Probe::begin(&connector, &settings.credentials, settings.deadlines);
     let outcome = probe.run().await;
     if probe.relies_on_cache() {

@@ -57,12 +57,12 @@ enum Endpoint {
 impl Connector {
     /// Creates a connector to an address, without TLS.
     pub fn new(address: &Address) -> Self {
-        let is_socket = matches!(address, Address::Unix(_));
-        Self::secured(address, Security { is_socket, ..Security::default() })
+        let is_unix_socket = matches!(address, Address::Unix(_));
+        Self::with_security(address, Security { is_unix_socket, ..Security::default() })
     }
 
     /// Creates a connector to an address. `security` must be for the same kind of address.
-    pub fn secured(address: &Address, security: Security) -> Self {
+    pub fn with_security(address: &Address, security: Security) -> Self {
         let endpoint = match address {
             Address::Tcp { host, port } => Endpoint::Tcp(Resolver::new(host, *port)),
             Address::Unix(path) => Endpoint::Unix(path.clone()),

@@ -6,7 +6,7 @@ use super::tls::Tls;
 #[derive(Clone, Debug, Default)]
 pub struct Security {
     /// Whether the transport is a Unix socket, over which nothing leaves the machine.
-    pub is_socket: bool,
+    pub is_unix_socket: bool,
     /// TLS, started before the user name is sent. `None`: plain text.
     pub tls: Option<Tls>,
     /// Allows mysql_clear_password on a Unix socket or over TLS, and allows sending the

@@ -79,7 +79,7 @@ pub async fn serve(
 ) {
     let Serve { maintenance_file, drain, node, .. } = config;
     let Node { address, security, settings } = node;
-    let (monitor, handle) = Monitor::new(Connector::secured(&address, security), settings);
+    let (monitor, handle) = Monitor::new(Connector::with_security(&address, security), settings);
     let health = Arc::new(HealthService::new(handle.clone(), maintenance_file));
     if health.in_maintenance().await {
         info!("in maintenance");

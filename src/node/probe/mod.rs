@@ -79,7 +79,7 @@ impl Probe {
     pub fn begin(node: &dyn Connect, source: &CredentialSource, deadlines: Deadlines) -> Self {
         let now = Instant::now();
         let security = node.security();
-        let channel = match (&security.tls, security.is_socket) {
+        let channel = match (&security.tls, security.is_unix_socket) {
             (Some(tls), _) if tls.verifies() => Channel::Tls,
             (Some(_), _) => Channel::UnverifiedTls,
             (None, true) => Channel::Socket,

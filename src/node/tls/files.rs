@@ -48,10 +48,10 @@ impl Files {
     /// [`TIMEOUT`] or no thread can be created.
     pub(super) fn read_with_timeout(&self) -> Outcome {
         let files = self.clone();
-        run_with_timeout(TIMEOUT, move || Ok(files.read())).unwrap_or_else(|_| {
-            let timed_out =
-                "the certificates cannot be read in time: see --ssl-ca, --ssl-cert, --ssl-key";
-            let error = Err(timed_out.to_owned());
+        run_with_timeout(TIMEOUT, move || Ok(files.read())).unwrap_or_else(|error| {
+            let error = Err(format!(
+                "the certificates cannot be read: {error}: see --ssl-ca, --ssl-cert, --ssl-key"
+            ));
             (fingerprint(&error), error)
         })
     }
