@@ -167,7 +167,7 @@ reasons! {
     Inconsistent "inconsistent" "the cluster voted the node out because its data differs"
     Joining "joining" "the node is receiving a state transfer"
     Joined "joined" "the node received its state transfer and is catching up"
-    Donor "donor" "the node is giving a state transfer, or its tables are locked by FLUSH TABLES WITH READ LOCK"
+    Donor "donor" "the node is giving a state transfer, its tables are locked by a backup (FLUSH TABLES WITH READ LOCK, BACKUP STAGE), or it runs an ALTER under wsrep_OSU_method=RSU"
     Desynced "desynced" "wsrep_desync is on: the node may lag behind without limit"
     NotSynced "not-synced" "wsrep_local_state is not 4 (Synced)"
     NotReady "not-ready" "wsrep_ready is not ON"

@@ -139,7 +139,7 @@ async fn answers_a_client_that_half_closes_after_its_request() {
     stream.shutdown().await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
-    assert!(response.ends_with("donor\nthe node is giving a state transfer, or its tables are locked by FLUSH TABLES WITH READ LOCK\n"));
+    assert!(response.ends_with("donor\nthe node is giving a state transfer, its tables are locked by a backup (FLUSH TABLES WITH READ LOCK, BACKUP STAGE), or it runs an ALTER under wsrep_OSU_method=RSU\n"));
 }
 
 #[tokio::test]

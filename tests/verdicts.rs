@@ -83,6 +83,8 @@ async fn an_error_in_reply_to_the_login_has_its_own_reason() {
         (3032, "offline"),
         (3118, "account-locked"),
         (4151, "account-locked"),
+        (4150, "account-locked"),
+        (3955, "account-locked"),
         (3159, "needs-tls"),
         (9999, "server-error"),
     ] {

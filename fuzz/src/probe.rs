@@ -161,7 +161,12 @@ fn rows(
     };
     push(vec![columns]);
     for _ in 0..columns {
-        push(short(source)?);
+        let mut definition = short(source)?;
+        // It begins with the length of the catalog's name, and never as an ERR.
+        if let Some(first @ 0xFF) = definition.first_mut() {
+            *first = 3;
+        }
+        push(definition);
     }
     push(wire::EOF.to_vec());
     let mut rows = Vec::new();

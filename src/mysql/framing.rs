@@ -21,6 +21,9 @@ pub(super) const MAX_TOTAL: usize = 64 * 1024;
 /// The length of a packet header: three bytes of payload length, one sequence number.
 const HEADER_LENGTH: usize = 4;
 
+/// The first byte of ERR_Packet.
+pub(super) const ERR_HEADER: u8 = 0xFF;
+
 /// Splits the server's bytes into packets and checks their sequence numbers.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
@@ -30,6 +33,8 @@ pub(super) struct Deframer {
     sequence: u8,
     /// The bytes of all packets so far, headers included.
     total: usize,
+    /// The first packet has been taken.
+    has_begun: bool,
 }
 
 impl Deframer {
@@ -44,10 +49,17 @@ impl Deframer {
             return Ok(None);
         };
         let expected = self.sequence;
-        if received != expected {
-            return Err(Error::Sequence { expected, received });
-        }
         let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+        if received != expected {
+            match header.peek() {
+                // MariaDB 10.3 and 10.4 and MaxScale number an ERR in place of the greeting 1.
+                Some(ERR_HEADER) if !self.has_begun => {}
+                None if !self.has_begun && (1..=MAX_PAYLOAD.into()).contains(&length) => {
+                    return Ok(None);
+                }
+                _ => return Err(Error::Sequence { expected, received }),
+            }
+        }
         if length > MAX_PAYLOAD.into() {
             return Err(Error::TooLarge { what: "packet" });
         }
@@ -58,7 +70,8 @@ impl Deframer {
         if self.total > MAX_TOTAL {
             return Err(Error::TooLarge { what: "total bytes" });
         }
-        self.sequence = expected.wrapping_add(1);
+        self.has_begun = true;
+        self.sequence = received.wrapping_add(1);
         self.buffer.advance(HEADER_LENGTH);
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
@@ -132,8 +145,32 @@ mod tests {
     #[test]
     fn refuses_a_packet_out_of_order_before_its_payload_arrives() {
         let mut deframer = Deframer::default();
-        deframer.feed(&[3, 0, 0, 1]);
-        let error = Error::Sequence { expected: 0, received: 1 };
+        deframer.feed(&[0, 0, 0, 0, 3, 0, 0, 2]);
+        assert_eq!(deframer.next_payload(), Ok(Some(Bytes::new())));
+        let error = Error::Sequence { expected: 1, received: 2 };
+        assert_eq!(deframer.next_payload(), Err(error));
+    }
+
+    #[test]
+    fn accepts_any_sequence_number_of_a_first_packet_that_is_an_err_and_of_no_other() {
+        let error = Err(Error::Sequence { expected: 0, received: 1 });
+        for (bytes, expected) in [
+            (&[3, 0, 0, 1][..], Ok(None)),
+            (&[3, 0, 0, 1, 0xFF], Ok(None)),
+            (&[3, 0, 0, 1, 0xFF, 0x10, 0x04], Ok(Some(Bytes::from_static(b"\xFF\x10\x04")))),
+            (&[3, 0, 0, 1, 10], error.clone()),
+            (&[0, 0, 0, 1], error.clone()),
+            // A length over the cap, as bytes of another protocol have it.
+            (&[0, 0, 1, 1], error),
+        ] {
+            let mut deframer = Deframer::default();
+            deframer.feed(bytes);
+            assert_eq!(deframer.next_payload(), expected, "{bytes:?}");
+        }
+        let mut deframer = Deframer::default();
+        deframer.feed(&[1, 0, 0, 1, 0xFF, 1, 0, 0, 1, 0xFF]);
+        assert!(deframer.next_payload().is_ok());
+        let error = Error::Sequence { expected: 2, received: 1 };
         assert_eq!(deframer.next_payload(), Err(error));
     }
 

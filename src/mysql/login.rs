@@ -32,6 +32,8 @@ pub(super) struct Login {
     awaited: Awaited,
     /// Whether the server accepted a scramble because it had the password in its cache.
     cached: bool,
+    /// Whether the server's OK has ended the login.
+    accepted: bool,
 }
 
 /// The AuthMoreData packet that the current plugin waits for.
@@ -60,13 +62,18 @@ impl Login {
     /// password over [`Channel::UnverifiedTls`].
     pub(super) fn new(channel: Channel, allow_cleartext: bool) -> Self {
         let awaited = Awaited::Nothing;
-        Self { channel, allow_cleartext, switches: 0, awaited, cached: false }
+        Self { channel, allow_cleartext, switches: 0, awaited, cached: false, accepted: false }
+    }
+
+    /// Notes the server's OK.
+    pub(super) fn accept(&mut self) {
+        self.accepted = true;
     }
 
     /// Returns whether the server accepted a scramble because it had the password in its
     /// cache, on a channel over which it could not have received the cleartext password.
     pub(super) fn relies_on_cache(&self) -> bool {
-        self.cached && !self.may_send_cleartext()
+        self.cached && self.accepted && !self.may_send_cleartext()
     }
 
     /// Responds to Protocol::AuthSwitchRequest: the server names the account's plugin, with
@@ -187,6 +194,8 @@ mod tests {
             assert_eq!(scramble.len(), 32);
             assert!(!login.relies_on_cache());
             assert_eq!(login.more(&[3], &secret()), Ok(None));
+            assert!(!login.relies_on_cache(), "the server may yet refuse the login");
+            login.accept();
             assert_eq!(login.relies_on_cache(), relies_on_cache, "{channel:?}");
         }
     }

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::auth::NONCE_LENGTH;
 use super::error::{Error, ServerError};
-use super::framing::{MAX_PAYLOAD, frame};
+use super::framing::{ERR_HEADER, MAX_PAYLOAD, frame};
 use super::login::FIRST_PLUGIN;
 use super::reader::Reader;
 
@@ -41,7 +41,7 @@ impl Greeting {
         let mut reader = Reader::new(payload);
         match reader.u8("protocol version")? {
             10 => {}
-            0xFF => return Err(Error::Refused(parse_err(payload)?)),
+            ERR_HEADER => return Err(Error::Refused(parse_err(payload)?)),
             _ => return Err(Error::Incompatible { what: "protocol version is not 10" }),
         }
         reader.null_terminated("server version")?;
@@ -53,8 +53,11 @@ impl Greeting {
         reader.u16_le("status flags")?;
         let upper = reader.u16_le("capability flags")?;
         let capabilities = u32::from(lower) | u32::from(upper) << 16;
-        if capabilities & PROTOCOL_41 == 0 || capabilities & SECURE_CONNECTION == 0 {
-            return Err(Error::Incompatible { what: "no 4.1 protocol" });
+        if capabilities & PROTOCOL_41 == 0 {
+            return Err(Error::Incompatible { what: "no CLIENT_PROTOCOL_41" });
+        }
+        if capabilities & SECURE_CONNECTION == 0 {
+            return Err(Error::Incompatible { what: "no CLIENT_SECURE_CONNECTION" });
         }
         reader.u8("auth-plugin-data length")?;
         // MySQL sends zeros. MariaDB sends further capability flags, none of which is used.
@@ -116,6 +119,8 @@ pub(super) enum LoginReply<'a> {
     Switch { plugin: &'a [u8], data: &'a [u8] },
     /// The data of Protocol::AuthMoreData.
     More(&'a [u8]),
+    /// MariaDB's progress report, which carries no reply.
+    Progress,
 }
 
 impl<'a> LoginReply<'a> {
@@ -123,7 +128,11 @@ impl<'a> LoginReply<'a> {
         let mut reader = Reader::new(payload);
         match reader.u8("login reply")? {
             0x00 => Ok(Self::Ok),
-            0xFF => Err(Error::Refused(parse_err(payload)?)),
+            ERR_HEADER => match parse_err(payload)? {
+                // Sent only to a client that requests it, but MariaDB's own client skips it too.
+                ServerError { code: PROGRESS_REPORT, .. } => Ok(Self::Progress),
+                error => Err(Error::Refused(error)),
+            },
             // Protocol::OldAuthSwitchRequest: the password hash from before MySQL 4.1.
             0xFE if reader.is_empty() => {
                 Err(Error::UnsupportedPlugin { plugin: "mysql_old_password".into() })
@@ -133,6 +142,8 @@ impl<'a> LoginReply<'a> {
                 Ok(Self::Switch { plugin, data: reader.rest() })
             }
             0x01 => Ok(Self::More(reader.rest())),
+            // Protocol::AuthNextFactor.
+            0x02 => Err(Error::UnsupportedPlugin { plugin: "multi-factor authentication".into() }),
             // MariaDB omits the 0x01 unless the data could be taken for another packet.
             _ => Ok(Self::More(payload)),
         }
@@ -152,7 +163,7 @@ impl QueryReply {
         let mut reader = Reader::new(payload);
         match reader.peek() {
             Some(0x00) => Ok(Self::Ok),
-            Some(0xFF) => parse_err(payload).map(Self::Err),
+            Some(ERR_HEADER) => parse_err(payload).map(Self::Err),
             // LOCAL INFILE Request: the server requests a file of the client.
             Some(0xFB) => Err(Error::Unexpected { what: "LOCAL INFILE request" }),
             _ => {
@@ -182,7 +193,7 @@ impl RowReply {
         let mut reader = Reader::new(payload);
         match reader.peek() {
             Some(0xFE) if is_eof(payload) => Ok(Self::Eof),
-            Some(0xFF) => parse_err(payload).map(Self::Err),
+            Some(ERR_HEADER) => parse_err(payload).map(Self::Err),
             _ => {
                 let mut row = Row::new();
                 for _ in 0..columns {
@@ -226,8 +237,16 @@ pub(super) fn frame_quit(output: &mut BytesMut) -> Result<(), Error> {
     frame(output, COMMAND_SEQUENCE, |payload| payload.put_u8(COM_QUIT))
 }
 
+/// The error code of a progress report (MariaDB's documents, "ERR_Packet").
+const PROGRESS_REPORT: u16 = 0xFFFF;
+
+/// Returns whether the packet is an ERR. No other packet that a server sends begins so.
+pub(super) fn is_err(payload: &[u8]) -> bool {
+    payload.first() == Some(&ERR_HEADER)
+}
+
 /// Parses ERR_Packet. An ERR that replaces the greeting has no SQLSTATE.
-fn parse_err(payload: &[u8]) -> Result<ServerError, Error> {
+pub(super) fn parse_err(payload: &[u8]) -> Result<ServerError, Error> {
     let mut reader = Reader::new(payload);
     reader.u8("ERR header")?;
     let code = reader.u16_le("error code")?;
@@ -307,10 +326,12 @@ mod tests {
 
     #[test]
     fn a_server_without_the_4_1_protocol_is_incompatible() {
-        for lower in [0xFDFF, 0x7FFF] {
+        for (lower, what) in
+            [(0xFDFF, "no CLIENT_PROTOCOL_41"), (0x7FFF, "no CLIENT_SECURE_CONNECTION")]
+        {
             let payload = greeting(b"4.0.30", lower, 0, [0; 10], NATIVE);
             let error = Greeting::parse(&payload).unwrap_err();
-            assert_eq!(error, Error::Incompatible { what: "no 4.1 protocol" });
+            assert_eq!(error, Error::Incompatible { what });
         }
         let error = Greeting::parse(b"\x093.20.0\0").unwrap_err();
         assert_eq!(error, Error::Incompatible { what: "protocol version is not 10" });

@@ -52,6 +52,9 @@ impl Part {
                     Continue(Part::column(columns, columns))
                 }
             },
+            Part::Column { .. } | Part::ColumnsEof { .. } if packet::is_err(payload) => {
+                Break(Reply::Err(packet::parse_err(payload)?))
+            }
             // The definition is not read: the statement determines the names and types.
             Part::Column { columns, left } => {
                 Continue(Part::column(columns, left.saturating_sub(1)))

@@ -226,6 +226,7 @@ impl Session {
         let password = self.credentials.password();
         let response = match LoginReply::parse(payload)? {
             LoginReply::Ok => {
+                self.login.accept();
                 output.unsplit(self.queries.split());
                 if !self.kept {
                     packet::frame_quit(output)?;
@@ -234,6 +235,7 @@ impl Session {
             }
             LoginReply::Switch { plugin, data } => Some(self.login.switch(plugin, data, password)?),
             LoginReply::More(data) => self.login.more(data, password)?,
+            LoginReply::Progress => None,
         };
         if let Some(response) = response {
             self.send(output, |payload| payload.extend_from_slice(&response))?;
@@ -509,6 +511,42 @@ mod tests {
             let (result, output) = run(&["SHOW"], &[capture]);
             assert!(matches!(result, Err(Error::Refused(error)) if error.code == code));
             assert!(output.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_err_instead_of_the_greeting_is_a_refusal_whatever_its_sequence_number() {
+        let blocked = include_bytes!("../../tests/captures/err-1129-host-blocked.bin");
+        for sequence in [0, 1, 255] {
+            let (result, output) = run(&["SHOW"], &[&with_sequence(blocked, sequence)]);
+            assert!(matches!(result, Err(Error::Refused(error)) if error.code == 1129));
+            assert!(output.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_second_authentication_factor_is_unsupported() {
+        let next_factor = b"\x17\0\0\x02\x02mysql_clear_password\0x";
+        let error = failure(&[], &[GREETING, next_factor]);
+        assert!(matches!(error, Error::UnsupportedPlugin { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_progress_report_within_the_login_is_skipped() {
+        let report = b"\x10\0\0\x02\xFF\xFF\xFF\x01\x01\x01\0\0\0\0\x05stage";
+        let (result, _) = run(&[], &[GREETING, report, &with_sequence(OK, 3)]);
+        assert_eq!(result, Ok(Progress::Done(Vec::new())));
+    }
+
+    #[test]
+    fn an_err_in_place_of_a_column_definition_or_their_end_is_the_reply() {
+        let killed = b"\x09\0\0\x02\xFF\x25\x05#70100";
+        let column = &b"\x01\0\0\x02x"[..];
+        let columns = [GREETING, OK, b"\x01\0\0\x01\x01"].concat();
+        for packets in [killed.to_vec(), [column, &with_sequence(killed, 3)[..]].concat()] {
+            let (result, _) = run(&["SHOW"], &[&columns, &packets]);
+            let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
+            assert!(matches!(&replies[..], [Reply::Err(error)] if error.code == 1317));
         }
     }
 

@@ -118,6 +118,12 @@ fn advice(error: &mysql::Error) -> &'static str {
             ": give --ssl-mode verify-ca or verify-identity, or the server's socket as --target; \
              --allow-cleartext-password sends the password to any server, over --ssl-mode required"
         }
+        mysql::Error::UnsupportedPlugin { plugin } if plugin == "dialog" => {
+            ": set pam_use_cleartext_plugin=ON on the server, and give --allow-cleartext-password"
+        }
+        mysql::Error::Refused(error) if error.code == 1184 => {
+            ": see the server's log: its init_connect may have failed for this account"
+        }
         mysql::Error::CleartextForbidden => {
             ": give --allow-cleartext-password, or change the account's plugin"
         }
@@ -145,7 +151,10 @@ fn server_reason(code: u16) -> Reason {
         1203 | 1226 => Reason::UserLimit, // ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
         1820 | 1862 => Reason::PasswordExpired, // ER_MUST_CHANGE_PASSWORD[_LOGIN]
         3032 => Reason::Offline,  // ER_SERVER_OFFLINE_MODE
-        3118 | 4151 => Reason::AccountLocked, // ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL, MariaDB
+        // ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL and MariaDB, then ER_USER_ACCESS_DENIED_FOR_USER_
+        // ACCOUNT_BLOCKED_BY_PASSWORD_LOCK (FAILED_LOGIN_ATTEMPTS) and ER_USER_IS_BLOCKED
+        // (max_password_errors).
+        3118 | 4151 | 3955 | 4150 => Reason::AccountLocked,
         3159 => Reason::NeedsTls, // ER_SECURE_TRANSPORT_REQUIRED
         _ => Reason::ServerError,
     }
