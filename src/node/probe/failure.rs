@@ -159,3 +159,24 @@ fn server_reason(code: u16) -> Reason {
         _ => Reason::ServerError,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_the_operator_can_set_right_names_the_fix() {
+        let plugin = |name: &str| mysql::Error::UnsupportedPlugin { plugin: name.to_owned() };
+        for (error, fix) in [
+            (plugin("dialog"), "pam_use_cleartext_plugin=ON"),
+            (mysql::Error::NoTls, "--ssl-mode disabled"),
+            (mysql::Error::NeedsTls { plugin: "x" }, "--ssl-mode verify-ca"),
+            (mysql::Error::CleartextForbidden, "--allow-cleartext-password"),
+        ] {
+            let line = Failure::Session(error).to_string();
+            assert!(line.contains(fix), "{line}");
+        }
+        let other = Failure::Session(plugin("auth_gssapi_client")).to_string();
+        assert!(other.ends_with("auth_gssapi_client"), "{other}");
+    }
+}
