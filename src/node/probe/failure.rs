@@ -98,7 +98,9 @@ impl fmt::Display for Failure {
             }
             Failure::Tls { step, fault } => write!(f, "TLS failed in step {step}: {fault}"),
             Failure::Session(error) => write!(f, "{error}{}", advice(error)),
-            Failure::Statement(error) => write!(f, "statement refused: {error}"),
+            Failure::Statement(error) => {
+                write!(f, "statement refused: {error}{}", server_advice(error.code))
+            }
             Failure::UnexpectedReply => {
                 f.write_str("statement answered with the wrong kind of reply")
             }
@@ -121,12 +123,18 @@ fn advice(error: &mysql::Error) -> &'static str {
         mysql::Error::UnsupportedPlugin { plugin } if plugin == "dialog" => {
             ": set pam_use_cleartext_plugin=ON on the server, and give --allow-cleartext-password"
         }
-        mysql::Error::Refused(error) if error.code == 1184 => {
-            ": see the server's log: its init_connect may have failed for this account"
-        }
+        mysql::Error::Refused(error) => server_advice(error.code),
         mysql::Error::CleartextForbidden => {
             ": give --allow-cleartext-password, or change the account's plugin"
         }
+        _ => "",
+    }
+}
+
+fn server_advice(code: u16) -> &'static str {
+    match code {
+        // ER_NEW_ABORTING_CONNECTION
+        1184 => ": see the server's log: its init_connect may have failed for this account",
         _ => "",
     }
 }
@@ -175,6 +183,12 @@ mod tests {
         ] {
             let line = Failure::Session(error).to_string();
             assert!(line.contains(fix), "{line}");
+        }
+        let error = ServerError { code: 1184, text: "Aborted connection".to_owned() };
+        for failure in
+            [Failure::Statement(error.clone()), Failure::Session(mysql::Error::Refused(error))]
+        {
+            assert!(failure.to_string().contains("init_connect"), "{failure}");
         }
         let other = Failure::Session(plugin("auth_gssapi_client")).to_string();
         assert!(other.ends_with("auth_gssapi_client"), "{other}");
