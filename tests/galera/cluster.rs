@@ -54,13 +54,22 @@ pub fn connect_errors(node: &str, address: &str) -> u64 {
 
 /// Creates the probe's account, as in the README, or resets it.
 pub fn create_account(host: &str) {
-    sql(
+    replicate(
         "1",
         &format!(
             "CREATE OR REPLACE USER galera_probe@'{host}' IDENTIFIED BY '{PASSWORD}' \
              WITH MAX_USER_CONNECTIONS 3"
         ),
     );
+}
+
+/// Runs a statement that replicates. Repeats it for up to a minute: while the group votes a
+/// node out or takes one in, it fails on every node.
+fn replicate(node: &str, statement: &str) {
+    let began = Instant::now();
+    while let Err(error) = try_cluster(["sql", node, statement]) {
+        assert!(began.elapsed() < Duration::from_secs(60), "{error}");
+    }
 }
 
 /// The prober's namespace and its address there.
@@ -115,11 +124,7 @@ pub async fn healthy() -> Serve {
     }
     // A node that was frozen reports Synced at first, even if the others have voted it out.
     // Only a statement that replicates proves that it is a member again.
-    let replicates = ["sql", NODE, "CREATE DATABASE IF NOT EXISTS healthy"];
-    let began = Instant::now();
-    while let Err(error) = try_cluster(replicates) {
-        assert!(began.elapsed() < Duration::from_secs(60), "{error}");
-    }
+    replicate(NODE, "CREATE DATABASE IF NOT EXISTS healthy");
     for node in ["1", "2", "3"] {
         cluster(["wait-size", node, "3"]);
         cluster(["wait", node, "wsrep_local_state_comment", "Synced"]);
