@@ -51,12 +51,11 @@ impl Deframer {
         let expected = self.sequence;
         let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
         if received != expected {
+            // MariaDB 10.3 and 10.4 and MaxScale number an ERR in place of the greeting 1.
+            let may_be_err = !self.has_begun && (1..=MAX_PAYLOAD.into()).contains(&length);
             match header.peek() {
-                // MariaDB 10.3 and 10.4 and MaxScale number an ERR in place of the greeting 1.
-                Some(ERR_HEADER) if !self.has_begun => {}
-                None if !self.has_begun && (1..=MAX_PAYLOAD.into()).contains(&length) => {
-                    return Ok(None);
-                }
+                Some(ERR_HEADER) if may_be_err => {}
+                None if may_be_err => return Ok(None),
                 _ => return Err(Error::Sequence { expected, received }),
             }
         }
@@ -161,7 +160,8 @@ mod tests {
             (&[3, 0, 0, 1, 10], error.clone()),
             (&[0, 0, 0, 1], error.clone()),
             // A length over the cap, as bytes of another protocol have it.
-            (&[0, 0, 1, 1], error),
+            (&[0, 0, 1, 1], error.clone()),
+            (&[0, 0, 1, 1, 0xFF], error),
         ] {
             let mut deframer = Deframer::default();
             deframer.feed(bytes);
