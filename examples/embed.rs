@@ -40,7 +40,9 @@ pub fn probe(node: &str, credentials: Credentials) -> Result<Verdict, Box<dyn Er
     let deadline = Instant::now() + DEADLINE;
     let address = node.to_socket_addrs()?.next().ok_or("host name has no address")?;
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-    let mut session = Session::new(Arc::new(credentials), &STATEMENTS)?;
+    let mut session = Session::new(Arc::new(credentials));
+    let mut statements = STATEMENTS.into_iter();
+    let mut facts = Facts::default();
     let mut input = [0; 4096];
     let mut output = BytesMut::new();
     loop {
@@ -57,32 +59,37 @@ pub fn probe(node: &str, credentials: Credentials) -> Result<Verdict, Box<dyn Er
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let progress = session.receive(&input[..length], &mut output)?;
-        stream.write_all(&output.split())?;
-        if let Progress::Done(replies) = progress {
-            return Ok(judge(&facts(&replies)?, Policy::default(), Role::ReadWrite));
+        if let Progress::Reply(reply) = progress {
+            note(reply, &mut facts)?;
         }
+        if session.is_idle() {
+            let Some(statement) = statements.next() else { break };
+            session.query(statement, &mut output)?;
+        }
+        stream.write_all(&output.split())?;
     }
+    // Without COM_QUIT, the server counts the connection as aborted.
+    session.quit(&mut output)?;
+    stream.write_all(&output)?;
+    Ok(judge(&facts, Policy::default(), Role::ReadWrite))
 }
 
-/// Collects the rows of names and values. A variable that the node did not report stays
+/// Takes the rows of names and values. A variable that the node did not report stays
 /// missing, which the rules refuse.
-fn facts(replies: &[Reply]) -> Result<Facts, Box<dyn Error>> {
-    let mut facts = Facts::default();
-    for reply in replies {
-        let rows = match reply {
-            Reply::Rows(rows) => rows,
-            // A server without Galera does not have the variable of the first statement.
-            Reply::Err(error) if error.code != UNKNOWN_VARIABLE => {
-                return Err(format!("statement failed: {error}").into());
-            }
-            Reply::Ok | Reply::Err(_) => continue,
-        };
-        for row in rows {
-            let [Some(name), value] = &row[..] else {
-                return Err("row is not a name and a value".into());
-            };
-            facts.note(name, value.as_deref());
+fn note(reply: Reply, facts: &mut Facts) -> Result<(), Box<dyn Error>> {
+    let rows = match reply {
+        Reply::Rows(rows) => rows,
+        // A server without Galera does not have the variable of the first statement.
+        Reply::Err(error) if error.code != UNKNOWN_VARIABLE => {
+            return Err(format!("statement failed: {error}").into());
         }
+        Reply::Ok | Reply::Err(_) => return Ok(()),
+    };
+    for row in rows {
+        let [Some(name), value] = &row[..] else {
+            return Err("row is not a name and a value".into());
+        };
+        facts.note(name, value.as_deref());
     }
-    Ok(facts)
+    Ok(())
 }

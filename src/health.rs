@@ -210,6 +210,8 @@ reasons! {
     TlsUntrusted "tls-untrusted" "the server's certificate is not signed by a CA of --ssl-ca"
     TlsExpired "tls-expired" "the server's certificate has expired or is not valid yet"
     TlsWrongName "tls-wrong-name" "the server's certificate is for a different name"
+    TlsNoProof "tls-no-proof" "the server did not prove its certificate by the account's password, and --ssl-mode verify-password requires it"
+    TlsFalseProof "tls-false-proof" "the server's proof by the account's password is not for the certificate that it presented: another host may pose as the server"
     TlsRefused "tls-refused" "the server sent a TLS alert, for example because it rejected the probe's certificate"
     TlsFailed "tls-failed" "TLS failed: the server does not speak it correctly, or not at all"
     // The probe and the server do not support each other. Rule: `Failure::reason`.

@@ -31,29 +31,32 @@
 //!
 //! fn check(mut stream: impl Read + Write) -> Result<Verdict, Box<dyn Error>> {
 //!     let credentials = Credentials::new("galera_probe", Password::new("secret"))?;
-//!     let mut session = Session::new(Arc::new(credentials), &STATEMENTS)?;
+//!     let mut session = Session::new(Arc::new(credentials));
+//!     let mut statements = STATEMENTS.into_iter();
+//!     let mut facts = Facts::default();
 //!     let mut input = [0; 4096];
 //!     let mut output = BytesMut::new();
-//!     let replies = loop {
+//!     loop {
 //!         // The session has no clock: deadlines are up to the stream.
 //!         let length = stream.read(&mut input)?;
 //!         if length == 0 {
 //!             return Err("the server closed the connection".into());
 //!         }
 //!         let progress = session.receive(&input[..length], &mut output)?;
+//!         if let Progress::Reply(Reply::Rows(rows)) = progress {
+//!             for row in &rows {
+//!                 let [Some(name), value] = &row[..] else { return Err("no name".into()) };
+//!                 facts.note(name, value.as_deref());
+//!             }
+//!         }
+//!         if session.is_idle() {
+//!             let Some(statement) = statements.next() else { break };
+//!             session.query(statement, &mut output)?;
+//!         }
 //!         stream.write_all(&output.split())?;
-//!         if let Progress::Done(replies) = progress {
-//!             break replies;
-//!         }
-//!     };
-//!     let mut facts = Facts::default();
-//!     for reply in &replies {
-//!         let Reply::Rows(rows) = reply else { continue };
-//!         for row in rows {
-//!             let [Some(name), value] = &row[..] else { return Err("no name and value".into()) };
-//!             facts.note(name, value.as_deref());
-//!         }
 //!     }
+//!     session.quit(&mut output)?;
+//!     stream.write_all(&output)?;
 //!     // A missing fact is a refusal.
 //!     Ok(judge(&facts, Policy::default(), Role::ReadWrite))
 //! }

@@ -10,16 +10,16 @@ use crate::cli::{Node, Url};
 use crate::galera;
 use crate::health::{Role, Verdict};
 use crate::node::connector::Connector;
-use crate::node::probe::{Probe, RELIES_ON_CACHE};
+use crate::node::probe::{LoginNotice, Probe};
 
 /// Probes the node once, within its deadlines, and logs the cause of a refusal.
 pub(super) async fn probe_node(node: &Node, role: Role) -> Verdict {
     let Node { address, security, settings } = node;
     let connector = Connector::with_security(address, security.clone());
-    let mut probe = Probe::begin(&connector, &settings.credentials, settings.deadlines);
+    let mut probe = Probe::begin(&connector, &settings.credentials, settings.deadlines, None);
     let outcome = probe.run().await;
-    if probe.relies_on_cache() {
-        warn!("{RELIES_ON_CACHE}");
+    if let Some(notice @ LoginNotice::ReliesOnCache) = probe.login_notice() {
+        notice.log();
     }
     debug!(?outcome, step = %probe.step(), took = ?probe.started().elapsed(), "probe run ended");
     let (verdict, cause) = match outcome {

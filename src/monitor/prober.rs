@@ -2,9 +2,11 @@
 //! and certificates.
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::Settings;
+use crate::galera::{Facts, KnownVariables};
 use crate::node::connector::Connect;
 use crate::node::credentials::CredentialSource;
 use crate::node::probe::{Deadlines, Probe};
@@ -20,6 +22,8 @@ pub(super) struct Prober {
     /// The last probe run, if its connection stays logged in for the next one
     /// (`--keep-connection`). `None` while a probe run is under way.
     kept: Option<Probe>,
+    /// The variables that the node had when it was last probed, whichever server it was.
+    known: Option<Arc<KnownVariables>>,
 }
 
 impl Prober {
@@ -31,6 +35,7 @@ impl Prober {
             deadlines: settings.deadlines,
             keep_connection: settings.timing.keep_connection,
             kept: None,
+            known: None,
         }
     }
 
@@ -39,19 +44,28 @@ impl Prober {
         // Read the files while the node is probed. A login reads the password file itself,
         // so only a kept connection needs a re-read of the credentials.
         self.tls.iter().for_each(Tls::schedule_reread);
-        let kept = self.kept.take().and_then(|kept| kept.repeat(self.deadlines));
+        let kept =
+            self.kept.take().and_then(|kept| kept.repeat(self.deadlines, self.known.clone()));
         if kept.is_some() {
             self.credentials.schedule_reread();
         }
         kept.unwrap_or_else(|| {
-            Probe::begin(&*self.node, &self.credentials, self.deadlines).kept(self.keep_connection)
+            Probe::begin(&*self.node, &self.credentials, self.deadlines, self.known.clone())
+                .kept(self.keep_connection)
         })
     }
 
     /// Begins a probe run on a new connection, to replace one that failed on the kept
     /// connection. It gets the time that the callers of the failed one have left.
     pub(super) fn replace(&self, failed: Probe) -> Probe {
-        failed.replace(&*self.node, &self.credentials, self.deadlines)
+        failed.replace(&*self.node, &self.credentials, self.deadlines, self.known.clone())
+    }
+
+    /// Remembers which variables the node has, so that the next probe run can SELECT them.
+    pub(super) fn remember(&mut self, facts: &Facts) {
+        if !self.known.as_ref().is_some_and(|known| known.is_answered_by(facts)) {
+            self.known = KnownVariables::of(facts).map(Arc::new);
+        }
     }
 
     /// Keeps the connection of a probe run that the node answered, if it may be kept.

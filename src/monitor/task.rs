@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::galera::{self, Facts, Policy};
 use crate::health::{Health, Role, Verdict};
 use crate::node::connector::Connect;
-use crate::node::probe::{Failure, Probe, RELIES_ON_CACHE, Stalled, Step};
+use crate::node::probe::{Failure, LoginNotice, Probe, Stalled, Step};
 
 use super::handle::{Caller, Handle, Request};
 use super::prober::Prober;
@@ -39,8 +39,8 @@ pub struct Monitor {
     facts: Facts,
     recorder: Recorder,
     cache: Arc<VerdictCache>,
-    /// Whether [`RELIES_ON_CACHE`] was logged.
-    is_reliance_logged: bool,
+    /// The notice that was last logged. Each is logged once.
+    logged_notice: Option<LoginNotice>,
 }
 
 /// How many requests the channel holds. While it is full, callers wait to send theirs.
@@ -63,7 +63,7 @@ impl Monitor {
             facts: Facts::default(),
             recorder: Recorder::default(),
             cache,
-            is_reliance_logged: false,
+            logged_notice: None,
         };
         (monitor, handle)
     }
@@ -206,8 +206,10 @@ impl Monitor {
     ) {
         let (began, step) = (probe.started(), probe.step());
         debug!(?outcome, %step, took = ?now.duration_since(began), "probe run ended");
-        if probe.relies_on_cache() && !mem::replace(&mut self.is_reliance_logged, true) {
-            warn!("{RELIES_ON_CACHE}");
+        let notice = probe.login_notice();
+        if notice.is_some() && self.logged_notice != notice {
+            self.logged_notice = notice;
+            notice.into_iter().for_each(LoginNotice::log);
         }
         self.recorder.probe_ended(&probe, outcome.as_ref().map_err(Failure::reason));
         // A node that is refused to readers is refused for every role.
@@ -220,6 +222,7 @@ impl Monitor {
         match outcome {
             Ok(facts) => {
                 let cause = facts.to_string();
+                self.prober.remember(&facts);
                 self.facts = facts;
                 self.prober.keep(probe);
                 self.answer(health, callers, &cause, now);

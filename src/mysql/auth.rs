@@ -92,6 +92,20 @@ impl Password {
         [&client_nonce[..], &signature].concat()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns what a server stores for `mysql_native_password`: `SHA1(SHA1(password))`.
+    pub(super) fn native_hash(&self) -> [u8; 20] {
+        Sha1::digest(Sha1::digest(&*self.0)).into()
+    }
+
+    /// Returns what a server stores for `client_ed25519`: the public key of the signatures.
+    pub(super) fn ed25519_public_key(&self) -> [u8; 32] {
+        ed25519::public_key(&self.0)
+    }
+
     /// Returns the cleartext password and its terminating NUL.
     pub(super) fn cleartext(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new([&self.0[..], b"\0"].concat())

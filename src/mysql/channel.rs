@@ -13,12 +13,16 @@ pub enum Channel {
     /// TLS without verification of the server's certificate: anyone on the network path
     /// can pose as the server. TLS still begins before the user name is sent.
     UnverifiedTls,
+    /// TLS in which the server must prove its certificate by the account's password, in the
+    /// OK of the login (MariaDB from 11.4 on). The session sends no statement before that,
+    /// and never the cleartext password, because anyone can pose as the server until then.
+    ProvenTls,
     /// TLS with verification of the server's certificate.
     Tls,
 }
 
 impl Channel {
     pub(super) fn is_tls(self) -> bool {
-        matches!(self, Channel::UnverifiedTls | Channel::Tls)
+        matches!(self, Channel::UnverifiedTls | Channel::ProvenTls | Channel::Tls)
     }
 }

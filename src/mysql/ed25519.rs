@@ -28,6 +28,11 @@ pub(super) fn sign(seed: &[u8], message: &[&[u8]]) -> [u8; 64] {
     signature
 }
 
+/// Returns the public key of the signatures with this seed.
+pub(super) fn public_key(seed: &[u8]) -> [u8; 32] {
+    EdwardsPoint::mul_base(&expand(seed).0).compress().to_bytes()
+}
+
 fn hash(prefix: &[&[u8]], message: &[&[u8]]) -> Scalar {
     let mut hash = Sha512::new();
     for part in prefix.iter().chain(message) {

@@ -54,6 +54,12 @@ pub enum Error {
     CleartextForbidden,
     /// The server does not offer TLS, and the channel requires it.
     NoTls,
+    /// The server accepted the login, but did not prove its certificate by the account's
+    /// password, which [`Channel::ProvenTls`](super::Channel::ProvenTls) requires.
+    NoProof,
+    /// The server's proof is for another certificate or another password: the host that the
+    /// session talks to is not the server, and may relay the login to it.
+    FalseProof,
     /// A user name or a statement cannot be sent.
     Request {
         /// The problem with it.
@@ -87,6 +93,12 @@ impl fmt::Display for Error {
                 f.write_str("account uses mysql_clear_password, which is not allowed")
             }
             Error::NoTls => f.write_str("server does not offer TLS"),
+            Error::NoProof => {
+                f.write_str("server did not prove its certificate by the account's password")
+            }
+            Error::FalseProof => {
+                f.write_str("server's proof by the account's password is not for its certificate")
+            }
             Error::Request { what } => write!(f, "cannot send request: {what}"),
             Error::Ended => f.write_str("session has ended"),
         }

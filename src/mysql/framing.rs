@@ -13,9 +13,8 @@ use super::reader::Reader;
 /// so that the server does not control how much memory is used.
 pub(super) const MAX_PAYLOAD: u16 = 16 * 1024;
 
-/// The most bytes that are accepted from a server, headers included, up to the last reply.
-/// A kept session counts anew for each query. A whole probe run against MariaDB 10.11
-/// receives 1.1 kB.
+/// The most bytes that are accepted from a server, headers included, for the login and for
+/// each reply. A whole probe run against MariaDB 10.11 receives 1.1 kB.
 pub(super) const MAX_TOTAL: usize = 64 * 1024;
 
 /// The length of a packet header: three bytes of payload length, one sequence number.
@@ -33,7 +32,7 @@ pub(super) struct Deframer {
     sequence: u8,
     /// The bytes of all packets so far, headers included.
     total: usize,
-    /// The first packet has been taken.
+    /// Whether a packet of the greeting and login, or of the current reply, has been taken.
     has_begun: bool,
 }
 
@@ -51,7 +50,8 @@ impl Deframer {
         let expected = self.sequence;
         let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
         if received != expected {
-            // MariaDB 10.3 and 10.4 and MaxScale number an ERR in place of the greeting 1.
+            // MariaDB 10.3 and 10.4 and MaxScale number an ERR in place of the greeting 1. A
+            // server that shuts down numbers its ERR 0, whatever command is due.
             let may_be_err = !self.has_begun && (1..=MAX_PAYLOAD.into()).contains(&length);
             match header.peek() {
                 Some(ERR_HEADER) if may_be_err => {}
@@ -75,9 +75,12 @@ impl Deframer {
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
-    /// Restarts the count that [`MAX_TOTAL`] limits.
-    pub(super) fn reset_total(&mut self) {
+    /// Prepares for the reply to a command. A command has sequence number 0, so its reply
+    /// begins at 1. The count that [`MAX_TOTAL`] limits starts anew.
+    pub(super) fn begin_reply(&mut self) {
+        self.sequence = 1;
         self.total = 0;
+        self.has_begun = false;
     }
 
     /// Returns whether all bytes have been consumed.
@@ -90,8 +93,8 @@ impl Deframer {
         self.sequence
     }
 
-    /// Sets the sequence number that the server's next packet must have: after a packet was
-    /// sent, or when the reply to a new command begins.
+    /// Sets the sequence number that the server's next packet must have, after a packet was
+    /// sent.
     pub(super) fn expect(&mut self, sequence: u8) {
         self.sequence = sequence;
     }

@@ -29,11 +29,24 @@ pub(super) struct Login {
     channel: Channel,
     allow_cleartext: bool,
     switches: u8,
+    plugin: Plugin,
     awaited: Awaited,
     /// Whether the server accepted a scramble because it had the password in its cache.
     cached: bool,
     /// Whether the server's OK has ended the login.
     accepted: bool,
+}
+
+/// The current plugin, as far as the server's proof depends on it.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq))]
+enum Plugin {
+    /// mysql_native_password, which every login begins with.
+    Native,
+    /// client_ed25519.
+    Ed25519,
+    /// A plugin whose server has no hash for a proof.
+    Other,
 }
 
 /// The AuthMoreData packet that the current plugin waits for.
@@ -61,8 +74,15 @@ impl Login {
     /// Begins a login. `allow_cleartext` allows mysql_clear_password, and the cleartext
     /// password over [`Channel::UnverifiedTls`].
     pub(super) fn new(channel: Channel, allow_cleartext: bool) -> Self {
-        let awaited = Awaited::Nothing;
-        Self { channel, allow_cleartext, switches: 0, awaited, cached: false, accepted: false }
+        Self {
+            channel,
+            allow_cleartext,
+            switches: 0,
+            plugin: Plugin::Native,
+            awaited: Awaited::Nothing,
+            cached: false,
+            accepted: false,
+        }
     }
 
     /// Notes the server's OK.
@@ -74,6 +94,18 @@ impl Login {
     /// cache, on a channel over which it could not have received the cleartext password.
     pub(super) fn relies_on_cache(&self) -> bool {
         self.cached && self.accepted && !self.may_send_cleartext()
+    }
+
+    /// Returns the password's hash as the server stores it for the current plugin. `None` if
+    /// the server cannot prove anything by it.
+    pub(super) fn password_hash(&self, password: &Password) -> Option<Zeroizing<Vec<u8>>> {
+        let hash = match self.plugin {
+            _ if password.is_empty() => return None,
+            Plugin::Native => password.native_hash().into(),
+            Plugin::Ed25519 => password.ed25519_public_key().into(),
+            Plugin::Other => return None,
+        };
+        Some(Zeroizing::new(hash))
     }
 
     /// Responds to Protocol::AuthSwitchRequest: the server names the account's plugin, with
@@ -89,9 +121,11 @@ impl Login {
             return Err(Error::TooLarge { what: "authentication switches" });
         }
         self.awaited = Awaited::Nothing;
+        self.plugin = Plugin::Other;
         let mut data = Reader::new(data);
         let response = match plugin {
             b"mysql_native_password" => {
+                self.plugin = Plugin::Native;
                 let nonce: [u8; NONCE_LENGTH] = data.array("plugin provided data")?;
                 password.scramble_native(&nonce).map_or(Vec::new(), Vec::from)
             }
@@ -101,6 +135,7 @@ impl Login {
                 password.scramble_sha2(&nonce).map_or(Vec::new(), Vec::from)
             }
             b"client_ed25519" => {
+                self.plugin = Plugin::Ed25519;
                 let nonce = data.array("plugin provided data")?;
                 password.sign_ed25519(&nonce).into()
             }
@@ -160,7 +195,7 @@ impl Login {
     /// plugin, so a host that poses as the server could get the password of any account.
     fn may_send_cleartext(&self) -> bool {
         match self.channel {
-            Channel::Tcp => false,
+            Channel::Tcp | Channel::ProvenTls => false,
             Channel::UnverifiedTls => self.allow_cleartext,
             Channel::Socket | Channel::Tls => true,
         }

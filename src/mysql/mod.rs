@@ -9,21 +9,22 @@
 //! 2. **Pass the bytes** that were read to [`Session::receive`], in pieces of any size. How
 //!    the bytes are split makes no difference.
 //! 3. **Send** everything that the session appended to the output, before reading again.
-//!    Until [`Progress::Done`], the session waits for the server, and [`Stage`] names what
-//!    it waits for.
+//!    [`Progress`] tells what comes next: while the session waits for the server, [`Stage`]
+//!    names what it waits for; once it is idle, [`Session::query`] sends a statement.
 //! 4. **Keep the deadlines.** A server can stay silent for ever, or send one byte an hour.
 //!    Set one deadline for each stage and one for the whole, and close the connection when
 //!    one has passed. Avoid closing connections before [`Stage::Query`]: a server counts
 //!    handshakes that its clients leave unfinished, and blocks the client's address at
 //!    `max_connect_errors`.
 //!
-//! A session ends with [`Progress::Done`] and one [`Reply`] for each statement, or with an
-//! [`Error`]. Both are final, except that a [kept](Session::kept) session can send more
-//! statements once it is done.
+//! Each statement is sent when the reply to the one before it is complete: proxies do not
+//! understand several at once, and a server that closes the connection over unread
+//! statements takes back its last error with it. A session ends with [`Session::quit`], or
+//! with an [`Error`]. Both are final.
 //!
 //! The memory that a server can make a session use is bounded:
-//! there are limits for the packet length, the columns and the rows, and 64 KiB in total.
-//! Exceeding a limit is an error.
+//! there are limits for the packet length, the columns and the rows, and 64 KiB for the
+//! login and for each reply. Exceeding a limit is an error.
 //!
 //! The password enters only hashes and signatures of the
 //! server's nonce. It is sent in cleartext only if the server asks for it on a channel that
@@ -46,7 +47,7 @@
 //! let rows = capture!("resultset-status-eof");
 //!
 //! let credentials = Credentials::new("galera_probe", Password::new("secret"))?;
-//! let mut session = Session::new(Arc::new(credentials), &["SHOW SESSION STATUS"])?;
+//! let mut session = Session::new(Arc::new(credentials));
 //! let mut output = BytesMut::new();
 //!
 //! // Half of the greeting: nothing to send yet.
@@ -59,15 +60,17 @@
 //! assert_eq!(progress, Progress::Wait(Stage::Login));
 //! assert!(!output.split().is_empty());
 //!
-//! // The login succeeded: the output is the statements and COM_QUIT.
-//! let progress = session.receive(login_ok, &mut output)?;
-//! assert_eq!(progress, Progress::Wait(Stage::Query));
-//! assert!(output.split().ends_with(b"\x01\0\0\0\x01"));
+//! // The login succeeded: the first statement can be sent.
+//! assert_eq!(session.receive(login_ok, &mut output)?, Progress::LoggedIn);
+//! session.query("SHOW SESSION STATUS", &mut output)?;
+//! assert_eq!(output.split(), b"\x14\0\0\0\x03SHOW SESSION STATUS"[..]);
 //!
-//! let Progress::Done(replies) = session.receive(rows, &mut output)? else { panic!() };
-//! assert!(matches!(&replies[..], [Reply::Rows(rows)] if rows.len() == 9));
+//! let Progress::Reply(Reply::Rows(rows)) = session.receive(rows, &mut output)? else { panic!() };
+//! assert_eq!(rows.len(), 9);
 //!
-//! // The session has ended.
+//! // Take leave, so that the server does not count the connection as aborted.
+//! session.quit(&mut output)?;
+//! assert_eq!(output, b"\x01\0\0\0\x01"[..]);
 //! assert_eq!(session.receive(greeting, &mut output), Err(Error::Ended));
 //! # Ok::<(), Error>(())
 //! ```
@@ -92,6 +95,7 @@ mod framing;
 mod login;
 mod packet;
 mod progress;
+mod proof;
 mod reader;
 mod reply;
 mod session;

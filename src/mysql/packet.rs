@@ -113,8 +113,8 @@ impl Greeting {
 /// A packet that the server sends during the login.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LoginReply<'a> {
-    /// The login is complete.
-    Ok,
+    /// The login is complete. `info` is the text of OK_Packet, empty if the packet has none.
+    Ok { info: &'a [u8] },
     /// Protocol::AuthSwitchRequest.
     Switch { plugin: &'a [u8], data: &'a [u8] },
     /// The data of Protocol::AuthMoreData.
@@ -127,7 +127,7 @@ impl<'a> LoginReply<'a> {
     pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(payload);
         match reader.u8("login reply")? {
-            0x00 => Ok(Self::Ok),
+            0x00 => Ok(Self::Ok { info: ok_info(reader).unwrap_or_default() }),
             ERR_HEADER => match parse_err(payload)? {
                 // Sent only to a client that requests it, but MariaDB's own client skips it too.
                 ServerError { code: PROGRESS_REPORT, .. } => Ok(Self::Progress),
@@ -220,16 +220,12 @@ const COM_QUERY: u8 = 0x03;
 /// The sequence number of a command. Each command begins a new sequence.
 const COMMAND_SEQUENCE: u8 = 0;
 
-/// Returns one framed COM_QUERY for each statement.
-pub(super) fn frame_queries(statements: &[&str]) -> Result<BytesMut, Error> {
-    let mut output = BytesMut::new();
-    for statement in statements {
-        frame(&mut output, COMMAND_SEQUENCE, |payload| {
-            payload.put_u8(COM_QUERY);
-            payload.put_slice(statement.as_bytes());
-        })?;
-    }
-    Ok(output)
+/// Appends a framed COM_QUERY.
+pub(super) fn frame_query(output: &mut BytesMut, statement: &str) -> Result<(), Error> {
+    frame(output, COMMAND_SEQUENCE, |payload| {
+        payload.put_u8(COM_QUERY);
+        payload.put_slice(statement.as_bytes());
+    })
 }
 
 /// Appends a framed COM_QUIT.
@@ -254,6 +250,14 @@ pub(super) fn parse_err(payload: &[u8]) -> Result<ServerError, Error> {
         reader.array::<6>("SQLSTATE")?;
     }
     Ok(ServerError::new(code, reader.rest()))
+}
+
+/// Reads the info of an OK_Packet, from the byte after its header.
+fn ok_info<'a>(mut reader: Reader<'a>) -> Result<&'a [u8], Error> {
+    reader.length_encoded_integer("affected rows")?;
+    reader.length_encoded_integer("last insert id")?;
+    reader.array::<4>("status flags and warnings")?;
+    reader.length_encoded_bytes("info")
 }
 
 fn text_value<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, Error> {

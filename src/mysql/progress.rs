@@ -4,8 +4,7 @@ use super::reply::Reply;
 
 /// What a session waits for.
 ///
-/// The stages come in this order. A session never goes back to an earlier one, except that
-/// a [kept](super::Session::kept) session enters [`Stage::Query`] again for more statements.
+/// The stages come in this order. A session never goes back to an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
@@ -13,7 +12,7 @@ pub enum Stage {
     Greeting,
     /// The server's reply to the login, or to a further round of the authentication.
     Login,
-    /// The replies to the statements.
+    /// The reply to a statement.
     Query,
 }
 
@@ -28,12 +27,14 @@ pub enum Progress {
     ///
     /// [`Session::tls_started`]: super::Session::tls_started
     StartTls,
-    /// Every statement has its reply, in the order of the statements.
-    ///
-    /// The output of the call that completed the login ends with COM_QUIT. Once that is sent,
-    /// the connection can be closed. A [kept](super::Session::kept) session sends no
-    /// COM_QUIT, and [`Session::query`] can send more statements.
+    /// The server accepted the login: [`Session::query`] can send a statement.
     ///
     /// [`Session::query`]: super::Session::query
-    Done(Vec<Reply>),
+    LoggedIn,
+    /// The reply to the statement is complete: [`Session::query`] can send the next one, and
+    /// [`Session::quit`] ends the session.
+    ///
+    /// [`Session::query`]: super::Session::query
+    /// [`Session::quit`]: super::Session::quit
+    Reply(Reply),
 }

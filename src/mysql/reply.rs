@@ -12,16 +12,16 @@ use super::packet::{self, QueryReply, Row, RowReply};
 pub enum Reply {
     /// The statement succeeded without a result set.
     Ok,
-    /// The statement failed. The server still executed the statements after it.
+    /// The statement failed. The session can send the next one.
     Err(ServerError),
     /// A text result set.
     Rows(Vec<Row>),
 }
 
 /// The most columns of a result set. SHOW STATUS and SHOW VARIABLES return two, a SELECT
-/// of all eight variables and their names sixteen. The cap bounds how many column
+/// of all nine variables and their names eighteen. The cap bounds how many column
 /// definitions a server can make a session read.
-const MAX_COLUMNS: usize = 16;
+const MAX_COLUMNS: usize = 32;
 
 /// The most rows of a result set. A probe queries a dozen variables. The cap bounds the rows
 /// that are kept in memory.

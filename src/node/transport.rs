@@ -11,6 +11,11 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
     /// Makes a later close reset the connection (TCP RST). Does nothing on a stream that
     /// cannot be reset.
     fn reset_on_close(&self) {}
+
+    /// The SHA-256 of the DER of the server's certificate. `None` without TLS.
+    fn certificate_fingerprint(&self) -> Option<[u8; 32]> {
+        None
+    }
 }
 
 impl Transport for TcpStream {

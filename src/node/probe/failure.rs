@@ -56,6 +56,8 @@ impl Failure {
             Failure::Tls { fault, .. } => fault.reason(),
             Failure::Session(mysql::Error::NoTls) => Reason::TlsNotOffered,
             Failure::Session(mysql::Error::NeedsTls { .. }) => Reason::NeedsTls,
+            Failure::Session(mysql::Error::NoProof) => Reason::TlsNoProof,
+            Failure::Session(mysql::Error::FalseProof) => Reason::TlsFalseProof,
             Failure::Session(
                 mysql::Error::UnsupportedPlugin { .. } | mysql::Error::CleartextForbidden,
             ) => Reason::UnsupportedPlugin,
@@ -123,6 +125,15 @@ fn advice(error: &mysql::Error) -> &'static str {
         mysql::Error::UnsupportedPlugin { plugin } if plugin == "dialog" => {
             ": set pam_use_cleartext_plugin=ON on the server, and give --allow-cleartext-password"
         }
+        mysql::Error::NoProof => {
+            ": it needs MariaDB 11.4 or later and an account with a password and the plugin \
+             mysql_native_password, ed25519 or parsec; for other servers give --ssl-mode \
+             verify-ca or verify-identity, or --ssl-fingerprint"
+        }
+        mysql::Error::FalseProof => {
+            ": find out which host answers at --target: it ends the server's TLS, or relays the \
+             login to attack it"
+        }
         mysql::Error::Refused(error) => server_advice(error.code),
         mysql::Error::CleartextForbidden => {
             ": give --allow-cleartext-password, or change the account's plugin"
@@ -180,6 +191,8 @@ mod tests {
             (mysql::Error::NoTls, "--ssl-mode disabled"),
             (mysql::Error::NeedsTls { plugin: "x" }, "--ssl-mode verify-ca"),
             (mysql::Error::CleartextForbidden, "--allow-cleartext-password"),
+            (mysql::Error::NoProof, "--ssl-fingerprint"),
+            (mysql::Error::FalseProof, "which host answers at --target"),
         ] {
             let line = Failure::Session(error).to_string();
             assert!(line.contains(fix), "{line}");

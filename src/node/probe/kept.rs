@@ -1,6 +1,7 @@
 //! Kept connections: a connection that stays logged in for repeated probe runs.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
+use super::inquiry::Inquiry;
 use super::{Connection, Deadlines, Probe, Step};
+use crate::galera::KnownVariables;
 use crate::mysql::Session;
 use crate::node::connector::Connect;
 use crate::node::credentials::CredentialSource;
@@ -42,14 +45,18 @@ impl Probe {
     ///
     /// The probe run gets half of `deadlines.whole`, which leaves the other half for a new
     /// connection ([`replace`](Probe::replace)).
-    pub fn repeat(mut self, deadlines: Deadlines) -> Option<Self> {
+    pub fn repeat(
+        mut self,
+        deadlines: Deadlines,
+        known: Option<Arc<KnownVariables>>,
+    ) -> Option<Self> {
         let is_kept = self.is_kept();
-        let Connection::Open(stream, session) = &mut self.connection else { return None };
+        let Connection::Open(stream, _) = &mut self.connection else { return None };
         if !is_kept || !is_quiet(stream.as_mut()) {
             return None;
         }
-        let [status, variables] = &self.repeated_statements;
-        session.query(&[status, variables], &mut self.output).ok()?;
+        self.inquiry = Inquiry::repeat(known);
+        self.send_statement().ok()?;
         self.deadlines = Deadlines { whole: deadlines.whole / 2, ..deadlines };
         self.began = Instant::now();
         self.step_began = self.began;
@@ -73,13 +80,15 @@ impl Probe {
         node: &dyn Connect,
         source: &CredentialSource,
         deadlines: Deadlines,
+        known: Option<Arc<KnownVariables>>,
     ) -> Self {
         let began = self.began;
         let keep = self.keep;
         // Close the connection before the next one is opened: the node sees one at a time.
         drop(self);
         let whole = deadlines.whole.saturating_sub(began.elapsed());
-        let mut probe = Self::begin(node, source, Deadlines { whole, ..deadlines }).kept(keep);
+        let deadlines = Deadlines { whole, ..deadlines };
+        let mut probe = Self::begin(node, source, deadlines, known).kept(keep);
         probe.silent_since = Some(began);
         probe
     }
@@ -93,14 +102,15 @@ impl Drop for Probe {
             // connection closed, it counts that against the client's address. It does not
             // count a connection that was reset.
             Step::Greeting => stream.reset_on_close(),
-            Step::Query => quit(stream.as_mut(), session),
-            Step::Connect | Step::Tls | Step::Login => {}
+            // A command that is half sent cannot be followed by another one.
+            Step::Login | Step::Query if self.output.is_empty() => quit(stream.as_mut(), session),
+            Step::Connect | Step::Tls | Step::Login | Step::Query => {}
         }
     }
 }
 
-/// Sends COM_QUIT on a kept connection, if that is possible without waiting. The server
-/// counts a connection that is closed without COM_QUIT in Aborted_clients.
+/// Sends COM_QUIT after the login, if that is possible without waiting. The server counts a
+/// connection that is closed without COM_QUIT in Aborted_clients, and logs it.
 fn quit(stream: &mut dyn Transport, session: &mut Session) {
     let mut output = BytesMut::new();
     if session.quit(&mut output).is_ok() {

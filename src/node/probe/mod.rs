@@ -1,15 +1,17 @@
-//! One probe run: a MySQL conversation with the node from connect to COM_QUIT, under
-//! deadlines.
+//! One probe run: a MySQL conversation with the node from connect to the facts, under
+//! deadlines. COM_QUIT follows when it is dropped.
 
 mod failure;
+mod inquiry;
 mod kept;
-mod replies;
+mod notice;
 mod step;
 
 use std::future::pending;
 use std::io;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,30 +19,30 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroize;
 
-use crate::galera::{self, Facts};
-use crate::mysql::{Channel, Progress, Reply, Session};
+use crate::galera::{Facts, KnownVariables};
+use crate::mysql::{Channel, Progress, Session};
 use crate::node::connector::Connect;
 use crate::node::credentials::CredentialSource;
 use crate::node::tls::Tls;
 use crate::node::transport::{Transport, TransportFuture};
 
+use inquiry::Inquiry;
+
 pub use failure::Failure;
+pub use notice::LoginNotice;
 pub use step::{Deadlines, Stalled, Step};
 
 /// The size of a read in bytes. A whole reply has about 1 kB.
 const READ: usize = 4 * 1024;
 
-/// The warning for a login that works only until the server restarts.
-pub(crate) const RELIES_ON_CACHE: &str = "this login works only while the server has the \
-    password in its cache (caching_sha2_password), and will fail after its next restart: \
-    give --ssl-mode verify-ca or verify-identity, or the server's socket as --target";
-
 /// One probe run and its connection.
 ///
-/// Dropping it at any point closes the socket and leaves no task. A name lookup or a file
-/// read that blocks continues on its background thread, which later probe runs share.
+/// Dropping it at any point closes the socket and leaves no task; after the login, COM_QUIT
+/// comes first. A name lookup or a file read that blocks continues on its background thread,
+/// which later probe runs share.
 pub struct Probe {
     connection: Connection,
+    inquiry: Inquiry,
     tls: Option<Tls>,
     input: BytesMut,
     output: BytesMut,
@@ -54,11 +56,9 @@ pub struct Probe {
     finished_steps: Vec<(Step, Duration)>,
     /// When the connection was begun. Unlike `began`, a repeated probe run keeps it.
     opened: Instant,
-    /// How long the connection may be kept open. If zero, COM_QUIT follows the statements.
+    /// How long the connection may be kept open. Zero: it is not used again.
     keep: Duration,
     is_repeated: bool,
-    /// The statements of the next probe run on this connection.
-    repeated_statements: [String; 2],
     /// When the probe run began that this one [replaced](Probe::replace). A stall before or in
     /// the greeting step counts from there. `None` in later steps.
     silent_since: Option<Instant>,
@@ -75,8 +75,14 @@ enum Connection {
 type Connected = Result<(Box<dyn Transport>, Box<Session>), Failure>;
 
 impl Probe {
-    /// Begins a probe run on a new connection. The deadlines count from this call.
-    pub fn begin(node: &dyn Connect, source: &CredentialSource, deadlines: Deadlines) -> Self {
+    /// Begins a probe run on a new connection. The deadlines count from this call. `known`
+    /// are the variables that the node had when it was last probed.
+    pub fn begin(
+        node: &dyn Connect,
+        source: &CredentialSource,
+        deadlines: Deadlines,
+        known: Option<Arc<KnownVariables>>,
+    ) -> Self {
         let now = Instant::now();
         let security = node.security();
         let channel = match (&security.tls, security.is_unix_socket) {
@@ -92,11 +98,11 @@ impl Probe {
             connection: Connection::Connecting(Box::pin(async move {
                 // Read the credentials first: an open connection must not wait for a file.
                 let credentials = source.current().await;
-                let session =
-                    Session::new(credentials, &galera::STATEMENTS).map_err(Failure::Session)?;
+                let session = Session::new(credentials).over(channel, allow_cleartext);
                 let stream = opening.await.map_err(Failure::Connect)?;
-                Ok((stream, Box::new(session.over(channel, allow_cleartext))))
+                Ok((stream, Box::new(session)))
             })),
+            inquiry: Inquiry::begin(known),
             tls: security.tls,
             input: BytesMut::with_capacity(READ),
             output: BytesMut::with_capacity(READ),
@@ -109,7 +115,6 @@ impl Probe {
             opened: now,
             keep: Duration::ZERO,
             is_repeated: false,
-            repeated_statements: Default::default(),
             silent_since: None,
         }
     }
@@ -133,11 +138,12 @@ impl Probe {
                 false => None,
             };
             match outcome {
-                Some(Some(Err(failure))) if failure.is_stalled_connect() => {
-                    return Err(self.stalled());
+                Some(Err(failure)) if failure.is_stalled_connect() => return Err(self.stalled()),
+                Some(outcome) => {
+                    if let Some(outcome) = outcome.transpose() {
+                        return Ok(outcome);
+                    }
                 }
-                Some(Some(result)) => return Ok(result),
-                Some(None) => {}
                 None => return Err(self.stalled()),
             }
         }
@@ -155,56 +161,33 @@ impl Probe {
     /// The [`Failure`] that ended the probe run.
     pub async fn finish(&mut self) -> Result<Facts, Failure> {
         loop {
-            if let Some(result) = self.advance().await {
+            if let Some(result) = self.advance().await.transpose() {
                 return result;
             }
         }
     }
 
-    /// Performs one round of I/O. Returns the outcome when the probe run has ended.
+    /// Performs one round of I/O: completes the connect or the TLS handshake; or, on an open
+    /// connection, sends the output and reads once. Returns the facts when they are complete.
     ///
     /// Cancel safe: the next call continues where this one stopped.
-    async fn advance(&mut self) -> Option<Result<Facts, Failure>> {
-        match self.perform_io().await {
-            Ok(None) => None,
-            Ok(Some(replies)) => Some(self.read_facts(replies)),
-            Err(failure) => Some(Err(failure)),
-        }
-    }
-
-    fn read_facts(&mut self, replies: Vec<Reply>) -> Result<Facts, Failure> {
-        if self.is_repeated {
-            return replies::repeated_facts(replies);
-        }
-        let facts = replies::facts(replies)?;
-        if self.is_kept() {
-            self.repeated_statements = galera::repeated_statements(&facts);
-        }
-        Ok(facts)
-    }
-
-    /// Completes the connect or the TLS handshake; or, on an open connection, sends the
-    /// output and reads once. Returns the replies when all have arrived.
-    async fn perform_io(&mut self) -> Result<Option<Vec<Reply>>, Failure> {
+    async fn advance(&mut self) -> Result<Option<Facts>, Failure> {
         let step = self.step;
         let broken = |error| Failure::broken(step, error);
         let (stream, session) = match &mut self.connection {
             Connection::Open(stream, session) => (stream, session),
             Connection::StartingTls(opening, session) => {
                 let stream = opening.await.map_err(broken)?;
-                let progress = session.tls_started(&mut self.output).map_err(Failure::Session)?;
+                let fingerprint = stream.certificate_fingerprint();
+                let progress = session.tls_started(fingerprint, &mut self.output);
                 self.connection = match mem::replace(&mut self.connection, placeholder()) {
                     Connection::StartingTls(_, session) => Connection::Open(stream, session),
                     other => other,
                 };
-                return Ok(self.apply(progress));
+                return self.apply(progress.map_err(Failure::Session)?);
             }
             Connection::Connecting(connecting) => {
                 let (stream, session) = connecting.await?;
-                let session = match self.keep.is_zero() {
-                    true => session,
-                    false => Box::new(session.kept()),
-                };
                 self.connection = Connection::Open(stream, session);
                 self.enter(Step::Greeting);
                 return Ok(None);
@@ -230,18 +213,34 @@ impl Probe {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
         let progress = session.receive(&self.input, &mut self.output);
-        Ok(self.apply(progress.map_err(Failure::Session)?))
+        self.apply(progress.map_err(Failure::Session)?)
     }
 
-    /// Enters the step that the session has reached. Returns the replies if it is done.
-    fn apply(&mut self, progress: Progress) -> Option<Vec<Reply>> {
-        let (step, replies) = match progress {
-            Progress::StartTls => (Step::Tls, None),
-            Progress::Wait(stage) => (stage.into(), None),
-            Progress::Done(replies) => (Step::Query, Some(replies)),
-        };
-        self.enter(step);
-        replies
+    /// Enters the step that the session has reached, and sends the next statement if it is
+    /// due. Returns the facts if they are complete.
+    fn apply(&mut self, progress: Progress) -> Result<Option<Facts>, Failure> {
+        self.enter(match &progress {
+            Progress::StartTls => Step::Tls,
+            Progress::Wait(stage) => (*stage).into(),
+            Progress::LoggedIn | Progress::Reply(_) => Step::Query,
+        });
+        match progress {
+            Progress::StartTls | Progress::Wait(_) => return Ok(None),
+            Progress::LoggedIn => {}
+            Progress::Reply(reply) => {
+                if let Some(facts) = self.inquiry.take(reply)? {
+                    return Ok(Some(facts));
+                }
+            }
+        }
+        self.send_statement()?;
+        Ok(None)
+    }
+
+    /// Appends the next statement to the output.
+    fn send_statement(&mut self) -> Result<(), Failure> {
+        let Connection::Open(_, session) = &mut self.connection else { return Ok(()) };
+        session.query(self.inquiry.statement(), &mut self.output).map_err(Failure::Session)
     }
 
     /// Hands the open stream to the TLS handshake.
@@ -252,17 +251,6 @@ impl Probe {
             }
             (connection, _) => connection,
         };
-    }
-
-    /// Whether the login succeeded only because the server had the password in its cache
-    /// (caching_sha2_password).
-    pub fn relies_on_cache(&self) -> bool {
-        match &self.connection {
-            Connection::Open(_, session) | Connection::StartingTls(_, session) => {
-                session.relies_on_cache()
-            }
-            Connection::Connecting(_) => false,
-        }
     }
 
     /// When the probe run began.

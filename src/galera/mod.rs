@@ -1,6 +1,6 @@
 //! The rules for a healthy node: variables to [`Facts`] to a [`Verdict`].
 //!
-//! Every function here is pure. [`STATEMENTS`] are the queries that return the variables,
+//! Everything here is pure. [`STATEMENTS`] are the queries that return the variables,
 //! [`Facts::note`] takes one row of their results, and [`judge`] gives the verdict for a
 //! [`Policy`] and a [`Role`]:
 //!
@@ -36,130 +36,13 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-use std::fmt;
+mod facts;
+mod statements;
 
 use crate::health::{Reason, Role, Verdict};
 
-/// The statements to send after the login, in this order.
-///
-/// 1. SET turns the causality check off for this session. With the check on, even SHOW
-///    waits on a node that lags. A server without Galera replies with
-///    [`UNKNOWN_VARIABLE`], which is not a fault.
-/// 2. SHOW STATUS returns the status. SHOW SESSION returns the same values as SHOW GLOBAL
-///    without summing over all threads.
-/// 3. SHOW VARIABLES returns the variables. A node replies to SHOW in every state, but may
-///    refuse a SELECT with error 1047.
-pub const STATEMENTS: [&str; 3] = [
-    "SET SESSION wsrep_sync_wait=0",
-    "SHOW SESSION STATUS WHERE Variable_name IN ('wsrep_cluster_status','wsrep_connected',\
-     'wsrep_local_index','wsrep_local_state','wsrep_ready')",
-    "SHOW SESSION VARIABLES WHERE Variable_name IN ('offline_mode','pxc_maint_mode','read_only',\
-     'super_read_only','wsrep_desync','wsrep_on','wsrep_reject_queries',\
-     'wsrep_sst_donor_rejects_queries')",
-];
-
-/// The error code of ER_UNKNOWN_SYSTEM_VARIABLE: the server has no variable of that name.
-pub const UNKNOWN_VARIABLE: u16 = 1193;
-
-/// Returns the statements that query the status and the variables again, on the
-/// connection that [`STATEMENTS`] were sent on.
-///
-/// One SELECT reads the variables, into one row of alternating names and values. It costs
-/// the server a tenth of what SHOW does. One unknown name would fail the whole statement,
-/// so it names only the variables in `facts`, which the server has reported.
-///
-/// The wsrep_on of a session keeps the global value of the time of the login, so the SELECT
-/// reads `@@GLOBAL.` variables. Percona's servers have no global wsrep_on, so their
-/// variables are read without the scope. Only Percona's servers report pxc_maint_mode.
-pub fn repeated_statements(facts: &Facts) -> [String; 2] {
-    let [_, status, variables] = STATEMENTS;
-    let known = facts.iter().map(|(name, _)| name);
-    let known = known.filter(|name| variables.contains(&format!("'{name}'")));
-    let scope = if facts.pxc_maint_mode.is_none() { "GLOBAL." } else { "" };
-    let columns: Vec<_> = known.map(|name| format!("'{name}',@@{scope}{name}")).collect();
-    [status.to_owned(), format!("SELECT {}", columns.join(","))]
-}
-
-/// Declares [`Facts`] with one field for each variable, from one list of names.
-macro_rules! facts {
-    ($($variable:ident)*) => {
-        /// The variables that a node reported, one field for each server variable.
-        ///
-        /// A field is `None` if the node did not report the variable. Values are printable
-        /// ASCII: other bytes are escaped as by [`u8::escape_ascii`], and NULL is `NULL`.
-        /// `Display` gives the reported variables as `name=value`, separated by spaces.
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct Facts {
-            $(
-                #[doc = concat!("The value of `", stringify!($variable), "`.")]
-                pub $variable: Option<String>,
-            )*
-        }
-
-        impl Facts {
-            /// Returns the names and values of the variables that the node reported.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-                let variables = [$((stringify!($variable), &self.$variable)),*];
-                variables.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
-            }
-
-            fn field_mut(&mut self, name: &[u8]) -> Option<&mut Option<String>> {
-                $(if name.eq_ignore_ascii_case(stringify!($variable).as_bytes()) {
-                    return Some(&mut self.$variable);
-                })*
-                None
-            }
-        }
-    };
-}
-
-facts! {
-    wsrep_on wsrep_cluster_status wsrep_connected wsrep_local_state wsrep_ready
-    wsrep_local_index wsrep_desync wsrep_reject_queries wsrep_sst_donor_rejects_queries
-    read_only super_read_only offline_mode pxc_maint_mode
-}
-
-/// The longest value that is kept, in bytes before escaping. Every healthy value is
-/// shorter.
-const MAX_VALUE: usize = 64;
-
-/// The longest text of one kept value: every byte escaped, as in `\xFF`. A longer field
-/// already holds two values, so that further ones cannot change the verdict.
-const MAX_ESCAPED: usize = 4 * MAX_VALUE;
-
-impl Facts {
-    /// Records one row of SHOW STATUS or SHOW VARIABLES. `None` is NULL.
-    ///
-    /// Names match in any case, and unknown ones are ignored. At most 64 bytes of a value
-    /// are kept. If rows give a variable different values, the field holds the first few of
-    /// them, joined with ` and `, which no rule takes for a healthy value.
-    pub fn note(&mut self, name: &[u8], value: Option<&[u8]>) {
-        let value = match value {
-            Some(value) => value.get(..MAX_VALUE).unwrap_or(value).escape_ascii().to_string(),
-            None => "NULL".to_owned(),
-        };
-        match self.field_mut(name) {
-            None => {}
-            Some(field @ None) => *field = Some(value),
-            Some(Some(earlier)) if *earlier != value && earlier.len() <= MAX_ESCAPED => {
-                *earlier = format!("{earlier} and {value}");
-            }
-            Some(Some(_)) => {}
-        }
-    }
-}
-
-impl fmt::Display for Facts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for (name, value) in self.iter() {
-            write!(f, "{separator}{name}={value}")?;
-            separator = " ";
-        }
-        f.write_str(if separator.is_empty() { "no variables" } else { "" })
-    }
-}
+pub use facts::Facts;
+pub use statements::{KnownVariables, STATEMENTS, UNKNOWN_VARIABLE};
 
 /// The operator's choices about which nodes may serve.
 ///
@@ -338,29 +221,22 @@ mod tests {
         Role::ALL.map(|role| judge(&facts(changes), policy, role).as_str())
     }
 
-    const DONORS: [Donor; 3] = [Donor::Refuse, Donor::Serve, Donor::ServeUnlessRejecting];
-
-    #[test]
-    fn repeated_statements_select_the_variables_that_the_server_reported() {
-        let missing = [
-            ("wsrep_desync", "-"),
-            ("wsrep_reject_queries", "-"),
-            ("wsrep_sst_donor_rejects_queries", "-"),
-        ];
-        let mariadb = facts(&missing);
-        let percona = facts(&[&missing[..], &[("pxc_maint_mode", "DISABLED")]].concat());
-        for (facts, expected) in [
-            (mariadb, "SELECT 'wsrep_on',@@GLOBAL.wsrep_on,'read_only',@@GLOBAL.read_only"),
-            (
-                percona,
-                "SELECT 'wsrep_on',@@wsrep_on,'read_only',@@read_only,\
-                 'pxc_maint_mode',@@pxc_maint_mode",
-            ),
-        ] {
-            let [status, variables] = repeated_statements(&facts);
-            assert_eq!((status.as_str(), variables.as_str()), (STATEMENTS[1], expected));
+    /// The same facts as the SELECT of [`KnownVariables`] gives them: SHOW has ON and OFF where
+    /// SELECT has 1 and 0.
+    fn selected(shown: &Facts) -> Facts {
+        let mut selected = Facts::default();
+        for (name, value) in shown.iter() {
+            let value = match value {
+                "ON" if STATEMENTS[2].contains(&format!("'{name}'")) => "1",
+                "OFF" if STATEMENTS[2].contains(&format!("'{name}'")) => "0",
+                other => other,
+            };
+            selected.note(name.as_bytes(), Some(value.as_bytes()));
         }
+        selected
     }
+
+    const DONORS: [Donor; 3] = [Donor::Refuse, Donor::Serve, Donor::ServeUnlessRejecting];
 
     #[test]
     fn every_observed_node_state_has_a_verdict_for_each_role() {
@@ -460,7 +336,11 @@ mod tests {
         ];
         for (state, changes, expected) in table {
             for donor in DONORS {
-                assert_eq!(verdicts(changes, donor), *expected, "{state}, {donor:?}");
+                let policy = Policy { donor, ..Policy::default() };
+                for facts in [facts(changes), selected(&facts(changes))] {
+                    let verdicts = Role::ALL.map(|role| judge(&facts, policy, role).as_str());
+                    assert_eq!(verdicts, *expected, "{state}, {donor:?}, {facts}");
+                }
             }
         }
     }
@@ -556,25 +436,6 @@ mod tests {
     }
 
     #[test]
-    fn displays_the_reported_variables_escaped() {
-        let mut facts = Facts::default();
-        assert_eq!(facts.to_string(), "no variables");
-        facts.note(b"read_only", Some(b"OFF"));
-        facts.note(b"wsrep_on", Some(b"O\n"));
-        assert_eq!(facts.to_string(), "wsrep_on=O\\n read_only=OFF");
-    }
-
-    #[test]
-    fn a_repeated_variable_has_a_bounded_length() {
-        let mut facts = Facts::default();
-        for value in 0..=u8::MAX {
-            facts.note(b"read_only", Some(&[value; MAX_VALUE]));
-        }
-        assert!(facts.to_string().len() <= "read_only=".len() + MAX_ESCAPED * 2 + " and ".len());
-        assert!(facts.to_string().contains(" and "));
-    }
-
-    #[test]
     fn names_match_in_any_case_and_unknown_names_are_ignored() {
         let mut facts = facts(&[("wsrep_on", "-")]);
         facts.note(b"WSREP_ON", Some(b"ON"));
@@ -600,16 +461,5 @@ mod tests {
         assert_eq!(verdict(&[("wsrep_on", "nonsense")]), "wsrep-off");
         assert_eq!(verdict(&[("wsrep_cluster_status", "non-Primary")]), "non-primary");
         assert_eq!(judge(&Facts::default(), policy, Role::Reader).as_str(), "incomplete-facts");
-    }
-
-    #[test]
-    fn every_queried_variable_has_a_field() {
-        let parts: Vec<_> = STATEMENTS.iter().flat_map(|statement| statement.split('\'')).collect();
-        let names: Vec<_> =
-            parts.iter().filter(|part| part.contains('_') && !part.contains(' ')).collect();
-        assert_eq!(names.len(), 13);
-        for name in names {
-            assert!(Facts::default().field_mut(name.as_bytes()).is_some(), "{name}");
-        }
     }
 }
