@@ -11,6 +11,12 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
     /// Makes a later close reset the connection (TCP RST). Does nothing on a stream that
     /// cannot be reset.
     fn reset_on_close(&self) {}
+
+    /// Returns the SHA-256 of the server's certificate (its DER). `None` on a stream without
+    /// TLS.
+    fn certificate_fingerprint(&self) -> Option<[u8; 32]> {
+        None
+    }
 }
 
 impl Transport for TcpStream {

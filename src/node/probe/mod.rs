@@ -21,7 +21,7 @@ use crate::galera::{self, Facts};
 use crate::mysql::{Channel, Progress, Reply, Session};
 use crate::node::connector::Connect;
 use crate::node::credentials::CredentialSource;
-use crate::node::tls::Tls;
+use crate::node::tls::{Tls, Verification};
 use crate::node::transport::{Transport, TransportFuture};
 
 pub use failure::Failure;
@@ -80,7 +80,7 @@ impl Probe {
         let now = Instant::now();
         let security = node.security();
         let channel = match (&security.tls, security.is_unix_socket) {
-            (Some(tls), _) if tls.verifies() => Channel::Tls,
+            (Some(tls), _) if tls.verification() == Verification::Certificate => Channel::Tls,
             (Some(_), _) => Channel::UnverifiedTls,
             (None, true) => Channel::Socket,
             (None, false) => Channel::Tcp,
