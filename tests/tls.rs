@@ -68,6 +68,27 @@ async fn each_mode_verifies_what_it_promises_and_no_more() {
     }
 }
 
+/// Anyone can present the node's certificate, which is public.
+#[tokio::test(start_paused = true)]
+async fn a_server_without_the_key_of_its_certificate_is_refused_in_each_mode_but_required() {
+    let authority = Authority::new();
+    let Issued { certificate, .. } = authority.issue(&["node"]);
+    let Issued { key, .. } = authority.issue(&["node"]);
+    let impostor = Issued { certificate, key };
+    for version in rustls::ALL_VERSIONS {
+        for (check, expected) in [
+            (Check::Nothing, "serve"),
+            (Check::Password, "tls-untrusted"),
+            (Check::Ca, "tls-untrusted"),
+            (Check::Identity, "tls-untrusted"),
+        ] {
+            let security = Client::new(Some(&authority), None).security(check, "node");
+            let server = server_of(&impostor, None, &[version]);
+            assert_eq!(verdict(server, security).await, expected, "{check:?} {version:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_ip_address_is_verified_against_the_certificate() {
     let authority = Authority::new();

@@ -41,6 +41,8 @@ enum SslMode {
     Disabled,
     /// TLS with any certificate.
     Required,
+    /// TLS; the password proves the server (MariaDB 11.4+).
+    VerifyPassword,
     /// TLS with a certificate that a CA of --ssl-ca signed.
     VerifyCa,
     /// As verify-ca; the certificate's name must match.
@@ -71,6 +73,14 @@ impl TlsArgs {
     /// The flag, the cause and the fix.
     pub(super) fn read(self, target: &Address) -> Result<Security, clap::Error> {
         let mode = self.ssl_mode.unwrap_or_else(|| default_mode(target));
+        if mode == SslMode::VerifyPassword && self.allow_cleartext_password {
+            return Err(invalid(
+                "--allow-cleartext-password and --ssl-mode verify-password exclude each other: \
+                 the server proves its certificate after the login, so the password would be sent \
+                 to a server that may be an impostor: leave out one of them, or give --ssl-mode \
+                 verify-ca or verify-identity",
+            ));
+        }
         #[cfg(feature = "tls")]
         let tls = self.files.read(mode, target).map_err(invalid)?;
         #[cfg(not(feature = "tls"))]
@@ -112,6 +122,7 @@ impl FileArgs {
         let check = match mode {
             SslMode::Disabled => return Ok(None),
             SslMode::Required => Check::Nothing,
+            SslMode::VerifyPassword => Check::Password,
             SslMode::VerifyCa => Check::Ca,
             SslMode::VerifyIdentity => Check::Identity,
         };
@@ -158,7 +169,7 @@ impl FileArgs {
             );
         }
         if self.ssl_cert.is_some() && mode == Disabled {
-            return needs("--ssl-cert", "required, verify-ca or verify-identity");
+            return needs("--ssl-cert", "required, verify-password, verify-ca or verify-identity");
         }
         if self.ssl_server_name.is_some() && mode != VerifyIdentity {
             return needs("--ssl-server-name", "verify-identity");
@@ -203,6 +214,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn refuses_to_send_the_password_before_the_server_has_proven_its_certificate() {
+        for target in ["node:1", "127.0.0.1:1", "unix:/x"] {
+            let flags = "--ssl-mode verify-password --allow-cleartext-password";
+            let error = read(target, flags).unwrap_err();
+            assert!(error.contains("leave out one of them"), "{error}");
+        }
+    }
+
     #[cfg(feature = "tls")]
     #[test]
     fn refuses_flags_without_effect_and_incomplete_pairs_with_the_fix() {
@@ -211,6 +231,12 @@ mod tests {
             ("node:1", "--ssl-mode verify-identity", "need --ssl-ca"),
             ("node:1", "--ssl-ca x", "--ssl-ca needs --ssl-mode verify-ca or"),
             ("127.0.0.1:1", "--ssl-ca x", "--ssl-ca needs --ssl-mode verify-ca or"),
+            ("node:1", "--ssl-mode verify-password --ssl-ca x", "--ssl-ca needs --ssl-mode"),
+            (
+                "node:1",
+                "--ssl-mode verify-password --ssl-server-name x",
+                "--ssl-server-name needs --ssl-mode verify-identity",
+            ),
             ("node:1", "--ssl-cert x", "belong together"),
             ("node:1", "--ssl-key x", "belong together"),
             ("127.0.0.1:1", "--ssl-cert x --ssl-key x", "--ssl-cert needs --ssl-mode required"),

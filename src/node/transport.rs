@@ -12,7 +12,8 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
     /// cannot be reset.
     fn reset_on_close(&self) {}
 
-    /// The SHA-256 of the DER of the server's certificate. `None` without TLS.
+    /// Returns the SHA-256 of the server's certificate (its DER). `None` on a stream without
+    /// TLS.
     fn certificate_fingerprint(&self) -> Option<[u8; 32]> {
         None
     }

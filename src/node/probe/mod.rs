@@ -23,7 +23,7 @@ use crate::galera::{Facts, KnownVariables};
 use crate::mysql::{Channel, Progress, Session};
 use crate::node::connector::Connect;
 use crate::node::credentials::CredentialSource;
-use crate::node::tls::Tls;
+use crate::node::tls::{Tls, Verification};
 use crate::node::transport::{Transport, TransportFuture};
 
 use inquiry::Inquiry;
@@ -86,8 +86,11 @@ impl Probe {
         let now = Instant::now();
         let security = node.security();
         let channel = match (&security.tls, security.is_unix_socket) {
-            (Some(tls), _) if tls.verifies() => Channel::Tls,
-            (Some(_), _) => Channel::UnverifiedTls,
+            (Some(tls), _) => match tls.verification() {
+                Verification::None => Channel::UnverifiedTls,
+                Verification::Password => Channel::ProvenTls,
+                Verification::Certificate => Channel::Tls,
+            },
             (None, true) => Channel::Socket,
             (None, false) => Channel::Tcp,
         };

@@ -3,6 +3,7 @@
 use tracing::{info, warn};
 
 use super::{Connection, Probe};
+use crate::node::tls::{Tls, Verification};
 
 /// What the operator should know about a login that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,8 @@ impl Probe {
         if session.relies_on_cache() {
             return Some(LoginNotice::ReliesOnCache);
         }
-        let is_unverified = self.tls.as_ref().is_some_and(|tls| !tls.verifies());
+        let verification = self.tls.as_ref().map(Tls::verification);
+        let is_unverified = verification == Some(Verification::None);
         (session.is_proven() && is_unverified).then_some(LoginNotice::IsProven)
     }
 }

@@ -1,5 +1,6 @@
 //! Stands in for the TLS client in a build without the feature `tls`.
 
+use super::verification::Verification;
 use crate::node::transport::{Transport, TransportFuture};
 
 /// TLS to the node. This build has no TLS, so no value of this type exists.
@@ -11,7 +12,7 @@ impl Tls {
         match *self {}
     }
 
-    pub(crate) fn verifies(&self) -> bool {
+    pub(crate) fn verification(&self) -> Verification {
         match *self {}
     }
 

@@ -6,34 +6,24 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
 use super::files::{Files, Fingerprint, Material};
+use super::verification::Verification;
+use super::verifier::{Check, Verifier};
 use crate::node::transport::{Transport, TransportFuture};
 use crate::os::reloaded::Reloaded;
 
 /// The minimum time between two scheduled re-reads of the files. The first back-off lasts as
 /// long.
 const REREAD_PAUSE: Duration = Duration::from_secs(5);
-
-/// How the server's certificate is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// Accept any certificate (`--ssl-mode required`).
-    Nothing,
-    /// Require a signature of a CA in `--ssl-ca` (`verify-ca`).
-    Ca,
-    /// Require that signature and the server's name (`verify-identity`).
-    Identity,
-}
 
 /// Starts TLS 1.2 or 1.3 on an open transport. Clones share the certificates.
 #[derive(Clone)]
@@ -71,9 +61,13 @@ impl Tls {
         })
     }
 
-    /// Whether the server's certificate is verified.
-    pub(crate) fn verifies(&self) -> bool {
-        self.check != Check::Nothing
+    /// What verifies the server's certificate.
+    pub(crate) fn verification(&self) -> Verification {
+        match self.check {
+            Check::Nothing => Verification::None,
+            Check::Password => Verification::Password,
+            Check::Ca | Check::Identity => Verification::Certificate,
+        }
     }
 
     /// Starts to read the files in the background, at most every five seconds.
@@ -123,6 +117,11 @@ impl Transport for TlsStream<Box<dyn Transport>> {
     fn reset_on_close(&self) {
         self.get_ref().0.reset_on_close();
     }
+
+    fn certificate_fingerprint(&self) -> Option<[u8; 32]> {
+        let (_, connection) = self.get_ref();
+        connection.peer_certificates()?.first().map(|end_entity| Sha256::digest(end_entity).into())
+    }
 }
 
 fn build_config(check: Check, material: Material) -> Result<ClientConfig, String> {
@@ -130,14 +129,7 @@ fn build_config(check: Check, material: Material) -> Result<ClientConfig, String
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let roots = material.roots()?;
-    let verifier: Arc<dyn ServerCertVerifier> = match check {
-        Check::Nothing => Arc::new(PartialVerifier { roots: None, provider }),
-        Check::Ca => Arc::new(PartialVerifier { roots: Some(roots), provider }),
-        Check::Identity => WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| error.to_string())?,
-    };
+    let verifier = Arc::new(Verifier { check, roots: material.roots()?, provider });
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match material.identity()? {
         None => builder.with_no_client_auth(),
@@ -150,83 +142,16 @@ fn build_config(check: Check, material: Material) -> Result<ClientConfig, String
     Ok(config)
 }
 
-/// Verifies less than rustls does: never the server's name, and without `roots` nothing.
-#[derive(Debug)]
-struct PartialVerifier {
-    roots: Option<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for PartialVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if let Some(roots) = &self.roots {
-            let certificate = ParsedCertificate::try_from(end_entity)?;
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                roots,
-                intermediates,
-                now,
-                algorithms,
-            )?;
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        match self.roots {
-            Some(_) => rustls::crypto::verify_tls12_signature(
-                message,
-                cert,
-                signed,
-                &self.provider.signature_verification_algorithms,
-            ),
-            // Any certificate is accepted, so an attacker can present one of its own and sign
-            // with its key: checking the signature proves nothing.
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        match self.roots {
-            Some(_) => rustls::crypto::verify_tls13_signature(
-                message,
-                cert,
-                signed,
-                &self.provider.signature_verification_algorithms,
-            ),
-            None => Ok(HandshakeSignatureValid::assertion()),
-        }
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use rcgen::generate_simple_self_signed;
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
     use tempfile::TempDir;
+    use tokio::io::duplex;
+    use tokio_rustls::TlsAcceptor;
 
     use super::super::Identity;
     use super::*;
@@ -303,5 +228,27 @@ mod tests {
         tls.schedule_reread();
         tls.changed().await;
         assert!(!Arc::ptr_eq(&before, &tls.config.get()));
+    }
+    #[tokio::test]
+    async fn a_stream_returns_the_fingerprint_of_the_certificate_that_the_server_presented() {
+        let generated = generate_simple_self_signed(["node".to_owned()]).unwrap();
+        let certificate = generated.cert.der().clone();
+        let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        for check in [Check::Nothing, Check::Password] {
+            let (client, server) = duplex(8192);
+            assert_eq!(client.certificate_fingerprint(), None);
+            let tls = Tls::new(check, "node".try_into().unwrap(), Files::default()).unwrap();
+            let (stream, _server) =
+                tokio::join!(tls.start(Box::new(client)), acceptor.accept(server));
+            let expected: [u8; 32] = Sha256::digest(&certificate).into();
+            assert_eq!(stream.unwrap().certificate_fingerprint(), Some(expected));
+        }
     }
 }

@@ -7,11 +7,17 @@ mod client;
 mod error;
 #[cfg(feature = "tls")]
 mod files;
+mod verification;
+#[cfg(feature = "tls")]
+mod verifier;
 
 #[cfg(not(feature = "tls"))]
 pub use absent::Tls;
 #[cfg(feature = "tls")]
-pub use client::{Check, Tls};
+pub use client::Tls;
 pub use error::TlsError;
 #[cfg(feature = "tls")]
 pub use files::{Files, Identity};
+pub use verification::Verification;
+#[cfg(feature = "tls")]
+pub use verifier::Check;
