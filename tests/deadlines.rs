@@ -37,6 +37,7 @@ fn begin(node: &dyn Connect) -> Probe {
         node,
         &CredentialSource::fixed(credentials),
         Deadlines { step: STEP, whole: WHOLE },
+        None,
     )
 }
 

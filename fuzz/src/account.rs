@@ -5,18 +5,22 @@ use galera_probe::mysql::Channel;
 pub const USER: &str = "galera_probe";
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// Selects a channel by the two highest bits.
+/// The fingerprint of the server's certificate, on a TLS channel.
+pub const FINGERPRINT: [u8; 32] = [0xF1; 32];
+
+/// Selects a channel by the three highest bits.
 pub fn channel(byte: u8) -> Channel {
-    match byte >> 6 {
-        0 => Channel::Tcp,
-        1 => Channel::UnverifiedTls,
-        2 => Channel::Socket,
+    match byte >> 5 {
+        0 | 1 => Channel::Tcp,
+        2 => Channel::UnverifiedTls,
+        3 => Channel::ProvenTls,
+        4 | 5 => Channel::Socket,
         _ => Channel::Tls,
     }
 }
 
 pub fn is_tls(channel: Channel) -> bool {
-    matches!(channel, Channel::UnverifiedTls | Channel::Tls)
+    matches!(channel, Channel::UnverifiedTls | Channel::ProvenTls | Channel::Tls)
 }
 
 /// Returns whether the server may get the cleartext password.

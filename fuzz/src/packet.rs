@@ -1,7 +1,7 @@
 //! Fuzz target for packets: one packet with any payload, in place of the greeting, the login
 //! reply, the first packet of a query reply, or a row.
 
-use galera_probe::mysql::{Channel, Error, Progress, Reply};
+use galera_probe::mysql::{Channel, Error, Reply, Row};
 
 use super::session;
 use super::wire;
@@ -18,29 +18,27 @@ pub fn check(bytes: &[u8]) {
     let ok = wire::packet(2, wire::OK);
     let columns = [wire::packet(1, &[2]), wire::packet(2, b"a"), wire::packet(3, b"b")].concat();
     let columns = [columns, wire::packet(4, wire::EOF)].concat();
-    let result =
-        |server: &[&[u8]]| session::check_session(&server.concat(), Channel::Tcp, cut).result;
+    let run = |server: &[&[u8]]| session::check_session(&server.concat(), Channel::Tcp, cut, 1);
     let large = payload.len() > 16 * 1024;
-    let result = match place % 5 {
-        0 => result(&[&wire::packet(0, payload)]),
-        1 => result(&[&greeting, &wire::packet(2, payload)]),
-        2 => result(&[&greeting, &ok, &wire::packet(1, payload)]),
-        3 => result(&[&greeting, &ok, &columns, &wire::packet(5, payload)]),
+    let run = match place % 5 {
+        0 => run(&[&wire::packet(0, payload)]),
+        1 => run(&[&greeting, &wire::packet(2, payload)]),
+        2 => run(&[&greeting, &ok, &wire::packet(1, payload)]),
+        3 => run(&[&greeting, &ok, &columns, &wire::packet(5, payload)]),
         _ => {
-            // The row, and the packets that complete the session.
-            let end = [wire::packet(6, wire::EOF), wire::packet(1, wire::OK)].concat();
-            let end = [end, wire::packet(1, wire::OK)].concat();
-            let result = result(&[&greeting, &ok, &columns, &wire::packet(5, payload), &end]);
-            if let Ok(Progress::Done(replies)) = &result {
-                check_row(replies, payload);
+            // The row, and the packet that completes the reply.
+            let end = wire::packet(6, wire::EOF);
+            let run = run(&[&greeting, &ok, &columns, &wire::packet(5, payload), &end]);
+            if let [Reply::Rows(rows), ..] = &run.replies[..] {
+                check_row(rows, payload);
             }
-            result
+            run
         }
     };
     if large {
-        assert_eq!(result, Err(Error::TooLarge { what: "packet" }));
+        assert_eq!(run.result, Err(Error::TooLarge { what: "packet" }));
     }
-    if let Err(Error::Refused(error)) = &result {
+    if let Err(Error::Refused(error)) = &run.result {
         // ERR_Packet: header, code, `#` and an SQLSTATE unless before the login, text.
         assert_eq!(payload[0], 0xFF);
         assert_eq!(payload[1..3], error.code.to_le_bytes());
@@ -50,8 +48,7 @@ pub fn check(bytes: &[u8]) {
 }
 
 /// The payload is the values of the row in order, each after its length, and nothing else.
-fn check_row(replies: &[Reply], payload: &[u8]) {
-    let Reply::Rows(rows) = &replies[0] else { return };
+fn check_row(rows: &[Row], payload: &[u8]) {
     let Some(row) = rows.first() else { return };
     assert_eq!(row.len(), 2);
     let mut rest = payload;

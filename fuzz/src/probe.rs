@@ -2,7 +2,7 @@
 //! exactly its replies, and a script that was tampered with breaks no property.
 
 use arbitrary::{Result, Unstructured};
-use galera_probe::mysql::{Channel, Error, Progress, Reply};
+use galera_probe::mysql::{Channel, Error, Reply};
 
 use super::account;
 use super::session;
@@ -53,25 +53,23 @@ pub fn check(bytes: &[u8]) {
 fn run_script(source: &mut Unstructured<'_>) -> Result<()> {
     let cut = source.arbitrary()?;
     let channel = account::channel(source.arbitrary()?);
-    let mut packets = greeting_and_login(source, channel)?;
-    let login = packets.len();
+    let (mut packets, accepted) = greeting_and_login(source, channel)?;
     let mut expected = Vec::new();
-    for _ in 0..3 {
-        expected.push(reply(source, &mut packets)?);
+    let mut failure = accepted.err();
+    let statements = source.int_in_range(1..=6)?;
+    for _ in 0..statements {
+        let first = packets.len();
+        let reply = reply(source, &mut packets)?;
+        if failure.is_none() && encode(&packets[first..]).len() > 64 * 1024 {
+            failure = Some(Error::TooLarge { what: "total bytes" });
+        }
+        if failure.is_none() {
+            expected.push(reply);
+        }
     }
-    let server = encode(&packets);
-    let run = session::check_session(&server, channel, cut);
-    let is_too_large = server.len() > 64 * 1024;
-    if is_too_large {
-        assert_eq!(run.result, Err(Error::TooLarge { what: "total bytes" }));
-    } else {
-        assert_eq!(replies_of(run.result), expected);
-        let replies = encode(&packets[login..]);
-        assert_eq!(
-            replies_of(session::check_second_query(&server, &replies, channel, cut)),
-            expected
-        );
-    }
+    let run = session::check_session(&encode(&packets), channel, cut, statements);
+    assert_eq!(run.replies.iter().map(read).collect::<Vec<_>>(), expected);
+    assert_eq!(run.result.err(), failure);
 
     let mut tampered = false;
     while !source.is_empty() && !packets.is_empty() {
@@ -79,26 +77,30 @@ fn run_script(source: &mut Unstructured<'_>) -> Result<()> {
         tampered = true;
     }
     if tampered {
-        session::check_session(&encode(&packets), channel, cut);
-        if !is_too_large {
-            let replies = packets.get(login..).unwrap_or_default();
-            let _ = session::check_second_query(&server, &encode(replies), channel, cut);
-        }
+        session::check_session(&encode(&packets), channel, cut, statements);
     }
     Ok(())
 }
 
-/// The greeting, up to three authentication switches, and OK.
-fn greeting_and_login(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Packet>> {
+/// The greeting, up to three authentication switches, and OK. Also returns whether the
+/// session must accept the OK.
+fn greeting_and_login(
+    source: &mut Unstructured<'_>,
+    channel: Channel,
+) -> Result<(Vec<Packet>, std::result::Result<(), Error>)> {
     let version: Vec<u8> = short(source)?.into_iter().filter(|byte| *byte != 0).collect();
     // A session can need PROTOCOL_41, SSL and SECURE_CONNECTION. Other flags are optional.
     let capabilities = source.arbitrary::<u32>()? | 1 << 9 | 1 << 11 | 1 << 15;
-    let greeting = wire::greeting(&version, capabilities, &source.arbitrary()?, &short(source)?);
+    let nonce = source.arbitrary()?;
+    let greeting = wire::greeting(&version, capabilities, &nonce, &short(source)?);
     let mut packets = vec![(0, greeting)];
+    let mut stored = Some(wire::native_hash(account::PASSWORD.as_bytes()));
     // SSLRequest and the login have sequence numbers too.
     let mut sequence = if account::is_tls(channel) { 3 } else { 2 };
     for _ in 0..source.int_in_range(0..=3)? {
-        for request in plugin(source, channel)? {
+        let requests;
+        (requests, stored) = plugin(source, channel)?;
+        for request in requests {
             packets.push((sequence, request));
             sequence += 2;
         }
@@ -107,28 +109,67 @@ fn greeting_and_login(source: &mut Unstructured<'_>, channel: Channel) -> Result
             sequence -= 1;
         }
     }
-    packets.push((sequence, wire::OK.to_vec()));
-    Ok(packets)
+    let (ok, accepted) = ok(source, channel, &nonce, stored)?;
+    packets.push((sequence, ok));
+    Ok((packets, accepted))
+}
+
+/// The OK of the login, and whether the session must accept it. `stored` is what the server
+/// has stored of the password, if it can prove its certificate by that.
+fn ok(
+    source: &mut Unstructured<'_>,
+    channel: Channel,
+    nonce: &[u8; 20],
+    stored: Option<Vec<u8>>,
+) -> Result<(Vec<u8>, std::result::Result<(), Error>)> {
+    let is_required = channel == Channel::ProvenTls;
+    let is_checked = is_required || channel == Channel::UnverifiedTls;
+    let without = if is_required { Err(Error::NoProof) } else { Ok(()) };
+    let proof = |hash: &[u8]| wire::proof(hash, nonce, &account::FINGERPRINT);
+    Ok(match (source.int_in_range(0..=3)?, stored) {
+        (0, _) => (wire::OK.to_vec(), without),
+        // No proof has this length.
+        (1, _) => (wire::ok(&short(source)?), without),
+        (_, None) => (wire::ok(&proof(b"nothing")), without),
+        (2, Some(hash)) => (wire::ok(&proof(&hash)), Ok(())),
+        (_, Some(hash)) => {
+            let mut wrong = proof(&hash);
+            let digit = source.int_in_range(1..=64)?;
+            wrong[digit] = if wrong[digit] == b'0' { b'1' } else { b'0' };
+            (wire::ok(&wrong), if is_checked { Err(Error::FalseProof) } else { Ok(()) })
+        }
+    })
 }
 
 /// caching_sha2_password: fast_auth_success.
 const FAST_AUTH_SUCCESS: &[u8] = &[1, 3];
 
-/// Returns a server's requests during the login of an account with some plugin.
-fn plugin(source: &mut Unstructured<'_>, channel: Channel) -> Result<Vec<Vec<u8>>> {
+/// Returns a server's requests during the login of an account with some plugin, and what the
+/// server has stored of the password, if it can prove its certificate by that.
+fn plugin(
+    source: &mut Unstructured<'_>,
+    channel: Channel,
+) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
     let nonce: [u8; 32] = source.arbitrary()?;
+    let password = account::PASSWORD.as_bytes();
     let sha2 = wire::switch("caching_sha2_password", &nonce[..20]);
     Ok(match source.int_in_range(0..=6)? {
-        0 => vec![wire::switch("mysql_native_password", &nonce[..20])],
-        1 => vec![wire::switch("client_ed25519", &nonce)],
+        0 => {
+            let switch = wire::switch("mysql_native_password", &nonce[..20]);
+            (vec![switch], Some(wire::native_hash(password)))
+        }
+        1 => {
+            let switch = wire::switch("client_ed25519", &nonce);
+            (vec![switch], Some(wire::public_key(password).to_vec()))
+        }
         2 => {
             // The fewest iterations: more would slow down the fuzzer.
-            vec![wire::switch("parsec", &nonce), [b"\x01P\0", &nonce[..18]].concat()]
+            (vec![wire::switch("parsec", &nonce), [b"\x01P\0", &nonce[..18]].concat()], None)
         }
-        3 => vec![wire::switch("unix_socket", b"")],
-        4 if account::is_secure(channel) => vec![wire::switch("mysql_clear_password", b"")],
-        5 if account::is_secure(channel) => vec![sha2, vec![1, 4]],
-        _ => vec![sha2, FAST_AUTH_SUCCESS.to_vec()],
+        3 => (vec![wire::switch("unix_socket", b"")], None),
+        4 if account::is_secure(channel) => (vec![wire::switch("mysql_clear_password", b"")], None),
+        5 if account::is_secure(channel) => (vec![sha2, vec![1, 4]], None),
+        _ => (vec![sha2, FAST_AUTH_SUCCESS.to_vec()], None),
     })
 }
 
@@ -153,7 +194,7 @@ fn rows(
     packets: &mut Vec<Packet>,
 ) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
     // Two columns are the usual case.
-    let columns = if source.arbitrary()? { 2 } else { source.int_in_range(1..=16)? };
+    let columns = if source.arbitrary()? { 2 } else { source.int_in_range(1..=32)? };
     let mut sequence = 1_u8;
     let mut push = |payload| {
         packets.push((sequence, payload));
@@ -224,11 +265,6 @@ fn tamper(source: &mut Unstructured<'_>, packets: &mut Vec<Packet>) -> Result<()
 
 fn encode(packets: &[Packet]) -> Vec<u8> {
     packets.iter().flat_map(|(sequence, payload)| wire::packet(*sequence, payload)).collect()
-}
-
-fn replies_of(result: std::result::Result<Progress, Error>) -> Vec<Expected> {
-    let Ok(Progress::Done(replies)) = result else { panic!("{result:?}") };
-    replies.iter().map(read).collect()
 }
 
 fn read(reply: &Reply) -> Expected {

@@ -7,127 +7,99 @@ use galera_probe::galera::{Facts, Policy, STATEMENTS, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Channel, Credentials, Error, Password, Progress, Reply, Session, Stage};
 
-use super::account::{PASSWORD, USER, channel, is_secure, is_tls};
-use super::output::{check_output, check_secrets, check_statements};
+use super::account::{FINGERPRINT, PASSWORD, USER, channel, is_secure, is_tls};
+use super::output::{check_output, check_secrets};
 use super::wire;
 
-/// The most that a session keeps of a server's bytes.
+/// The most that a session keeps of the bytes of one reply.
 const MAX_TOTAL: usize = 64 * 1024;
 const MAX_ROWS: usize = 64;
-const MAX_COLUMNS: usize = 16;
+const MAX_COLUMNS: usize = 32;
 
 /// The outcome of a session.
 #[derive(Debug, PartialEq)]
 pub struct Run {
+    /// The last progress, or the error.
     pub result: Result<Progress, Error>,
+    /// The replies so far.
+    pub replies: Vec<Reply>,
     pub output: BytesMut,
+    /// After how many bytes the session became idle: after the login and after each reply.
+    idle: Vec<usize>,
 }
 
 /// The first byte selects the channel and the split into pieces. The rest are the server's
 /// bytes.
 pub fn check(bytes: &[u8]) {
     if let Some((first, server)) = bytes.split_first() {
-        check_session(server, channel(*first), first & 0x3F);
+        check_session(server, channel(*first), first & 0x1F, STATEMENTS.len());
     }
 }
 
-/// Feeds a session all bytes at once, in pieces, and one at a time, and checks every
-/// property that does not depend on the meaning of the bytes.
-pub fn check_session(server: &[u8], channel: Channel, cut: u8) -> Run {
-    let whole = run(server, channel, server.len().max(1));
+/// Logs in and sends `statements` statements, each after the reply to the one before, then
+/// COM_QUIT. Feeds the server's bytes one at a time, in pieces, and as much at once as the
+/// server may send, and checks every property that does not depend on the meaning of the
+/// bytes.
+pub fn check_session(server: &[u8], channel: Channel, cut: u8, statements: usize) -> Run {
+    let single = run(server, channel, &[], 1, statements);
     let piece = usize::from(cut) + 1;
-    assert_eq!(run(server, channel, piece), whole, "in pieces of {piece} bytes");
-    assert_eq!(run(server, channel, 1), whole, "byte by byte");
-    check_secrets(&whole.output, channel);
-    check_error_text(&whole.result);
-    check_output(server, channel, &whole.output);
-    if let Ok(Progress::Done(replies)) = &whole.result {
-        check_caps(replies, server.len());
-        check_serve_is_justified(replies, server);
-    }
-    check_kept_session(server, channel, cut, &whole);
-    whole
+    // A server sends the next reply only after the next statement.
+    let in_pieces = |size| run(server, channel, &single.idle, size, statements);
+    assert_eq!(in_pieces(piece), single, "in pieces of {piece} bytes");
+    assert_eq!(in_pieces(server.len()), single, "as much at once as the server may send");
+    check_secrets(&single.output, channel);
+    check_error_text(&single.result);
+    check_output(server, channel, &single.output);
+    check_caps(&single.replies, server.len());
+    check_serve_is_justified(&single.replies, server);
+    check_proof(server, channel, &single);
+    check_early_replies(server, channel, piece, &single, statements);
+    single
 }
 
-/// A kept session returns the same result and output, without COM_QUIT, and refuses bytes
-/// after the last reply.
-fn check_kept_session(server: &[u8], channel: Channel, cut: u8, once: &Run) {
-    let mut session = session(channel).kept();
-    let mut output = BytesMut::new();
-    let result = feed(&mut session, server, channel, usize::from(cut) + 1, &mut output);
-    let is_done = matches!(result, Ok(Progress::Done(_)));
-    assert_eq!(session.is_idle(), is_done);
-    match &once.result {
-        Ok(Progress::Done(_)) if !is_done => {
-            assert_eq!(result, Err(Error::Unexpected { what: "bytes after the last reply" }));
-        }
-        once => assert_eq!(&result, once),
-    }
-    let without_quit = once.output.strip_suffix(&[1, 0, 0, 0, 1]).unwrap_or(&once.output);
-    assert_eq!(output, without_quit);
-}
-
-/// Sends more statements in a kept session that has received `first`, and feeds it `second`:
-/// every split gives the same result, and the output is nothing but the statements.
-pub fn check_second_query(
-    first: &[u8],
-    second: &[u8],
-    channel: Channel,
-    cut: u8,
-) -> Result<Progress, Error> {
-    let run = |piece| {
-        let mut session = session(channel).kept();
-        let mut output = BytesMut::new();
-        feed(&mut session, first, channel, first.len(), &mut output).unwrap();
-        output.clear();
-        session.query(&STATEMENTS, &mut output).unwrap();
-        check_statements(&output.split(), &[]);
-        let result = feed(&mut session, second, Channel::Tcp, piece, &mut output);
-        assert!(output.is_empty(), "output after the statements");
-        if result.is_err() {
-            assert_eq!(session.query(&STATEMENTS, &mut output), Err(Error::Ended));
-        }
-        result
-    };
-    let whole = run(second.len().max(1));
-    assert_eq!(run(usize::from(cut) + 1), whole, "in pieces of {} bytes", cut as usize + 1);
-    assert_eq!(run(1), whole, "byte by byte");
-    if let Ok(Progress::Done(replies)) = &whole {
-        check_caps(replies, second.len());
-    }
-    whole
-}
-
-/// Feeds all bytes, up to the first error.
-fn feed(
-    session: &mut Session,
+/// A server that sends replies before the statements gets nothing more than another one, and
+/// no reply that it would not have got.
+fn check_early_replies(
     server: &[u8],
     channel: Channel,
     piece: usize,
-    output: &mut BytesMut,
-) -> Result<Progress, Error> {
-    let mut result = session.receive(&[], output);
-    for piece in pieces(server, channel, piece) {
-        result = match result {
-            Err(_) => break,
-            Ok(_) => session.receive(piece, output),
-        };
-        if result == Ok(Progress::StartTls) {
-            result = session.tls_started(output);
-        }
+    single: &Run,
+    statements: usize,
+) {
+    for piece in [piece, server.len()] {
+        let early = run(server, channel, &[], piece, statements);
+        assert!(single.replies.starts_with(&early.replies));
+        let sent = early.output.strip_suffix(&[1, 0, 0, 0, 1]).unwrap_or(&early.output);
+        assert!(single.output.starts_with(sent));
     }
-    result
 }
 
-/// Splits the bytes into pieces. On a TLS channel, a piece ends with the greeting: further
-/// bytes in that piece are an error.
-fn pieces(server: &[u8], channel: Channel, size: usize) -> impl Iterator<Item = &[u8]> {
-    let (greeting, rest) = server.split_at(match is_tls(channel) {
-        true => greeting_length(server),
-        false => 0,
-    });
-    let size = size.max(1);
-    greeting.chunks(size).chain(rest.chunks(size))
+/// Only a server that knows the password's hash gets a statement where a proof is required.
+fn check_proof(server: &[u8], channel: Channel, run: &Run) {
+    if channel != Channel::ProvenTls || run.idle.is_empty() {
+        return;
+    }
+    let (_, greeting, _) = wire::split_packet(server).unwrap();
+    let login = &server[..run.idle[0]];
+    let is_in = |hash: &[u8]| {
+        let proof = wire::proof(hash, &wire::nonce(greeting), &FINGERPRINT);
+        login.windows(proof.len()).any(|part| part.eq_ignore_ascii_case(&proof))
+    };
+    let hashes = wire::stored_hashes(PASSWORD.as_bytes(), login);
+    assert!(hashes.iter().any(|hash| is_in(hash)), "a statement without a proof");
+}
+
+/// Splits the bytes into pieces of at most `size`. None goes over one of `ends`. On a TLS
+/// channel, a piece ends with the greeting: further bytes in that piece are an error.
+fn pieces<'a>(server: &'a [u8], channel: Channel, ends: &[usize], size: usize) -> Vec<&'a [u8]> {
+    let greeting = if is_tls(channel) { greeting_length(server) } else { 0 };
+    let mut pieces = Vec::new();
+    let mut from = 0;
+    for end in [&[greeting], ends, &[server.len()]].concat() {
+        pieces.extend(server[from..end].chunks(size.max(1)));
+        from = end;
+    }
+    pieces
 }
 
 fn greeting_length(server: &[u8]) -> usize {
@@ -136,18 +108,19 @@ fn greeting_length(server: &[u8]) -> usize {
 
 fn session(channel: Channel) -> Session {
     let credentials = Credentials::new(USER, Password::new(PASSWORD)).unwrap();
-    let session = Session::new(Arc::new(credentials), &STATEMENTS).unwrap();
-    session.over(channel, is_secure(channel))
+    Session::new(Arc::new(credentials)).over(channel, is_secure(channel))
 }
 
-fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
+fn run(server: &[u8], channel: Channel, ends: &[usize], piece: usize, statements: usize) -> Run {
     let mut session = session(channel);
     let mut output = BytesMut::new();
     let mut result = session.receive(&[], &mut output);
     assert_eq!(result, Ok(Progress::Wait(Stage::Greeting)));
 
+    let (mut replies, mut idle) = (Vec::new(), Vec::new());
+    let mut statements = STATEMENTS.into_iter().cycle().take(statements);
     let mut fed = 0;
-    for piece in pieces(server, channel, piece) {
+    for piece in pieces(server, channel, ends, piece) {
         let before = stage(&result);
         result = session.receive(piece, &mut output);
         fed += piece.len();
@@ -156,22 +129,47 @@ fn run(server: &[u8], channel: Channel, piece: usize) -> Run {
         if result == Ok(Progress::StartTls) {
             assert!(output.len() == 36 && output.starts_with(&[32, 0, 0, 1]), "not SSLRequest");
             check_injection_before_tls(server);
-            result = session.tls_started(&mut output);
+            result = session.tls_started(Some(FINGERPRINT), &mut output);
         }
-        assert!(stage(&result) >= before, "from {before} back to {:?}", result);
-        if !matches!(result, Ok(Progress::Wait(_))) {
+        assert!(stage(&result) >= before, "from {before} back to {result:?}");
+        match &result {
+            Ok(Progress::Wait(_)) => continue,
+            Ok(Progress::LoggedIn) => {}
+            Ok(Progress::Reply(reply)) => replies.push(reply.clone()),
+            _ => break,
+        }
+        idle.push(fed);
+        let Some(statement) = statements.next() else { break };
+        if let Err(error) = session.query(statement, &mut output) {
+            assert!(!matches!(error, Error::Ended | Error::Request { .. }), "{error}");
+            result = Err(error);
             break;
         }
     }
-    if !matches!(result, Ok(Progress::Wait(_))) {
-        let length = output.len();
-        for more in [&[][..], server] {
-            assert_eq!(session.receive(more, &mut output), Err(Error::Ended));
-        }
-        assert_eq!(output.len(), length, "output after the end");
-    }
+    check_end(&mut session, &mut output, result.is_err());
     assert_ne!(result, Err(Error::Ended));
-    Run { result, output }
+    Run { result, replies, output, idle }
+}
+
+/// Ends the session: COM_QUIT if the login has succeeded, and nothing after it.
+fn check_end(session: &mut Session, output: &mut BytesMut, failed: bool) {
+    assert!(!failed || !session.is_idle());
+    let is_idle = session.is_idle();
+    let mut quit = BytesMut::new();
+    match session.quit(&mut quit) {
+        Ok(()) => assert_eq!(quit[..], [1, 0, 0, 0, 1]),
+        Err(error) => assert!(error == Error::Ended && quit.is_empty() && !is_idle),
+    }
+    output.unsplit(quit);
+    let length = output.len();
+    assert_eq!(session.quit(output), Err(Error::Ended));
+    assert_eq!(session.query("SHOW", output), Err(Error::Ended));
+    if failed || is_idle {
+        for more in [&[][..], b"x"] {
+            assert_eq!(session.receive(more, output), Err(Error::Ended));
+        }
+    }
+    assert_eq!(output.len(), length, "output after the end");
 }
 
 /// Bytes that were injected after the greeting, before TLS has begun, end the session before
@@ -191,8 +189,8 @@ fn stage(result: &Result<Progress, Error>) -> u8 {
     match result {
         Ok(Progress::Wait(Stage::Greeting)) => 0,
         Ok(Progress::Wait(Stage::Login)) => 1,
-        Ok(Progress::Wait(Stage::Query)) => 2,
-        _ => 3,
+        Ok(_) => 2,
+        Err(_) => 3,
     }
 }
 
@@ -205,7 +203,6 @@ fn check_error_text(result: &Result<Progress, Error>) {
 }
 
 fn check_caps(replies: &[Reply], sent: usize) {
-    assert_eq!(replies.len(), STATEMENTS.len());
     let mut kept = 0;
     for reply in replies {
         match reply {
@@ -225,7 +222,7 @@ fn check_caps(replies: &[Reply], sent: usize) {
         }
     }
     // An escaped byte takes four bytes.
-    assert!(kept <= 4 * sent.min(MAX_TOTAL));
+    assert!(kept <= 4 * sent.min(MAX_TOTAL * replies.len()));
 }
 
 /// The verdict is serve only if each of these values is in the server's bytes.

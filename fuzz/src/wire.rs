@@ -60,6 +60,38 @@ pub fn greeting(version: &[u8], capabilities: u32, nonce: &[u8; 20], tail: &[u8]
     payload
 }
 
+/// Returns the nonce of a greeting's payload.
+pub fn nonce(greeting: &[u8]) -> Vec<u8> {
+    let version = greeting.iter().position(|&byte| byte == 0).unwrap();
+    [&greeting[version + 5..version + 13], &greeting[version + 32..version + 44]].concat()
+}
+
+/// Returns the info of an OK_Packet by which a server proves its certificate: the mark and
+/// the hexadecimal digits of a hash.
+pub fn proof(hash: &[u8], nonce: &[u8], fingerprint: &[u8; 32]) -> Vec<u8> {
+    let proof = Sha256::digest([hash, nonce, fingerprint].concat());
+    let digits: String = proof.iter().map(|byte| format!("{byte:02X}")).collect();
+    [b"\x01", digits.as_bytes()].concat()
+}
+
+/// Returns the payload of OK_Packet with an info.
+pub fn ok(info: &[u8]) -> Vec<u8> {
+    let mut payload = OK.to_vec();
+    text_value(&mut payload, Some(info));
+    payload
+}
+
+/// Returns the hashes of the password that a server can have stored, given the bytes that it
+/// sent.
+pub fn stored_hashes(password: &[u8], _server: &[u8]) -> Vec<Vec<u8>> {
+    vec![native_hash(password), public_key(password).to_vec()]
+}
+
+/// mysql_native_password: SHA1(SHA1(password)).
+pub fn native_hash(password: &[u8]) -> Vec<u8> {
+    Sha1::digest(Sha1::digest(password)).to_vec()
+}
+
 /// Returns the payload of Protocol::AuthSwitchRequest.
 pub fn switch(plugin: &str, data: &[u8]) -> Vec<u8> {
     [b"\xFE", plugin.as_bytes(), b"\0", data, b"\0"].concat()
@@ -159,7 +191,7 @@ fn accepts_parsec(
 }
 
 /// Derives the public key: RFC 8032, section 5.1.5.
-fn public_key(seed: &[u8]) -> [u8; 32] {
+pub fn public_key(seed: &[u8]) -> [u8; 32] {
     let hash = Sha512::digest(seed);
     EdwardsPoint::mul_base_clamped(hash[..32].try_into().unwrap()).compress().to_bytes()
 }
