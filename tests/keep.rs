@@ -145,19 +145,6 @@ async fn reads_every_variable_again_that_the_server_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn does_not_query_a_removed_variable_on_the_new_connection() {
-    let setup = Setup::start();
-    setup.query().await;
-    let mut script = Script::synced().with(&[("super_read_only", "OFF")]);
-    script.variables.remove("wsrep_desync");
-    setup.node.set_script(script);
-    for _ in 0..3 {
-        assert_eq!(setup.query().await, ("serve", AT_ONCE));
-        assert_eq!((setup.connections(), setup.replaced().await), (2, Some(1)));
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn replaces_a_connection_that_ended_between_two_probes() {
     for fault in [
         Fault::Closed,

@@ -33,7 +33,7 @@ async fn probe(node: &dyn Connect) -> (&'static str, String) {
     let source = CredentialSource::fixed(Credentials::new(USER, Password::new(PASSWORD)).unwrap());
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    match Probe::begin(node, &source, deadlines).run().await {
+    match Probe::begin(node, &source, deadlines, None).run().await {
         Ok(Ok(facts)) => {
             (judge(&facts, Policy::default(), Role::ReadWrite).as_str(), String::new())
         }

@@ -22,7 +22,7 @@ async fn verdict_of(node: &dyn Connect, password: &str) -> &'static str {
     let credentials = CredentialSource::fixed(credentials);
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    match Probe::begin(node, &credentials, deadlines).run().await {
+    match Probe::begin(node, &credentials, deadlines, None).run().await {
         Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
         Ok(Err(failure)) => failure.reason().as_str(),
         Err(stalled) => stalled.reason().as_str(),
@@ -134,11 +134,12 @@ async fn refuses_servers_of_other_protocols_within_their_first_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn refuses_replies_without_rows() {
-    // OK to the login and to each statement.
-    let oks = [wire::ok(2), wire::ok(1), wire::ok(1), wire::ok(1)].concat();
-    assert_eq!(verdict_on_login_reply(oks).await, "protocol-error");
-    let no_rows = [wire::ok(2), wire::ok(1), wire::rows(&[]), wire::rows(&[])].concat();
-    assert_eq!(verdict_on_login_reply(no_rows).await, "no-galera");
+    for (replies, word) in [
+        (vec![wire::ok(1), wire::ok(1)], "protocol-error"),
+        (vec![wire::ok(1), wire::rows(&[]), wire::rows(&[])], "no-galera"),
+    ] {
+        assert_eq!(verdict(Script { replies, ..Script::synced() }).await, word);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,7 +212,7 @@ async fn captures_of_real_nodes_have_their_verdicts() {
         // The variables have wsrep_on=ON, but the status has no wsrep variables.
         (include_bytes!("captures/resultset-status-nogalera.bin"), "incomplete-facts"),
     ] {
-        let replies = [&wire::ok(2), &wire::ok(1), status, VARIABLES].concat();
-        assert_eq!(verdict_on_login_reply(replies).await, word);
+        let replies = vec![wire::ok(1), status.to_vec(), VARIABLES.to_vec()];
+        assert_eq!(verdict(Script { replies, ..Script::synced() }).await, word);
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, duplex, split};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use crate::{AT_ONCE, Move, SECOND, play, send};
+use crate::{AT_ONCE, Move, SECOND, no_commands, play, send};
 
 /// A hostile client and what is expected of the probe.
 pub(crate) struct Hostile {
@@ -164,7 +164,7 @@ async fn answers_and_drops_every_hostile_client_in_its_time() {
         let (mut reader, writer) = split(stream);
         server.serve_connection(accepted).await;
         let server_tasks = tasks() - before;
-        let player = tokio::spawn(play(writer, client.moves));
+        let player = tokio::spawn(play(writer, no_commands(), client.moves));
         let mut response = String::new();
         let read = reader.read_to_string(&mut response).await;
         assert!(read.is_ok(), "{}: {read:?}", client.name);

@@ -16,8 +16,11 @@ use std::future::pending;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink, split};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
+
+use support::wire;
 
 const AT_ONCE: Duration = Duration::ZERO;
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,6 +31,8 @@ const SECOND: Duration = Duration::from_secs(1);
 enum Move {
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Waits until the client has sent another command.
+    AwaitCommand,
     /// Sends these bytes again and again, without an end.
     Repeat(Vec<u8>),
     /// Sends these bytes again and again, each byte after this pause.
@@ -41,11 +46,16 @@ fn send(bytes: impl Into<Vec<u8>>) -> Move {
 }
 
 /// Makes a peer's moves, until the other side closes or the peer does. The caller reads
-/// what the other side sends.
-async fn play(mut writer: impl AsyncWrite + Unpin, moves: Vec<Move>) -> io::Result<()> {
+/// what the other side sends, and reports its commands.
+async fn play(
+    mut writer: impl AsyncWrite + Unpin,
+    mut commands: mpsc::Receiver<()>,
+    moves: Vec<Move>,
+) -> io::Result<()> {
     for next in moves {
         match next {
             Move::Send(bytes) => writer.write_all(&bytes).await?,
+            Move::AwaitCommand => commands.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?,
             Move::Repeat(bytes) => loop {
                 writer.write_all(&bytes).await?;
             },
@@ -59,4 +69,25 @@ async fn play(mut writer: impl AsyncWrite + Unpin, moves: Vec<Move>) -> io::Resu
         }
     }
     pending().await
+}
+
+/// For a peer that awaits no commands.
+fn no_commands() -> mpsc::Receiver<()> {
+    mpsc::channel(1).1
+}
+
+/// Makes a hostile server's moves on a connection.
+fn serve(stream: impl AsyncRead + AsyncWrite + Send + 'static, moves: Vec<Move>) {
+    let (mut reader, writer) = split(stream);
+    let (sender, commands) = mpsc::channel(16);
+    tokio::spawn(play(writer, commands, moves));
+    tokio::spawn(async move {
+        while let Ok((sequence, _)) = wire::read_packet(&mut reader).await {
+            // Only a command begins a sequence on the client's side.
+            if sequence == 0 && sender.send(()).await.is_err() {
+                break;
+            }
+        }
+        copy(&mut reader, &mut sink()).await
+    });
 }

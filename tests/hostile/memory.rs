@@ -12,7 +12,7 @@ use crate::clients::{Hostile, clients};
 use crate::program::{Serve, request};
 use crate::servers::servers;
 use crate::support::node::{Node, Script};
-use crate::{Move, SECOND, play};
+use crate::{Move, SECOND, no_commands, play, serve};
 
 /// The most memory that a hostile server, or [`CLIENTS`] hostile clients of one kind, may
 /// cost, in KiB.
@@ -54,13 +54,10 @@ fn report(costs: Vec<(u64, &'static str)>) {
 }
 
 /// Makes the moves on every connection.
-async fn serve(listener: TcpListener, moves: Vec<Move>) {
+async fn accept(listener: TcpListener, moves: Vec<Move>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (mut reader, writer) = split(stream);
-        let play = play(writer, moves.clone());
-        tokio::spawn(play);
-        tokio::spawn(async move { copy(&mut reader, &mut sink()).await });
+        serve(stream, moves.clone());
     }
 }
 
@@ -70,7 +67,7 @@ async fn no_hostile_server_costs_8_mib_or_gets_its_text_into_a_response() {
     for server in servers() {
         costs.spawn(async move {
             let (listener, address) = listener().await;
-            tokio::spawn(serve(listener, server.moves));
+            tokio::spawn(accept(listener, server.moves));
             let (probe, idle) = start(address).await;
             for _ in 0..4 {
                 let response = probe.get("/").await;
@@ -109,7 +106,7 @@ async fn measure_clients(client: Hostile) -> (u64, &'static str) {
         clients.spawn(async move {
             let (mut reader, writer) = split(TcpStream::connect(http).await.unwrap());
             let mut both = JoinSet::new();
-            both.spawn(async move { drop(play(writer, moves).await) });
+            both.spawn(async move { drop(play(writer, no_commands(), moves).await) });
             // Half of the clients never read their responses.
             if index % 2 == 0 {
                 both.spawn(async move { drop(copy(&mut reader, &mut sink()).await) });

@@ -9,12 +9,12 @@ use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::{Deadlines, Probe};
 use galera_probe::node::transport::{Transport, TransportFuture};
-use tokio::io::{copy, duplex, sink, split};
+use tokio::io::duplex;
 use tokio::time::Instant;
 
 use crate::support::node::{PASSWORD, USER};
 use crate::support::wire;
-use crate::{AT_ONCE, Move, SECOND, play, send};
+use crate::{AT_ONCE, Move, SECOND, send, serve};
 
 /// A hostile server and what is expected of the probe.
 pub(crate) struct Hostile {
@@ -30,41 +30,51 @@ pub(crate) struct Hostile {
 pub(crate) fn servers() -> Vec<Hostile> {
     let mut all = Vec::new();
     let mut row = |name, word, after, moves| all.push(Hostile { name, moves, word, after });
-    let mut at_once = |name, word, bytes: Vec<u8>| row(name, word, AT_ONCE, vec![send(bytes)]);
+    let mut at_once = |name, word, moves: Vec<Move>| row(name, word, AT_ONCE, moves);
 
     at_once("a healthy node, not hostile", "serve", healthy(&[]));
-    at_once("bytes after the last reply", "serve", [healthy(&[]), vec![0xFF; 1000]].concat());
+    let [status, variables] = healthy_replies(&[]);
+    let more = [variables.clone(), vec![0xFF; 1000]].concat();
+    at_once("bytes after the last reply", "serve", after_set(&[&status, &more]));
+    let early = [status.clone(), variables.clone()].concat();
+    at_once("a reply before its statement", "protocol-error", after_set(&[&early]));
+    let early = [status.clone(), wire::err(0, 1053, "Server shutdown in progress")].concat();
+    at_once("an error before the next statement", "shutting-down", after_set(&[&early]));
 
     // Packet lengths.
-    at_once("a length of 16 MiB", "protocol-error", vec![0xFF, 0xFF, 0xFF, 0]);
-    at_once("a length of 16 MiB in a reply", "protocol-error", after_set(b"\xFF\xFF\xFF\x01"));
-    at_once("a greeting one byte over the cap", "protocol-error", vec![1, 0x40, 0, 0]);
-    at_once("a version without an end", "protocol-error", wire::packet(0, &vec![10; 16 * 1024]));
-    at_once("empty packets from the first", "protocol-error", numbered(0, 300, b""));
+    at_once("a length of 16 MiB", "protocol-error", vec![send([0xFF, 0xFF, 0xFF, 0])]);
+    at_once("a length of 16 MiB in a reply", "protocol-error", after_set(&[b"\xFF\xFF\xFF\x01"]));
+    at_once("a greeting one byte over the cap", "protocol-error", vec![send([1, 0x40, 0, 0])]);
+    at_once(
+        "a version without an end",
+        "protocol-error",
+        vec![send(wire::packet(0, &vec![10; 16 * 1024]))],
+    );
+    at_once("empty packets from the first", "protocol-error", vec![send(numbered(0, 300, b""))]);
     at_once("empty packets after the greeting", "protocol-error", after_greeting(&[0, 0, 0, 2]));
 
     // Column and row counts.
     let million = wire::packet(1, b"\xFD\x40\x42\x0F");
-    at_once("a million columns", "protocol-error", after_set(&million));
+    at_once("a million columns", "protocol-error", after_set(&[&million]));
     let most = wire::packet(1, b"\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF");
-    at_once("2^64 - 1 columns", "protocol-error", after_set(&most));
+    at_once("2^64 - 1 columns", "protocol-error", after_set(&[&most]));
     let rows = [columns(), numbered(5, 250, b"\x01a\x01b")].concat();
-    at_once("endless rows", "protocol-error", after_set(&rows));
+    at_once("endless rows", "protocol-error", after_set(&[&rows]));
     let rows = [columns(), numbered(5, 60, &[b"\x01a\xFC\x00\x10", &[b'x'; 4096][..]].concat())];
-    at_once("endless rows of 4 KiB", "protocol-error", after_set(&rows.concat()));
+    at_once("endless rows of 4 KiB", "protocol-error", after_set(&[&rows.concat()]));
 
     // Sequence numbers and packets out of order.
     at_once(
         "a greeting with sequence number 1",
         "protocol-error",
-        wire::packet(1, &wire::greeting()[4..]),
+        vec![send(wire::packet(1, &wire::greeting()[4..]))],
     );
     at_once(
         "an OK to the login with sequence number 3",
         "protocol-error",
         after_greeting(&wire::ok(3)),
     );
-    at_once("a reply with sequence number 0", "protocol-error", after_login(&wire::ok(0)));
+    at_once("a reply with sequence number 0", "protocol-error", after_login(&[&wire::ok(0)]));
     let again = wire::packet(2, &wire::greeting()[4..]);
     at_once("a second greeting", "protocol-error", after_greeting(&again));
     let switch = |number| wire::switch(number, "mysql_native_password", wire::SWITCH_NONCE);
@@ -73,12 +83,12 @@ pub(crate) fn servers() -> Vec<Hostile> {
 
     // Packets that are not allowed at their place, and other protocols.
     let infile = wire::packet(1, b"\xFB/etc/passwd");
-    at_once("a LOCAL INFILE request", "protocol-error", after_login(&infile));
-    at_once("a LOCAL INFILE request in reply to SHOW", "protocol-error", after_set(&infile));
+    at_once("a LOCAL INFILE request", "protocol-error", after_login(&[&infile]));
+    at_once("a LOCAL INFILE request in reply to SHOW", "protocol-error", after_set(&[&infile]));
     let compressed = b"\x0B\0\0\0\x07\0\0\x78\x9C\x63\x60\x60\x60\x02\x62\0\0\0\x1F\0\x0A";
     at_once("compressed bytes", "protocol-error", after_greeting(compressed));
     let tls = b"\x16\x03\x03\0\x7A\x02\0\0\x76\x03\x03";
-    at_once("TLS instead of the greeting", "protocol-error", tls.to_vec());
+    at_once("TLS instead of the greeting", "protocol-error", vec![send(*tls)]);
     at_once("TLS after the greeting", "protocol-error", after_greeting(tls));
     at_once(
         "AuthMoreData in reply to the login",
@@ -96,14 +106,13 @@ pub(crate) fn servers() -> Vec<Hostile> {
     at_once("a plugin name of 10,000 letters", "unsupported-plugin", after_greeting(&endless));
 
     // Replies of the wrong kind.
-    let oks = [wire::ok(1), wire::ok(1)].concat();
-    at_once("OK to a query for rows", "protocol-error", after_set(&oks));
-    at_once("rows in reply to SET", "protocol-error", after_login(&healthy_replies(&[]).repeat(2)));
+    at_once("OK to a query for rows", "protocol-error", after_set(&[&wire::ok(1)]));
+    at_once("rows in reply to SET", "protocol-error", after_login(&[&status]));
     let one = [wire::packet(1, b"\x01"), wire::packet(2, b"a"), wire::eof(3)].concat();
     let one = [one, wire::packet(4, b"\x02ON"), wire::eof(5)].concat();
-    at_once("rows of one column", "protocol-error", after_set(&one.repeat(2)));
+    at_once("rows of one column", "protocol-error", after_set(&[&one]));
     let null = [columns(), wire::packet(5, b"\xFB\xFB"), wire::eof(6)].concat();
-    at_once("a row without a name", "protocol-error", after_set(&null.repeat(2)));
+    at_once("a row without a name", "protocol-error", after_set(&[&null]));
 
     // Facts.
     for (name, word, changed) in [
@@ -121,56 +130,46 @@ pub(crate) fn servers() -> Vec<Hostile> {
     ] {
         at_once(name, word, healthy(changed));
     }
-    at_once("no facts", "no-galera", after_set(&[columns(), wire::eof(5)].concat().repeat(2)));
+    let no_rows = [columns(), wire::eof(5)].concat();
+    at_once("no facts", "no-galera", after_set(&[&no_rows, &no_rows]));
 
     // An ERR packet at each place, with control bytes in its message.
     let err = |number| wire::err(number, 1045, "\u{1b}[2J\r\n\r\nHTTP/1.1 200 OK\0");
-    at_once("an error instead of the greeting", "access-denied", err(0));
+    at_once("an error instead of the greeting", "access-denied", vec![send(err(0))]);
     at_once(
         "a truncated error instead of the greeting",
         "protocol-error",
-        wire::packet(0, b"\xFF"),
+        vec![send(wire::packet(0, b"\xFF"))],
     );
     at_once("an error in reply to the login", "access-denied", after_greeting(&err(2)));
     let switched = [switch(2), err(4)].concat();
     at_once("an error in reply to the switch response", "access-denied", after_greeting(&switched));
-    let replies = healthy_replies(&[]);
-    let to_set = [err(1), replies.clone()].concat();
-    at_once("an error in reply to the first statement", "access-denied", after_login(&to_set));
-    let to_show = [err(1), replies].concat();
-    at_once("an error in reply to the second statement", "access-denied", after_set(&to_show));
-    let in_rows = [columns(), wire::packet(5, b"\x01a\x01b"), err(6), wire::ok(1)].concat();
-    at_once("an error among the rows", "access-denied", after_set(&in_rows));
-    let long = wire::packet(0, &[b"\xFF\x15\x04", &[0x1B; 16_000][..]].concat());
-    at_once("an error of 16,000 bytes", "access-denied", long);
-    let before_rows = [&columns()[..22], &err(4)].concat();
-    at_once("an error before the rows", "protocol-error", after_set(&before_rows));
-
-    // Silence, and input that leaves the session waiting: the session skips column
-    // definitions without parsing them.
+    at_once("an error in reply to the first statement", "access-denied", after_login(&[&err(1)]));
+    at_once("an error in reply to the second statement", "access-denied", after_set(&[&err(1)]));
+    let third = after_set(&[&status, &err(1)]);
+    at_once("an error in reply to the third statement", "access-denied", third);
+    let in_rows = [columns(), wire::packet(5, b"\x01a\x01b"), err(6)].concat();
+    at_once("an error among the rows", "access-denied", after_set(&[&in_rows]));
     let for_column = [&wire::packet(1, b"\x02")[..], &err(2)].concat();
-    row(
-        "an error instead of a column definition",
-        "stalled-query",
-        SECOND,
-        vec![send(after_set(&for_column))],
-    );
+    at_once("an error instead of a column", "access-denied", after_set(&[&for_column]));
+    let before_rows = [&columns()[..18], &err(4)].concat();
+    at_once("an error before the rows", "access-denied", after_set(&[&before_rows]));
+    let long = wire::packet(0, &[b"\xFF\x15\x04", &[0x1B; 16_000][..]].concat());
+    at_once("an error of 16,000 bytes", "access-denied", vec![send(long)]);
+
+    // Silence, and input that leaves the session waiting.
     row("a silent server", "stalled-greeting", SECOND, vec![]);
     row("silence after the greeting", "stalled-login", SECOND, vec![send(wire::greeting())]);
-    row(
-        "silence after the login",
-        "stalled-query",
-        SECOND,
-        vec![send(after_greeting(&wire::ok(2)))],
-    );
+    row("silence after the login", "stalled-query", SECOND, after_greeting(&wire::ok(2)));
     let pause = Duration::from_millis(10);
-    let drip =
-        vec![send(after_set(&columns())), Move::Drip(numbered(5, 250, b"\x01a\x01b"), pause)];
+    let mut drip = after_set(&[&columns()]);
+    drip.push(Move::Drip(numbered(5, 250, b"\x01a\x01b"), pause));
     row("endless rows, byte by byte", "stalled-query", SECOND, drip);
     let drip = vec![Move::Drip(wire::greeting(), 9 * pause)];
     row("a greeting, byte by byte", "stalled-greeting", SECOND, drip);
     row("a connection closed at once", "disconnected", AT_ONCE, vec![Move::Close]);
-    let closed = vec![send(after_set(&columns())), Move::Close];
+    let mut closed = after_set(&[&columns()]);
+    closed.push(Move::Close);
     row("a connection closed among the rows", "disconnected", AT_ONCE, closed);
 
     // Floods.
@@ -184,17 +183,20 @@ pub(crate) fn servers() -> Vec<Hostile> {
     all
 }
 
-fn after_greeting(bytes: &[u8]) -> Vec<u8> {
-    [&wire::greeting(), bytes].concat()
+fn after_greeting(bytes: &[u8]) -> Vec<Move> {
+    vec![send([&wire::greeting(), bytes].concat())]
 }
 
-fn after_login(bytes: &[u8]) -> Vec<u8> {
-    after_greeting(&[&wire::ok(2), bytes].concat())
+/// Each of the replies follows a statement.
+fn after_login(replies: &[&[u8]]) -> Vec<Move> {
+    let mut moves = after_greeting(&wire::ok(2));
+    moves.extend(replies.iter().flat_map(|reply| [Move::AwaitCommand, send(*reply)]));
+    moves
 }
 
-/// The bytes follow the reply to the first statement, SET.
-fn after_set(bytes: &[u8]) -> Vec<u8> {
-    after_login(&[&wire::ok(1), bytes].concat())
+/// The replies follow the statements after the first one, SET.
+fn after_set(replies: &[&[u8]]) -> Vec<Move> {
+    after_login(&[&[&wire::ok(1)[..]], replies].concat())
 }
 
 /// A result set up to its rows. The next packet has sequence number 5.
@@ -211,11 +213,13 @@ fn numbered(first: u8, count: usize, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Everything that a healthy node sends, with these facts in place of its own.
-fn healthy(changed: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
-    after_set(&healthy_replies(changed))
+fn healthy(changed: &[(&str, Option<&[u8]>)]) -> Vec<Move> {
+    let [status, variables] = healthy_replies(changed);
+    after_set(&[&status, &variables])
 }
 
-fn healthy_replies(changed: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
+/// The replies to SHOW STATUS and SHOW VARIABLES.
+fn healthy_replies(changed: &[(&str, Option<&[u8]>)]) -> [Vec<u8>; 2] {
     let synced: [(&str, Option<&[u8]>); 6] = [
         ("wsrep_on", Some(b"ON")),
         ("wsrep_cluster_status", Some(b"Primary")),
@@ -242,7 +246,8 @@ fn healthy_replies(changed: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
     }
     let kept = synced.iter().filter(|(name, _)| !is_changed(name)).count();
     let rows = u8::try_from(kept + changed.len());
-    [status, wire::eof(5 + rows.unwrap()), columns(), wire::eof(5)].concat()
+    let variables = [columns(), wire::eof(5)].concat();
+    [[status, wire::eof(5 + rows.unwrap())].concat(), variables]
 }
 
 impl Connect for Hostile {
@@ -250,9 +255,7 @@ impl Connect for Hostile {
         let moves = self.moves.clone();
         Box::pin(async move {
             let (client, server) = duplex(4096);
-            let (mut reader, writer) = split(server);
-            tokio::spawn(play(writer, moves));
-            tokio::spawn(async move { copy(&mut reader, &mut sink()).await });
+            serve(server, moves);
             Ok(Box::new(client) as Box<dyn Transport>)
         })
     }
@@ -265,7 +268,7 @@ async fn gives_the_verdict_on_every_hostile_server_in_its_time() {
     for server in servers() {
         let began = Instant::now();
         let deadlines = Deadlines { step: SECOND, whole: 2 * SECOND };
-        let outcome = Probe::begin(&server, &credentials, deadlines).run().await;
+        let outcome = Probe::begin(&server, &credentials, deadlines, None).run().await;
         let shown = format!("{outcome:?}");
         let word = match outcome {
             Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),

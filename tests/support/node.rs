@@ -39,6 +39,11 @@ pub struct Script {
     pub password: String,
     /// The error code and text that answer every statement.
     pub statement_error: Option<(u16, String)>,
+    /// The replies to the first statements of each connection. The node itself answers those
+    /// after them.
+    pub replies: Vec<Vec<u8>>,
+    /// Bytes to send instead of the reply to a SELECT.
+    pub instead_of_select: Option<Vec<u8>>,
     /// The status and system variables.
     pub variables: BTreeMap<String, String>,
     /// Accepts connections and sends nothing, as a host does whose server process is
@@ -102,6 +107,7 @@ impl Script {
             ("wsrep_on", "ON"),
             ("wsrep_reject_queries", "NONE"),
             ("wsrep_sst_donor_rejects_queries", "OFF"),
+            ("version", "10.11.19-MariaDB"),
         ];
         Self {
             instead_of_greeting: None,
@@ -111,6 +117,8 @@ impl Script {
             tls: None,
             password: PASSWORD.to_owned(),
             statement_error: None,
+            replies: Vec::new(),
+            instead_of_select: None,
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             frozen: false,
             fault: Fault::None,
@@ -159,6 +167,10 @@ pub struct Seen {
     pub logins: AtomicUsize,
     /// COM_QUIT commands.
     pub quits: AtomicUsize,
+    /// SHOW VARIABLES statements.
+    pub shows: AtomicUsize,
+    /// SELECT statements.
+    pub selects: AtomicUsize,
     /// Bytes that the node sent on the last connection, in the steps greeting, tls, login and
     /// query.
     pub sent: Mutex<[usize; 4]>,
@@ -332,6 +344,7 @@ impl Node {
         writer.send(&wire::ok(sequence + 1)).await?;
         *logged_in = true;
 
+        let mut replies = script.replies.into_iter();
         loop {
             let (sequence, command) = wire::read_packet(reading).await?;
             writer.step.store(3, SeqCst);
@@ -345,7 +358,12 @@ impl Node {
                 }
                 Some((0x03, statement)) => {
                     let script = writer.script.borrow().clone();
-                    writer.send(&reply(&script, &String::from_utf8_lossy(statement))).await?;
+                    let statement = String::from_utf8_lossy(statement);
+                    let seen = &self.seen;
+                    seen.shows.fetch_add(usize::from(statement.contains("VARIABLES")), SeqCst);
+                    seen.selects.fetch_add(usize::from(statement.starts_with("SELECT")), SeqCst);
+                    let reply = replies.next().unwrap_or_else(|| reply(&script, &statement));
+                    writer.send(&reply).await?;
                 }
                 _ => return writer.send(&wire::err(1, 1047, "Unknown command")).await,
             }
@@ -407,6 +425,9 @@ fn reply(script: &Script, statement: &str) -> Vec<u8> {
         return wire::err(1, *code, text);
     }
     if let Some(columns) = statement.strip_prefix("SELECT ") {
+        if let Some(bytes) = &script.instead_of_select {
+            return bytes.clone();
+        }
         let names = columns.split(',').filter(|column| !column.starts_with("@@"));
         let pairs = names.map(|name| {
             let name = name.trim_matches('\'').to_owned();
