@@ -164,7 +164,12 @@ fn plugin(
         }
         2 => {
             // The fewest iterations: more would slow down the fuzzer.
-            (vec![wire::switch("parsec", &nonce), [b"\x01P\0", &nonce[..18]].concat()], None)
+            let ext_salt = [b"P\0", &nonce[..18]].concat();
+            let more = [b"\x01", &ext_salt[..]].concat();
+            (
+                vec![wire::switch("parsec", &nonce), more],
+                Some(wire::parsec_hash(password, &ext_salt)),
+            )
         }
         3 => (vec![wire::switch("unix_socket", b"")], None),
         4 if account::is_secure(channel) => (vec![wire::switch("mysql_clear_password", b"")], None),

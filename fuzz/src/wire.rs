@@ -81,10 +81,26 @@ pub fn ok(info: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// Returns the hashes of the password that a server can have stored, given the bytes that it
-/// sent.
-pub fn stored_hashes(password: &[u8], _server: &[u8]) -> Vec<Vec<u8>> {
-    vec![native_hash(password), public_key(password).to_vec()]
+/// Returns the hashes of the password that a server can have stored, given the bytes of the
+/// login that it sent.
+pub fn stored_hashes(password: &[u8], login: &[u8]) -> Vec<Vec<u8>> {
+    let mut hashes = vec![native_hash(password), public_key(password).to_vec()];
+    let mut rest = login;
+    while let Some((_, payload, tail)) = split_packet(rest) {
+        let data = payload.strip_prefix(b"\x01").unwrap_or(payload);
+        if let [b'P', 0..=3, ..] = data {
+            hashes.push(parsec_hash(password, data));
+        }
+        rest = tail;
+    }
+    hashes
+}
+
+/// parsec: the parameters of the key derivation, then the public key.
+pub fn parsec_hash(password: &[u8], ext_salt: &[u8]) -> Vec<u8> {
+    let mut seed = [0; 32];
+    pbkdf2_hmac::<Sha512>(password, &ext_salt[2..], 1024 << ext_salt[1], &mut seed);
+    [ext_salt, &public_key(&seed)].concat()
 }
 
 /// mysql_native_password: SHA1(SHA1(password)).

@@ -72,7 +72,8 @@ impl Password {
     }
 
     /// Returns the response to a `parsec` challenge: a client nonce, then the signature of
-    /// both nonces with a key that PBKDF2 derives from the password.
+    /// both nonces with a key that PBKDF2 derives from the password. Also returns the public
+    /// key of the signature, which the server stores.
     ///
     /// The client nonce must be unpredictable, and different for each server nonce. A hash
     /// of the secret key and the server nonce meets both conditions without a random
@@ -84,12 +85,12 @@ impl Password {
         nonce: &[u8; LONG_NONCE_LENGTH],
         salt: &[u8],
         iterations: u32,
-    ) -> Vec<u8> {
+    ) -> (Vec<u8>, [u8; 32]) {
         let mut key = Zeroizing::new([0; 32]);
         pbkdf2_hmac::<Sha512>(&self.0, salt, iterations, &mut *key);
         let client_nonce = Sha256::new().chain_update(*key).chain_update(nonce).finalize();
         let signature = ed25519::sign(&*key, &[nonce, &client_nonce]);
-        [&client_nonce[..], &signature].concat()
+        ([&client_nonce[..], &signature].concat(), ed25519::public_key(&*key))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -206,9 +207,11 @@ mod tests {
             ("secret", "YjhMiMfB0QhN+RMVmwKTnnh3", "kEKfv5F5MDUjreV4bLnjfpvRTDGg04+dpa4SrMo/42Y"),
             ("", "LGkvyPwSu0PcbZgaP2C0kpq6", "ddY085QaJ7FU60Ug4qKgjt4f2hS3tOvOIoeqkk47QGc"),
         ] {
-            let response = Password::new(password).sign_parsec(&nonce, &base64(salt), 1024);
+            let (response, stored) =
+                Password::new(password).sign_parsec(&nonce, &base64(salt), 1024);
             let (ours, signature) = response.split_at(LONG_NONCE_LENGTH);
             let public = base64(public).try_into().unwrap();
+            assert_eq!(stored, public);
             assert!(verifies(public, &[&nonce, ours].concat(), signature), "{password}");
             assert!(!verifies(public, &[ours, &nonce].concat(), signature));
         }
@@ -216,8 +219,9 @@ mod tests {
 
     #[test]
     fn the_parsec_client_nonce_differs_for_each_server_nonce() {
-        let ours =
-            |nonce| Password::new("secret").sign_parsec(&[nonce; 32], b"salt", 1024)[..32].to_vec();
+        let ours = |nonce| {
+            Password::new("secret").sign_parsec(&[nonce; 32], b"salt", 1024).0[..32].to_vec()
+        };
         assert_ne!(ours(1), ours(2));
     }
 

@@ -45,6 +45,8 @@ enum Plugin {
     Native,
     /// client_ed25519.
     Ed25519,
+    /// parsec, with the parameters of the key derivation and the public key.
+    Parsec { stored: Vec<u8> },
     /// A plugin whose server has no hash for a proof.
     Other,
 }
@@ -99,10 +101,12 @@ impl Login {
     /// Returns the password's hash as the server stores it for the current plugin. `None` if
     /// the server cannot prove anything by it.
     pub(super) fn password_hash(&self, password: &Password) -> Option<Zeroizing<Vec<u8>>> {
-        let hash = match self.plugin {
+        let hash = match &self.plugin {
+            // Everybody could make the proof.
             _ if password.is_empty() => return None,
             Plugin::Native => password.native_hash().into(),
             Plugin::Ed25519 => password.ed25519_public_key().into(),
+            Plugin::Parsec { stored } => stored.clone(),
             Plugin::Other => return None,
         };
         Some(Zeroizing::new(hash))
@@ -171,13 +175,14 @@ impl Login {
                 self.cleartext("caching_sha2_password", password).map(Some)
             }
             (Awaited::ExtSalt { nonce }, ext_salt) => {
-                let mut ext_salt = Reader::new(ext_salt);
+                let mut reader = Reader::new(ext_salt);
                 let field = "ext-salt";
-                let [b'P', factor @ 0..=MAX_ITERATION_FACTOR] = ext_salt.array(field)? else {
+                let [b'P', factor @ 0..=MAX_ITERATION_FACTOR] = reader.array(field)? else {
                     return Err(Error::Malformed { field });
                 };
                 let iterations = 1024_u32 << factor;
-                let response = password.sign_parsec(&nonce, ext_salt.rest(), iterations);
+                let (response, public) = password.sign_parsec(&nonce, reader.rest(), iterations);
+                self.plugin = Plugin::Parsec { stored: [ext_salt, &public].concat() };
                 Ok(Some(Zeroizing::new(response)))
             }
             _ => Err(Error::Unexpected { what: "login reply" }),
@@ -204,6 +209,7 @@ impl Login {
 
 #[cfg(test)]
 mod tests {
+    use super::super::auth::hex;
     use super::*;
 
     const NONCES: &[u8] = b"0123456789abcdefghij\0";
@@ -287,7 +293,7 @@ mod tests {
         let mut login = login(Channel::Tcp);
         assert_eq!(login.switch(b"parsec", &nonce, &secret()).unwrap()[..], *b"");
         let response = login.more(b"P\x01salt", &secret()).unwrap().unwrap();
-        assert_eq!(response[..], secret().sign_parsec(&nonce, b"salt", 2048));
+        assert_eq!(response[..], secret().sign_parsec(&nonce, b"salt", 2048).0);
         assert_eq!(response.len(), 32 + 64);
         let again = login.more(b"P\x01salt", &secret());
         assert_eq!(again, Err(Error::Unexpected { what: "login reply" }));
@@ -300,6 +306,34 @@ mod tests {
             login.switch(b"parsec", &[7; 32], &secret()).unwrap();
             let response = login.more(ext_salt, &secret());
             assert_eq!(response, Err(Error::Malformed { field: "ext-salt" }));
+        }
+    }
+
+    #[test]
+    fn the_password_hash_is_what_a_server_stores_for_the_current_plugin() {
+        // SELECT authentication_string of MariaDB 11.8, decoded.
+        let native = hex("14e65567abdb5135d0cfd9a70b3032c179a49ee7");
+        let ed25519 = hex("648814444520e4f56043a2ec9215e63be7992d2d270bc6dee873e36164786096");
+        let ext_salt = hex("50001b7fb182dc348e2cfdf450359c39490df068");
+        let public = hex("d04c851ea0105c42c1a16b61a99df04ced9f65bacdf3e2fa35abb51e98356230");
+        let hash =
+            |login: &Login, password| login.password_hash(&password).map(|hash| hash.to_vec());
+        let mut login = login(Channel::ProvenTls);
+        assert_eq!(hash(&login, secret()), Some(native.clone()));
+        for (plugin, data, more, stored) in [
+            (&b"client_ed25519"[..], &[7; 32][..], None, Some(ed25519)),
+            (b"parsec", &[7; 32], Some(&ext_salt), Some([&ext_salt[..], &public].concat())),
+            (b"parsec", &[7; 32], None, None),
+            (b"unix_socket", b"", None, None),
+            (b"caching_sha2_password", NONCES, None, None),
+            (b"mysql_native_password", NONCES, None, Some(native)),
+        ] {
+            login.switch(plugin, data, &secret()).unwrap();
+            if let Some(data) = more {
+                login.more(data, &secret()).unwrap();
+            }
+            assert_eq!(hash(&login, secret()), stored);
+            assert_eq!(hash(&login, Password::default()), None);
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Script {
     pub plugin: Option<Plugin>,
     /// Offers TLS.
     pub tls: Option<Tls>,
+    /// Proves by the password that the certificate with this fingerprint is its own.
+    pub proves: Option<[u8; 32]>,
     /// The account's password.
     pub password: String,
     /// The error code and text that answer every statement.
@@ -115,6 +117,7 @@ impl Script {
             switch: false,
             plugin: None,
             tls: None,
+            proves: None,
             password: PASSWORD.to_owned(),
             statement_error: None,
             replies: Vec::new(),
@@ -167,6 +170,8 @@ pub struct Seen {
     pub logins: AtomicUsize,
     /// COM_QUIT commands.
     pub quits: AtomicUsize,
+    /// Statements.
+    pub statements: AtomicUsize,
     /// SHOW VARIABLES statements.
     pub shows: AtomicUsize,
     /// SELECT statements.
@@ -341,7 +346,13 @@ impl Node {
             let text = format!("Access denied for user '{USER}'@'10.0.0.9' (using password: YES)");
             return writer.send(&wire::err(sequence + 1, 1045, &text)).await;
         }
-        writer.send(&wire::ok(sequence + 1)).await?;
+        let ok = match script.proves {
+            Some(fingerprint) => {
+                wire::ok_with(sequence + 1, &wire::proof(&script.password, &fingerprint))
+            }
+            None => wire::ok(sequence + 1),
+        };
+        writer.send(&ok).await?;
         *logged_in = true;
 
         let mut replies = script.replies.into_iter();
@@ -360,6 +371,7 @@ impl Node {
                     let script = writer.script.borrow().clone();
                     let statement = String::from_utf8_lossy(statement);
                     let seen = &self.seen;
+                    seen.statements.fetch_add(1, SeqCst);
                     seen.shows.fetch_add(usize::from(statement.contains("VARIABLES")), SeqCst);
                     seen.selects.fetch_add(usize::from(statement.starts_with("SELECT")), SeqCst);
                     let reply = replies.next().unwrap_or_else(|| reply(&script, &statement));

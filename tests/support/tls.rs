@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
@@ -72,6 +73,12 @@ impl Authority {
         roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
         roots
     }
+}
+
+/// The SHA-256 of the certificate's DER.
+pub fn fingerprint(issued: &Issued) -> [u8; 32] {
+    let der = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+    Sha256::digest(der).into()
 }
 
 /// A TLS server with this certificate. With `clients`, it requires a client certificate of

@@ -40,6 +40,21 @@ pub fn ok(sequence: u8) -> Vec<u8> {
     packet(sequence, &[0, 0, 0, 2, 0, 0, 0])
 }
 
+/// An OK packet with an info.
+pub fn ok_with(sequence: u8, info: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(info.len()).unwrap();
+    packet(sequence, &[&[0, 0, 0, 2, 0, 0, 0, length], info].concat())
+}
+
+/// The info by which a server proves its certificate for an account with
+/// mysql_native_password: the byte 1 and a hash in hexadecimal digits.
+pub fn proof(password: &str, fingerprint: &[u8; 32]) -> Vec<u8> {
+    let stored = Sha1::digest(Sha1::digest(password));
+    let proof = Sha256::digest([&stored[..], NONCE, fingerprint].concat());
+    let digits: String = proof.iter().map(|byte| format!("{byte:02X}")).collect();
+    [b"\x01", digits.as_bytes()].concat()
+}
+
 pub fn eof(sequence: u8) -> Vec<u8> {
     packet(sequence, &[0xFE, 0, 0, 2, 0])
 }

@@ -52,7 +52,7 @@ impl Tls {
     }
 
     /// Starts the TLS handshake on `stream`.
-    pub(crate) fn start(&self, stream: Box<dyn Transport>) -> TransportFuture {
+    pub fn start(&self, stream: Box<dyn Transport>) -> TransportFuture {
         let connector = TlsConnector::from(self.config.get());
         let connecting = connector.connect(self.name.clone(), stream);
         Box::pin(async move {
