@@ -21,6 +21,8 @@ fn every_command_line_prints_exactly_the_recorded_output() {
         ("database", "precious"),
         ("include.cnf", "[client]\n!include other.cnf\n"),
         ("space.cnf", "[client]\n[ client-server ]\npassword=secret\n"),
+        ("mark", "\u{feff}secret\n"),
+        ("mark.cnf", "\u{feff}[client]\npassword=secret\n"),
         ("no-group.cnf", "password=secret\n"),
         ("port.cnf", "[client]\npassword=secret\nport=mysql\n"),
         ("password.cnf", "[client]\npassword=secret\n"),

@@ -398,6 +398,35 @@ async fn warns_at_start_of_an_option_file_without_an_account() {
     serve.kill().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_byte_order_mark_in_a_file_that_is_read_again_keeps_the_last_account() {
+    let (node, address) = node(Script::synced()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    let options = directory.path().join("probe.cnf");
+    for (flag, file, content) in [
+        ("--password-file", password, PASSWORD.to_owned()),
+        ("--defaults-file", options, format!("[client]\npassword={PASSWORD}\n")),
+    ] {
+        fs::write(&file, &content).unwrap();
+        let flags = [flag, file.to_str().unwrap(), "--target", &address, "--max-age", "0s"];
+        let mut serve = command(&[&["serve", "--listen", "127.0.0.1:0"], &flags[..]].concat());
+        serve.env_remove("GALERA_PROBE_PASSWORD");
+        let mut probe = Serve::start_command(serve).await;
+        probe.assert(200, "serve").await;
+        let before = connections(&node);
+        fs::write(&file, format!("\u{feff}{content}")).unwrap();
+        probe.assert(200, "serve").await;
+        assert_eq!(connections(&node), before + 1);
+        assert_eq!(probe.end("TERM").await.0, Some(0));
+        let mut log = String::new();
+        probe.log.read_to_string(&mut log).await.unwrap();
+        let warning = log.lines().find(|line| line.contains("byte order mark")).expect(&log);
+        assert!(warning.contains(&format!(" WARN {flag} ")), "{warning}");
+        assert!(warning.ends_with("without it; keeping the last credentials"), "{warning}");
+    }
+}
+
 /// Returns the command `serve` with a service manager that listens at `socket`.
 fn serve_under_manager(socket: &Path, target: &str) -> tokio::process::Command {
     let mut serve = command(&["serve", "--listen", "127.0.0.1:0", "--target", target]);

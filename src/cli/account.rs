@@ -185,8 +185,12 @@ const WORLD_READABLE: u32 = 0o004;
 /// # Errors
 /// The cause and the fix, to follow the file's name.
 fn read_file(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, String> {
-    read_bytes(path, max)
-        .map_err(|error| format!("cannot be read: {error}: name a file that this user may read"))
+    let file = read_bytes(path, max)
+        .map_err(|error| format!("cannot be read: {error}: name a file that this user may read"))?;
+    match check_encoding(&file) {
+        Ok(()) => Ok(file),
+        Err(problem) => Err(problem.to_owned()),
+    }
 }
 
 fn read_bytes(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -201,6 +205,20 @@ fn read_bytes(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
     file.take(u64::try_from(max + 1).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Refuses a file with a byte order mark, which would become part of the password or of the
+/// first group. Some editors write one.
+fn check_encoding(file: &[u8]) -> Result<(), &'static str> {
+    match file {
+        [0xef, 0xbb, 0xbf, ..] => {
+            Err("begins with a UTF-8 byte order mark: save the file without it")
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            Err("is UTF-16: save the file as UTF-8 without a byte order mark")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns the address that an option file gives, by the rule of MySQL's own programs: the
@@ -304,6 +322,42 @@ mod tests {
         for defaults_file in files {
             let account = Given { defaults_file, ..Given::default() }.read().unwrap();
             assert_eq!(account.warning, None);
+        }
+    }
+
+    #[test]
+    fn names_the_byte_order_mark_of_a_password_file_or_an_option_file() {
+        let utf_8 = "begins with a UTF-8 byte order mark: save the file without it";
+        let utf_16 = "is UTF-16: save the file as UTF-8 without a byte order mark";
+        let files: [(&[u8], _); 6] = [
+            (b"\xef\xbb\xbf", utf_8),
+            (b"\xef\xbb\xbfsecret\n", utf_8),
+            (b"\xef\xbb\xbf[client]\npassword=secret\n", utf_8),
+            (b"\xff\xfe", utf_16),
+            (b"\xff\xfes\0e\0c\0r\0e\0t\0\n\0", utf_16),
+            (b"\xfe\xff\0[\0c", utf_16),
+        ];
+        for (file, problem) in files {
+            let password = Given { password_file: Some(file), ..Given::default() };
+            let defaults = Given { defaults_file: Some(file), ..Given::default() };
+            for (given, flag, name) in [
+                (password, "--password-file (GALERA_PROBE_PASSWORD_FILE) '/", "password"),
+                (defaults, "--defaults-file (GALERA_PROBE_DEFAULTS_FILE) '/", "probe.cnf"),
+            ] {
+                let error = given.read().err().unwrap();
+                assert!(error.starts_with(flag), "{error}");
+                assert!(error.ends_with(&format!("/{name}' {problem}")), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_byte_order_mark_elsewhere_are_part_of_the_password() {
+        let passwords: [&'static [u8]; 4] = [b"a\xef\xbb\xbf", b"\xef\xbb", b"\xff", b"a\xff\xfe"];
+        for password in passwords {
+            let account = Given { password_file: Some(password), ..Given::default() }.read();
+            let expected = Credentials::new("default", Password::new(password)).unwrap();
+            assert!(account.unwrap().credentials == expected, "{}", password.escape_ascii());
         }
     }
 }
