@@ -41,6 +41,9 @@ fn start(config: Config) -> io::Result<i32> {
     for variable in cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         warn!(variable, "no flag has this variable: see --help");
     }
+    for warning in config.warnings {
+        warn!("{warning}");
+    }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     // A spawned task, because waking the future of `block_on` costs one more system call.
     let command = runtime.spawn(commands::run(config.action));

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixDatagram, UnixListener};
 use tokio::time::timeout;
 
@@ -361,6 +361,70 @@ async fn reads_an_option_file_and_warns_if_every_user_can_read_it() {
     let check = run(&["check", "--defaults-file", file.to_str().unwrap()]).await;
     assert_eq!(check.status.code(), Some(2));
     assert!(text(&check.stderr).contains("it is over 64 KiB"));
+}
+
+#[tokio::test]
+async fn warns_at_start_of_an_option_file_without_an_account() {
+    let (_node, address) = node(Script::synced()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("probe.cnf");
+    fs::write(&file, format!("[mysql]\nuser={USER}\npassword={PASSWORD}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let account = ["--target", &address, "--defaults-file", file];
+    let command = |arguments: &[&str]| {
+        let mut command = command(&[arguments, &account].concat());
+        command.env_remove("GALERA_PROBE_PASSWORD");
+        command
+    };
+    let warning = |line: &str| {
+        let named = format!(" WARN --defaults-file (GALERA_PROBE_DEFAULTS_FILE) '{file}' has");
+        line.contains(&named) && line.contains(" neither user nor password ")
+    };
+    let check = output(command(&["check"])).await;
+    let log = text(&check.stderr);
+    assert_eq!(check.status.code(), Some(1), "{log}");
+    assert_eq!(log.lines().filter(|line| warning(line)).count(), 1, "{log}");
+
+    let log = text(&output(command(&["check", "--user", "other"])).await.stderr);
+    assert_eq!(log.lines().filter(|line| warning(line)).count(), 0, "{log}");
+
+    // It is logged before any request.
+    let mut serve = command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut serve = serve.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(serve.stderr.take().unwrap());
+    let mut line = String::new();
+    timeout(TIMEOUT, log.read_line(&mut line)).await.expect("a line").unwrap();
+    assert!(warning(&line), "{line}");
+    serve.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_in_a_file_that_is_read_again_keeps_the_last_account() {
+    let (node, address) = node(Script::synced()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    let options = directory.path().join("probe.cnf");
+    for (flag, file, content) in [
+        ("--password-file", password, PASSWORD.to_owned()),
+        ("--defaults-file", options, format!("[client]\npassword={PASSWORD}\n")),
+    ] {
+        fs::write(&file, &content).unwrap();
+        let flags = [flag, file.to_str().unwrap(), "--target", &address, "--max-age", "0s"];
+        let mut serve = command(&[&["serve", "--listen", "127.0.0.1:0"], &flags[..]].concat());
+        serve.env_remove("GALERA_PROBE_PASSWORD");
+        let mut probe = Serve::start_command(serve).await;
+        probe.assert(200, "serve").await;
+        let before = connections(&node);
+        fs::write(&file, format!("\u{feff}{content}")).unwrap();
+        probe.assert(200, "serve").await;
+        assert_eq!(connections(&node), before + 1);
+        assert_eq!(probe.end("TERM").await.0, Some(0));
+        let mut log = String::new();
+        probe.log.read_to_string(&mut log).await.unwrap();
+        let warning = log.lines().find(|line| line.contains("byte order mark")).expect(&log);
+        assert!(warning.contains(&format!(" WARN {flag} ")), "{warning}");
+        assert!(warning.ends_with("without it; keeping the last credentials"), "{warning}");
+    }
 }
 
 /// Returns the command `serve` with a service manager that listens at `socket`.

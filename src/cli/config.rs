@@ -20,6 +20,8 @@ pub struct Config {
     pub action: Action,
     /// The format and the level of the log.
     pub log: LogSettings,
+    /// Warnings about the settings, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// A command with its settings.

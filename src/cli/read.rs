@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
-use super::account;
+use super::account::{self, Account, AccountFlags};
 use super::arguments::{Cli, Command};
 use super::config::{Action, Config, Node, Serve};
 use super::shared_arguments::{LogArgs, NodeArgs, TimingArgs};
@@ -84,9 +84,10 @@ impl Config {
     {
         let matches = command().try_get_matches_from(arguments).map_err(name_variable)?;
         let given = Given(matches.subcommand().map(|(_, matches)| matches));
+        let mut warnings = Vec::new();
         let (action, log) = match Cli::from_arg_matches(&matches)?.command {
             Command::Serve { listen, admin_listen, maintenance_file, drain, node, timing, log } => {
-                let node = node.read(given, timing.read())?;
+                let node = node.read(given, timing.read(), &mut warnings)?;
                 let serve = Serve { listen, admin_listen, maintenance_file, drain, node };
                 (Action::Serve(Box::new(serve)), log.read())
             }
@@ -95,14 +96,14 @@ impl Config {
                 (Action::Via { url, timeout }, log.read())
             }
             Command::Check { role, node, log, .. } => {
-                let node = Box::new(node.read(given, Timing::default())?);
+                let node = Box::new(node.read(given, Timing::default(), &mut warnings)?);
                 (Action::Check { node, role: role.into() }, log.read())
             }
             Command::Maintenance { change, maintenance_file: file, log } => {
                 (Action::Maintenance { file, change }, log.read())
             }
         };
-        Ok(Config { action, log })
+        Ok(Config { action, log, warnings })
     }
 }
 
@@ -119,10 +120,15 @@ impl Given<'_> {
 }
 
 impl NodeArgs {
-    fn read(self, given: Given<'_>, timing: Timing) -> Result<Node, clap::Error> {
+    fn read(
+        self,
+        given: Given<'_>,
+        timing: Timing,
+        warnings: &mut Vec<String>,
+    ) -> Result<Node, clap::Error> {
         let deadlines = Deadlines { step: self.step_timeout, whole: self.timeout };
         let policy = Policy { standalone: self.standalone, donor: self.donor.into() };
-        let (credentials, address) = account::read(account::AccountFlags {
+        let Account { credentials, address, warning } = account::read(AccountFlags {
             user: (self.user, given.has("user")),
             password_file: self.password_file,
             defaults_file: self.defaults_file,
@@ -131,6 +137,7 @@ impl NodeArgs {
             Some(address) if !given.has("target") => address,
             _ => self.target,
         };
+        warnings.extend(warning);
         let security = self.tls.read(&address)?;
         let settings = Settings { credentials, deadlines, policy, timing };
         Ok(Node { address, security, settings })

@@ -40,7 +40,9 @@ pub(super) struct NodeArgs {
     /// File with the password; the alternative is GALERA_PROBE_PASSWORD.
     #[arg(long, env = "GALERA_PROBE_PASSWORD_FILE", hide_env_values = true, value_name = "PATH")]
     pub(super) password_file: Option<PathBuf>,
-    /// Option file whose [client] group gives the account and the address.
+    /// Option file with the account and the address
+    ///
+    /// The groups [client], [client-server] and [client-mariadb] are read.
     #[arg(long, env = "GALERA_PROBE_DEFAULTS_FILE", hide_env_values = true, value_name = "PATH")]
     pub(super) defaults_file: Option<PathBuf>,
     #[command(flatten)]

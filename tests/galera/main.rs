@@ -9,6 +9,7 @@ mod cluster;
 mod nodes_1;
 mod nodes_3;
 mod operators;
+mod option_files;
 #[path = "../support/program.rs"]
 mod program;
 mod recipes;
