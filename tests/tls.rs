@@ -6,7 +6,10 @@ mod support;
 #[path = "support/tls.rs"]
 mod tls;
 
+use std::fs;
 use std::io;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -68,23 +71,85 @@ async fn each_mode_verifies_what_it_promises_and_no_more() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_its_own_ca_is_accepted_in_its_dates_for_its_names() {
+    let years = [2000, 2500];
+    let same = Authority::named(&["node"], years);
+    for (server, ca, expected) in [
+        (same.itself(), &same, ["serve", "serve"]),
+        (same.issue(&["node"]), &same, ["serve", "serve"]),
+        (same.issue_ca(&["node"]), &same, ["tls-untrusted", "tls-untrusted"]),
+        (Authority::named(&["node"], years).itself(), &same, ["tls-untrusted", "tls-untrusted"]),
+        (same.itself(), &Authority::new(), ["tls-untrusted", "tls-untrusted"]),
+    ] {
+        assert_eq!(verdicts(&server, ca).await, expected);
+    }
+    for (names, years, expected) in [
+        (&["10.0.0.7", "node"][..], years, ["serve", "serve"]),
+        (&["elsewhere"], years, ["serve", "tls-wrong-name"]),
+        (&[], years, ["serve", "tls-wrong-name"]),
+        (&["node"], [2000, 2020], ["tls-expired", "tls-expired"]),
+        (&["node"], [2400, 2500], ["tls-expired", "tls-expired"]),
+        (&["elsewhere"], [2000, 2020], ["tls-expired", "tls-expired"]),
+    ] {
+        let ca = Authority::named(names, years);
+        assert_eq!(verdicts(&ca.itself(), &ca).await, expected, "{names:?} {years:?}");
+    }
+}
+
+/// Where OpenSSL is not installed, the certificate is rcgen's.
+#[tokio::test(start_paused = true)]
+async fn the_certificate_of_openssl_req_x509_is_accepted_as_its_own_ca() {
+    let ca = Authority::named(&["node"], [2000, 2500]);
+    let client = Client::new(Some(&ca), Some(&ca.itself()));
+    let [certificate, key] = ["ca.pem", "key.pem"].map(|name| client.path().join(name));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-subj", "/CN=node", "-addext", "subjectAltName=DNS:node"])
+        .args([Path::new("-out"), &certificate, Path::new("-keyout"), &key])
+        .output();
+    assert!(made.is_err() || made.is_ok_and(|made| made.status.success()));
+    let [certificate, key] = [certificate, key].map(|path| fs::read_to_string(path).unwrap());
+    let client = Client { files: Files { identity: None, ..client.files }, ..client };
+    for (check, name, expected) in [
+        (Check::Ca, "elsewhere", "serve"),
+        (Check::Identity, "node", "serve"),
+        (Check::Identity, "elsewhere", "tls-wrong-name"),
+    ] {
+        let issued = Issued { certificate: certificate.clone(), key: key.clone() };
+        let security = client.security(check, name);
+        assert_eq!(verdict(server(&issued, None), security).await, expected, "{check:?} {name}");
+    }
+}
+
+/// The verdicts of `verify-ca` and `verify-identity` on a server with this certificate, for
+/// this `--ssl-ca`.
+async fn verdicts(server: &Issued, ca: &Authority) -> [&'static str; 2] {
+    let verdict = async |check| {
+        let security = Client::new(Some(ca), None).security(check, "node");
+        verdict(tls::server(server, None), security).await
+    };
+    [verdict(Check::Ca).await, verdict(Check::Identity).await]
+}
+
 /// Anyone can present the node's certificate, which is public.
 #[tokio::test(start_paused = true)]
 async fn a_server_without_the_key_of_its_certificate_is_refused_in_each_mode_but_required() {
-    let authority = Authority::new();
-    let Issued { certificate, .. } = authority.issue(&["node"]);
-    let Issued { key, .. } = authority.issue(&["node"]);
-    let impostor = Issued { certificate, key };
-    for version in rustls::ALL_VERSIONS {
-        for (check, expected) in [
-            (Check::Nothing, "serve"),
-            (Check::Password, "tls-untrusted"),
-            (Check::Ca, "tls-untrusted"),
-            (Check::Identity, "tls-untrusted"),
-        ] {
-            let security = Client::new(Some(&authority), None).security(check, "node");
-            let server = server_of(&impostor, None, &[version]);
-            assert_eq!(verdict(server, security).await, expected, "{check:?} {version:?}");
+    let ca = Authority::named(&["node"], [2000, 2500]);
+    let Issued { key, .. } = Authority::new().itself();
+    for certificate in [ca.issue(&["node"]).certificate, ca.certificate.clone()] {
+        let impostor = Issued { certificate, key: key.clone() };
+        for version in rustls::ALL_VERSIONS {
+            for (check, expected) in [
+                (Check::Nothing, "serve"),
+                (Check::Password, "tls-untrusted"),
+                (Check::Ca, "tls-untrusted"),
+                (Check::Identity, "tls-untrusted"),
+            ] {
+                let security = Client::new(Some(&ca), None).security(check, "node");
+                let server = server_of(&impostor, None, &[version]);
+                assert_eq!(verdict(server, security).await, expected, "{check:?} {version:?}");
+            }
         }
     }
 }
@@ -386,7 +451,7 @@ async fn a_kept_tls_connection_is_reused_until_the_certificates_change() {
         assert_eq!(seen, [1, 0]);
     }
     let other = Authority::new().certificate;
-    std::fs::write(client.path().join("ca.pem"), other).unwrap();
+    fs::write(client.path().join("ca.pem"), other).unwrap();
     // The paused clock moves on while a thread reads the file, so use the real one.
     let began = std::time::Instant::now();
     while handle.health(Role::ReadWrite).await.verdict.as_str() == "serve" {
@@ -409,7 +474,7 @@ async fn corrected_certificates_end_the_back_off() {
     let handle = start(&node);
     let verdict = async || handle.health(Role::ReadWrite).await.verdict.as_str();
     assert_eq!(verdict().await, "tls-untrusted");
-    std::fs::write(client.path().join("ca.pem"), &ours.certificate).unwrap();
+    fs::write(client.path().join("ca.pem"), &ours.certificate).unwrap();
     // The files are read every five seconds, in parallel to a handshake that may still use
     // the old ones.
     sleep(Duration::from_secs(5)).await;
@@ -427,7 +492,7 @@ fn errors_for_unusable_files_name_the_flag_and_the_problem() {
     let client = Client::new(Some(&ours), Some(&ours.issue(&["probe"])));
     let path = |name: &str, text: &[u8]| {
         let path = client.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         path
     };
     let Files { ca, identity } = client.files.clone();

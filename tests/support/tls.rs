@@ -32,13 +32,37 @@ pub struct Authority {
 
 impl Authority {
     pub fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
+        Self::named(&[], [2000, 2500])
+    }
+
+    /// A CA whose certificate has these names, like a server's, and is valid from the start of
+    /// one year to that of another: what `openssl req -x509` makes.
+    pub fn named(names: &[&str], [from, until]: [i32; 2]) -> Self {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
         // OpenSSL takes a certificate whose subject equals its issuer for a self-signed CA.
         params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// The CA's own certificate, for a server.
+    pub fn itself(&self) -> Issued {
+        Issued { certificate: self.certificate.clone(), key: self.issuer.key().serialize_pem() }
+    }
+
+    /// Issues the certificate of another CA, with these names.
+    pub fn issue_ca(&self, names: &[&str]) -> Issued {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Issued { certificate, key: key.serialize_pem() }
     }
 
     /// Issues a certificate for these names and addresses, valid from 2000 to 2500.

@@ -129,7 +129,7 @@ fn build_config(check: Check, material: Material) -> Result<ClientConfig, String
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let verifier = Arc::new(Verifier { check, roots: material.roots()?, provider });
+    let verifier = Arc::new(Verifier { check, authorities: material.authorities()?, provider });
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match material.identity()? {
         None => builder.with_no_client_auth(),

@@ -5,12 +5,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::verifier::Authorities;
 use crate::os::background::run_with_timeout;
 
 /// The longest file, in bytes. All CAs of a Debian system are 220 kB.
@@ -22,7 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The paths of the certificate files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// The CA certificates (`--ssl-ca`). One must have signed the server's certificate.
+    /// The CA certificates (`--ssl-ca`). One must have signed the server's certificate, or be
+    /// it.
     pub ca: Option<PathBuf>,
     /// The client certificate, for a server that requires one.
     pub identity: Option<Identity>,
@@ -109,14 +110,14 @@ impl Material {
     }
 
     /// Returns the CA certificates. Empty without `--ssl-ca`.
-    pub(super) fn roots(&self) -> Result<RootCertStore, String> {
-        let mut roots = RootCertStore::empty();
+    pub(super) fn authorities(&self) -> Result<Authorities, String> {
+        let mut authorities = Authorities::empty();
         if let Some(file) = self.file(Flag::Ca) {
             for certificate in file.certificates()? {
-                roots.add(certificate).map_err(|error| file.error(&error.to_string()))?;
+                authorities.add(certificate).map_err(|error| file.error(&error.to_string()))?;
             }
         }
-        Ok(roots)
+        Ok(authorities)
     }
 
     /// Returns the client certificate with its chain, and its key. `None` without
@@ -196,7 +197,7 @@ mod tests {
             std::fs::write(&path, &text).unwrap();
             let files = Files { ca: Some(path.clone()), identity: None };
             let (_, contents) = files.read();
-            let error = contents.and_then(|contents| contents.roots().map(drop)).unwrap_err();
+            let error = contents.and_then(|contents| contents.authorities().map(drop)).unwrap_err();
             let ends = [&*path.display().to_string(), ": name a PEM file that this user may read"];
             let problem = error.split_once(ends[0]).unwrap().1.strip_suffix(ends[1]).unwrap();
             assert!(

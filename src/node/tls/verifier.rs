@@ -7,7 +7,7 @@ use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_na
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 /// How the server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub enum Check {
     /// Accept any certificate, but require that the server has its key: the server proves
     /// the certificate after the login (`verify-password`).
     Password,
-    /// Require a signature of a CA in `--ssl-ca` (`verify-ca`).
+    /// Require a signature of a CA in `--ssl-ca`, or one of these certificates (`verify-ca`).
     Ca,
-    /// Require that signature and the server's name (`verify-identity`).
+    /// Require the same and the server's name (`verify-identity`).
     Identity,
 }
 
@@ -27,27 +27,70 @@ pub enum Check {
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) check: Check,
-    /// The CA certificates of `--ssl-ca`.
-    pub(super) roots: RootCertStore,
+    pub(super) authorities: Authorities,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
 impl Verifier {
+    /// Requires that a CA signed the certificate, or that it is a CA's own certificate.
     fn verify_chain(
         &self,
-        certificate: &ParsedCertificate<'_>,
+        end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        let roots = &self.roots;
-        verify_server_cert_signed_by_trust_anchor(
-            certificate,
-            roots,
+        let verified = verify_server_cert_signed_by_trust_anchor(
+            &ParsedCertificate::try_from(end_entity)?,
+            &self.authorities.roots,
             intermediates,
             now,
-            algorithms,
-        )
+            self.provider.signature_verification_algorithms.all,
+        );
+        match verified {
+            // `openssl req -x509` makes a self-signed certificate a CA's. OpenSSL accepts it from
+            // a server if it is trusted; webpki accepts no CA's certificate from a server. It
+            // checks the dates before.
+            Err(error) if is_ca_as_end_entity(&error) && self.authorities.contain(end_entity) => {
+                Ok(())
+            }
+            verified => verified,
+        }
+    }
+}
+
+/// Whether webpki refused a certificate because it is a CA's. rustls keeps only the text of
+/// this error.
+fn is_ca_as_end_entity(error: &Error) -> bool {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(error)) => {
+            error.to_string() == "CaUsedAsEndEntity"
+        }
+        _ => false,
+    }
+}
+
+/// The CA certificates of `--ssl-ca`.
+#[derive(Debug)]
+pub(super) struct Authorities {
+    certificates: Vec<CertificateDer<'static>>,
+    roots: RootCertStore,
+}
+
+impl Authorities {
+    pub(super) fn empty() -> Self {
+        Self { certificates: Vec::new(), roots: RootCertStore::empty() }
+    }
+
+    /// # Errors
+    /// The certificate is malformed.
+    pub(super) fn add(&mut self, certificate: CertificateDer<'static>) -> Result<(), Error> {
+        self.roots.add(certificate.clone())?;
+        self.certificates.push(certificate);
+        Ok(())
+    }
+
+    fn contain(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.certificates.iter().any(|authority| authority == certificate)
     }
 }
 
@@ -62,13 +105,10 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         match self.check {
             Check::Nothing | Check::Password => {}
-            Check::Ca => {
-                self.verify_chain(&ParsedCertificate::try_from(end_entity)?, intermediates, now)?;
-            }
+            Check::Ca => self.verify_chain(end_entity, intermediates, now)?,
             Check::Identity => {
-                let certificate = ParsedCertificate::try_from(end_entity)?;
-                self.verify_chain(&certificate, intermediates, now)?;
-                verify_server_name(&certificate, server_name)?;
+                self.verify_chain(end_entity, intermediates, now)?;
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             }
         }
         Ok(ServerCertVerified::assertion())
