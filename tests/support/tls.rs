@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use galera_probe::node::security::Security;
-use galera_probe::node::tls::{Check, Files, Identity, Tls};
+use galera_probe::node::tls::{Check, Files, Fingerprint, Identity, Tls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::RootCertStore;
 use rustls::crypto::ring::default_provider;
@@ -22,6 +22,29 @@ use crate::support::node;
 pub struct Issued {
     pub certificate: String,
     pub key: String,
+}
+
+impl Issued {
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.der())
+    }
+
+    fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+
+    /// The same certificate as `openssl x509 -req` makes it: of X.509 version 1.
+    pub fn as_version_1(&self) -> CertificateDer<'static> {
+        let der = self.der();
+        let (headers, rest) = der.split_at(8);
+        let rest = rest.strip_prefix(&[0xA0, 3, 2, 1, 2]).unwrap();
+        let shorter = headers.chunks(4).flat_map(|header| {
+            let [tag, 0x82, high, low] = *header else { panic!("{header:x?}") };
+            let [high, low] = (u16::from_be_bytes([high, low]) - 5).to_be_bytes();
+            [tag, 0x82, high, low]
+        });
+        shorter.chain(rest.iter().copied()).collect::<Vec<_>>().into()
+    }
 }
 
 /// A CA with a new key and a unique name.
@@ -110,6 +133,16 @@ pub fn server_of(
     clients: Option<&Authority>,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> node::Tls {
+    server_with(issued.der(), &issued.key, clients, versions)
+}
+
+/// The same with any certificate, also one that does not belong to the key.
+pub fn server_with(
+    certificate: CertificateDer<'static>,
+    key: &str,
+    clients: Option<&Authority>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> node::Tls {
     let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
@@ -122,11 +155,10 @@ pub fn server_of(
                 .unwrap(),
         ),
     };
-    let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let key = default_provider().key_provider.load_private_key(key).unwrap();
-    // Unlike `with_single_cert`, this accepts a key that is not the certificate's.
-    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    // `with_single_cert` would parse the certificate.
+    let resolver = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     // Session tickets are sent after the handshake, and the client does not use them.
     config.send_tls13_tickets = 0;

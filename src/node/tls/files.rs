@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::verifier::Authorities;
@@ -39,10 +39,10 @@ pub struct Identity {
 }
 
 /// A hash of the files' contents. It detects a change without keeping the key in memory.
-pub(super) type Fingerprint = [u8; 32];
+pub(super) type Digest = [u8; 32];
 
-/// The fingerprint of one read of the files, and its result.
-pub(super) type Outcome = (Fingerprint, Result<Material, String>);
+/// The digest of one read of the files, and its result.
+pub(super) type Outcome = (Digest, Result<Material, String>);
 
 impl Files {
     /// Reads the files on a thread. The outcome is an error if that takes longer than
@@ -53,18 +53,18 @@ impl Files {
             let error = Err(format!(
                 "the certificates cannot be read: {error}: see --ssl-ca, --ssl-cert, --ssl-key"
             ));
-            (fingerprint(&error), error)
+            (digest(&error), error)
         })
     }
 
     /// Reads the files. Blocks without a timeout.
     pub(super) fn read(&self) -> Outcome {
         let material = Material::read(self);
-        (fingerprint(&material), material)
+        (digest(&material), material)
     }
 }
 
-fn fingerprint(material: &Result<Material, String>) -> Fingerprint {
+fn digest(material: &Result<Material, String>) -> Digest {
     let mut hash = Sha256::new();
     match material {
         Ok(material) => {

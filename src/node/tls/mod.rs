@@ -7,9 +7,13 @@ mod client;
 mod error;
 #[cfg(feature = "tls")]
 mod files;
+#[cfg(feature = "tls")]
+mod fingerprint;
 mod verification;
 #[cfg(feature = "tls")]
 mod verifier;
+#[cfg(feature = "tls")]
+mod version;
 
 #[cfg(not(feature = "tls"))]
 pub use absent::Tls;
@@ -18,6 +22,8 @@ pub use client::Tls;
 pub use error::TlsError;
 #[cfg(feature = "tls")]
 pub use files::{Files, Identity};
+#[cfg(feature = "tls")]
+pub use fingerprint::Fingerprint;
 pub use verification::Verification;
 #[cfg(feature = "tls")]
 pub use verifier::Check;

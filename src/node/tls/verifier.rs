@@ -7,13 +7,22 @@ use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_na
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
+
+use super::error::{CA_AS_END_ENTITY, webpki_name};
+use super::fingerprint::{Fingerprint, UnknownFingerprint};
+use super::version::as_version_3;
 
 /// How the server's certificate is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Accept any certificate (`--ssl-mode required`).
     Nothing,
+    /// Require a certificate with one of these fingerprints, whatever its CA, its names and
+    /// its dates (`--ssl-fingerprint`).
+    Fingerprint(Vec<Fingerprint>),
     /// Accept any certificate, but require that the server has its key: the server proves
     /// the certificate after the login (`verify-password`).
     Password,
@@ -50,7 +59,10 @@ impl Verifier {
             // `openssl req -x509` makes a self-signed certificate a CA's. OpenSSL accepts it from
             // a server if it is trusted; webpki accepts no CA's certificate from a server. It
             // checks the dates before.
-            Err(error) if is_ca_as_end_entity(&error) && self.authorities.contain(end_entity) => {
+            Err(error)
+                if webpki_name(&error).as_deref() == Some(CA_AS_END_ENTITY)
+                    && self.authorities.contain(end_entity) =>
+            {
                 Ok(())
             }
             verified => verified,
@@ -58,15 +70,10 @@ impl Verifier {
     }
 }
 
-/// Whether webpki refused a certificate because it is a CA's. rustls keeps only the text of
-/// this error.
-fn is_ca_as_end_entity(error: &Error) -> bool {
-    match error {
-        Error::InvalidCertificate(CertificateError::Other(error)) => {
-            error.to_string() == "CaUsedAsEndEntity"
-        }
-        _ => false,
-    }
+/// Returns a certificate with the same key that webpki parses: enough to verify a signature of
+/// the handshake.
+fn with_version_3<'a>(certificate: &'a CertificateDer<'a>) -> CertificateDer<'a> {
+    as_version_3(certificate).unwrap_or_else(|| CertificateDer::from(&**certificate))
 }
 
 /// The CA certificates of `--ssl-ca`.
@@ -103,8 +110,15 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.check {
+        match &self.check {
             Check::Nothing | Check::Password => {}
+            Check::Fingerprint(pinned) => {
+                let presented = Fingerprint::of(end_entity);
+                if !pinned.contains(&presented) {
+                    let error = OtherError(Arc::new(UnknownFingerprint(presented)));
+                    return Err(CertificateError::Other(error).into());
+                }
+            }
             Check::Ca => self.verify_chain(end_entity, intermediates, now)?,
             Check::Identity => {
                 self.verify_chain(end_entity, intermediates, now)?;
@@ -125,7 +139,7 @@ impl ServerCertVerifier for Verifier {
             // Any certificate is accepted, so an attacker can present one of its own and sign
             // with its key: checking the signature proves nothing.
             Check::Nothing => Ok(HandshakeSignatureValid::assertion()),
-            _ => crypto::verify_tls12_signature(message, cert, signed, algorithms),
+            _ => crypto::verify_tls12_signature(message, &with_version_3(cert), signed, algorithms),
         }
     }
 
@@ -138,7 +152,7 @@ impl ServerCertVerifier for Verifier {
         let algorithms = &self.provider.signature_verification_algorithms;
         match self.check {
             Check::Nothing => Ok(HandshakeSignatureValid::assertion()),
-            _ => crypto::verify_tls13_signature(message, cert, signed, algorithms),
+            _ => crypto::verify_tls13_signature(message, &with_version_3(cert), signed, algorithms),
         }
     }
 
