@@ -136,7 +136,7 @@ async fn a_certificate_of_x509_version_1_needs_its_fingerprint() {
                 Check::Fingerprint(vec![Fingerprint::of(&old)]),
                 &authority.issue(&["node"]).key,
                 "tls-untrusted",
-                "",
+                "impostor",
             ),
             (Check::Ca, &issued.key, "tls-untrusted", "version 3"),
             (Check::Identity, &issued.key, "tls-untrusted", "version 3"),

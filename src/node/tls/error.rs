@@ -7,7 +7,7 @@ use std::io;
 use rustls::{CertificateError, Error};
 
 #[cfg(feature = "tls")]
-use super::fingerprint::UnknownFingerprint;
+use super::refusal;
 use crate::health::Reason;
 
 /// The maximum length of a TLS error's text, in characters. The text may quote the server's
@@ -33,13 +33,8 @@ impl TlsError {
             Error::AlertReceived(_) => Reason::TlsRefused,
             _ => Reason::TlsFailed,
         };
-        let (text, advice) = match unknown_fingerprint(error) {
-            Some(unknown) => (
-                unknown.to_string(),
-                "if that is the node's certificate, give it in --ssl-fingerprint",
-            ),
-            None => (error.to_string(), advice(reason, error)),
-        };
+        let (text, advice) =
+            refusal::advice(error).unwrap_or_else(|| (error.to_string(), advice(reason)));
         // For the same reason, keep only printable ASCII.
         let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
         let error = text.chars().map(printable).take(MAX_TEXT).collect();
@@ -73,46 +68,14 @@ fn certificate_reason(error: &CertificateError) -> Reason {
 }
 
 #[cfg(feature = "tls")]
-fn unknown_fingerprint(error: &Error) -> Option<&UnknownFingerprint> {
-    match error {
-        Error::InvalidCertificate(CertificateError::Other(error)) => error.0.downcast_ref(),
-        _ => None,
-    }
-}
-
-/// The certificate is a CA's, and therefore not accepted from a server.
-#[cfg(feature = "tls")]
-pub(super) const CA_AS_END_ENTITY: &str = "CaUsedAsEndEntity";
-
-/// The certificate has X.509 version 1, which webpki does not parse.
-#[cfg(feature = "tls")]
-const VERSION_1: &str = "UnsupportedCertVersion";
-
-/// Returns webpki's name of an error that rustls has no name for.
-#[cfg(feature = "tls")]
-pub(super) fn webpki_name(error: &Error) -> Option<String> {
-    match error {
-        Error::InvalidCertificate(CertificateError::Other(error)) => Some(error.to_string()),
-        _ => None,
-    }
-}
-
-#[cfg(feature = "tls")]
-fn advice(reason: Reason, error: &Error) -> &'static str {
-    match (reason, webpki_name(error).as_deref()) {
-        (_, Some(CA_AS_END_ENTITY)) => {
-            "the server's certificate is a CA's: name it in --ssl-ca itself, or issue another"
-        }
-        (_, Some(VERSION_1)) => {
-            "the server's certificate has X.509 version 1: issue one of version 3, with a \
-             subjectAltName, or give --ssl-fingerprint"
-        }
-        (Reason::TlsUntrusted, _) => "name the CA that signed the server's certificate in --ssl-ca",
-        (Reason::TlsExpired, _) => "renew the server's certificate, or set this machine's clock",
-        (Reason::TlsWrongName, _) => {
+fn advice(reason: Reason) -> &'static str {
+    match reason {
+        Reason::TlsUntrusted => "name the CA that signed the server's certificate in --ssl-ca",
+        Reason::TlsExpired => "renew the server's certificate, or set this machine's clock",
+        Reason::TlsWrongName => {
             "give the name that the server's certificate is for in --ssl-server-name"
         }
-        (Reason::TlsRefused, _) => {
+        Reason::TlsRefused => {
             "see the server's log; if it requires a client certificate, give one that its CA \
              signed in --ssl-cert and --ssl-key"
         }

@@ -1,6 +1,5 @@
 //! The fingerprint of a certificate.
 
-use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
@@ -54,18 +53,6 @@ impl fmt::Debug for Fingerprint {
         fmt::Display::fmt(self, f)
     }
 }
-
-/// The server presented a certificate whose fingerprint `--ssl-fingerprint` does not have.
-#[derive(Debug)]
-pub(super) struct UnknownFingerprint(pub(super) Fingerprint);
-
-impl fmt::Display for UnknownFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server's certificate has the SHA-256 fingerprint {}", self.0)
-    }
-}
-
-impl Error for UnknownFingerprint {}
 
 #[cfg(test)]
 mod tests {

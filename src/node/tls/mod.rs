@@ -9,6 +9,8 @@ mod error;
 mod files;
 #[cfg(feature = "tls")]
 mod fingerprint;
+#[cfg(feature = "tls")]
+mod refusal;
 mod verification;
 #[cfg(feature = "tls")]
 mod verifier;

@@ -7,12 +7,10 @@ use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_na
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::error::{CA_AS_END_ENTITY, webpki_name};
-use super::fingerprint::{Fingerprint, UnknownFingerprint};
+use super::fingerprint::Fingerprint;
+use super::refusal::{Refusal, is_ca_as_end_entity};
 use super::version::as_version_3;
 
 /// How the server's certificate is verified.
@@ -59,10 +57,7 @@ impl Verifier {
             // `openssl req -x509` makes a self-signed certificate a CA's. OpenSSL accepts it from
             // a server if it is trusted; webpki accepts no CA's certificate from a server. It
             // checks the dates before.
-            Err(error)
-                if webpki_name(&error).as_deref() == Some(CA_AS_END_ENTITY)
-                    && self.authorities.contain(end_entity) =>
-            {
+            Err(error) if is_ca_as_end_entity(&error) && self.authorities.contain(end_entity) => {
                 Ok(())
             }
             verified => verified,
@@ -74,6 +69,14 @@ impl Verifier {
 /// the handshake.
 fn with_version_3<'a>(certificate: &'a CertificateDer<'a>) -> CertificateDer<'a> {
     as_version_3(certificate).unwrap_or_else(|| CertificateDer::from(&**certificate))
+}
+
+/// Names the error of a signature of the handshake, which is otherwise that of a CA's signature.
+fn without_key(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => Refusal::Signature.into(),
+        error => error,
+    }
 }
 
 /// The CA certificates of `--ssl-ca`.
@@ -115,8 +118,7 @@ impl ServerCertVerifier for Verifier {
             Check::Fingerprint(pinned) => {
                 let presented = Fingerprint::of(end_entity);
                 if !pinned.contains(&presented) {
-                    let error = OtherError(Arc::new(UnknownFingerprint(presented)));
-                    return Err(CertificateError::Other(error).into());
+                    return Err(Refusal::Fingerprint(presented).into());
                 }
             }
             Check::Ca => self.verify_chain(end_entity, intermediates, now)?,
@@ -139,7 +141,8 @@ impl ServerCertVerifier for Verifier {
             // Any certificate is accepted, so an attacker can present one of its own and sign
             // with its key: checking the signature proves nothing.
             Check::Nothing => Ok(HandshakeSignatureValid::assertion()),
-            _ => crypto::verify_tls12_signature(message, &with_version_3(cert), signed, algorithms),
+            _ => crypto::verify_tls12_signature(message, &with_version_3(cert), signed, algorithms)
+                .map_err(without_key),
         }
     }
 
@@ -152,7 +155,8 @@ impl ServerCertVerifier for Verifier {
         let algorithms = &self.provider.signature_verification_algorithms;
         match self.check {
             Check::Nothing => Ok(HandshakeSignatureValid::assertion()),
-            _ => crypto::verify_tls13_signature(message, &with_version_3(cert), signed, algorithms),
+            _ => crypto::verify_tls13_signature(message, &with_version_3(cert), signed, algorithms)
+                .map_err(without_key),
         }
     }
 
