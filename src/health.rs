@@ -207,7 +207,7 @@ reasons! {
     Unreachable "unreachable" "the node's address cannot be resolved or reached, or its socket does not exist"
     Disconnected "disconnected" "the server closed or reset the connection before it answered"
     TlsNotOffered "tls-not-offered" "the server does not offer TLS, and --ssl-mode requires it"
-    TlsUntrusted "tls-untrusted" "the server's certificate is not signed by a CA of --ssl-ca"
+    TlsUntrusted "tls-untrusted" "no CA of --ssl-ca signed the server's certificate, or its fingerprint is not in --ssl-fingerprint"
     TlsExpired "tls-expired" "the server's certificate has expired or is not valid yet"
     TlsWrongName "tls-wrong-name" "the server's certificate is for a different name"
     TlsNoProof "tls-no-proof" "the server did not prove its certificate by the account's password, and --ssl-mode verify-password requires it"

@@ -6,7 +6,10 @@ mod support;
 #[path = "support/tls.rs"]
 mod tls;
 
+use std::fs;
 use std::io;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,14 +22,14 @@ use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::{Deadlines, Probe};
 use galera_probe::node::security::Security;
-use galera_probe::node::tls::{Check, Files, Identity, Tls};
+use galera_probe::node::tls::{Check, Files, Fingerprint, Identity, Tls};
 use galera_probe::node::transport::{Transport, TransportFuture};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::sleep;
 
 use support::node::{Fault, Node, PASSWORD, Plugin, Script, USER};
 use support::wire;
-use tls::{Authority, Client, Issued, server, server_of};
+use tls::{Authority, Client, Issued, server, server_of, server_with};
 
 /// Runs one probe. Returns `serve` or the reason, and the text of the failure.
 async fn probe(node: &dyn Connect) -> (&'static str, String) {
@@ -62,29 +65,146 @@ async fn each_mode_verifies_what_it_promises_and_no_more() {
         let certificate = authority.issue_until(&[name], year);
         for (check, expected) in MODES.into_iter().zip(expected) {
             let ca = (check != Check::Nothing).then_some(&ours);
-            let security = Client::new(ca, None).security(check, "node");
+            let security = Client::new(ca, None).security(check.clone(), "node");
             assert_eq!(verdict(server(&certificate, None), security).await, expected, "{check:?}");
         }
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_its_own_ca_is_accepted_in_its_dates_for_its_names() {
+    let years = [2000, 2500];
+    let same = Authority::named(&["node"], years);
+    for (server, ca, expected) in [
+        (same.itself(), &same, ["serve", "serve"]),
+        (same.issue(&["node"]), &same, ["serve", "serve"]),
+        (same.issue_ca(&["node"]), &same, ["tls-untrusted", "tls-untrusted"]),
+        (Authority::named(&["node"], years).itself(), &same, ["tls-untrusted", "tls-untrusted"]),
+        (same.itself(), &Authority::new(), ["tls-untrusted", "tls-untrusted"]),
+    ] {
+        assert_eq!(verdicts(&server, ca).await, expected);
+    }
+    for (names, years, expected) in [
+        (&["10.0.0.7", "node"][..], years, ["serve", "serve"]),
+        (&["elsewhere"], years, ["serve", "tls-wrong-name"]),
+        (&[], years, ["serve", "tls-wrong-name"]),
+        (&["node"], [2000, 2020], ["tls-expired", "tls-expired"]),
+        (&["node"], [2400, 2500], ["tls-expired", "tls-expired"]),
+        (&["elsewhere"], [2000, 2020], ["tls-expired", "tls-expired"]),
+    ] {
+        let ca = Authority::named(names, years);
+        assert_eq!(verdicts(&ca.itself(), &ca).await, expected, "{names:?} {years:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_with_the_fingerprint_is_accepted_whatever_its_ca_names_and_dates() {
+    let authority = Authority::new();
+    let plain = authority.issue(&["node"]);
+    let next = authority.issue(&["node"]).fingerprint();
+    for certificate in [
+        authority.issue(&["elsewhere"]),
+        authority.issue_until(&["node"], 2020),
+        Authority::named(&["node"], [2400, 2500]).itself(),
+        authority.issue_ca(&[]),
+    ] {
+        let fingerprint = certificate.fingerprint();
+        for (server, pinned, expected) in [
+            (&certificate, vec![fingerprint], "serve"),
+            (&certificate, vec![next, fingerprint], "serve"),
+            (&certificate, vec![next], "tls-untrusted"),
+            (&certificate, vec![], "tls-untrusted"),
+            (&plain, vec![fingerprint], "tls-untrusted"),
+        ] {
+            let security = Client::new(None, None).security(Check::Fingerprint(pinned), "node");
+            assert_eq!(verdict(tls::server(server, None), security).await, expected);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_x509_version_1_needs_its_fingerprint() {
+    let authority = Authority::new();
+    // Long enough for lengths of two bytes.
+    let issued = authority.issue(&["node", &"long-name.".repeat(20)]);
+    let old = issued.as_version_1();
+    for version in rustls::ALL_VERSIONS {
+        for (check, key, expected, advice) in [
+            (Check::Nothing, &issued.key, "serve", ""),
+            (Check::Fingerprint(vec![Fingerprint::of(&old)]), &issued.key, "serve", ""),
+            (
+                Check::Fingerprint(vec![Fingerprint::of(&old)]),
+                &authority.issue(&["node"]).key,
+                "tls-untrusted",
+                "impostor",
+            ),
+            (Check::Ca, &issued.key, "tls-untrusted", "version 3"),
+            (Check::Identity, &issued.key, "tls-untrusted", "version 3"),
+        ] {
+            let security = Client::new(Some(&authority), None).security(check.clone(), "node");
+            let tls = Some(server_with(old.clone(), key, None, &[version]));
+            let node = Node::new(Script { tls, ..Script::synced() }).over(security);
+            let (verdict, log) = probe(&node).await;
+            assert_eq!(verdict, expected, "{check:?} {log}");
+            assert!(log.contains(advice), "{log}");
+        }
+    }
+}
+
+/// Where OpenSSL is not installed, the certificate is rcgen's.
+#[tokio::test(start_paused = true)]
+async fn the_certificate_of_openssl_req_x509_is_accepted_as_its_own_ca() {
+    let ca = Authority::named(&["node"], [2000, 2500]);
+    let client = Client::new(Some(&ca), Some(&ca.itself()));
+    let [certificate, key] = ["ca.pem", "key.pem"].map(|name| client.path().join(name));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-subj", "/CN=node", "-addext", "subjectAltName=DNS:node"])
+        .args([Path::new("-out"), &certificate, Path::new("-keyout"), &key])
+        .output();
+    assert!(made.is_err() || made.is_ok_and(|made| made.status.success()));
+    let [certificate, key] = [certificate, key].map(|path| fs::read_to_string(path).unwrap());
+    let client = Client { files: Files { identity: None, ..client.files }, ..client };
+    for (check, name, expected) in [
+        (Check::Ca, "elsewhere", "serve"),
+        (Check::Identity, "node", "serve"),
+        (Check::Identity, "elsewhere", "tls-wrong-name"),
+    ] {
+        let issued = Issued { certificate: certificate.clone(), key: key.clone() };
+        let security = client.security(check.clone(), name);
+        assert_eq!(verdict(server(&issued, None), security).await, expected, "{check:?} {name}");
+    }
+}
+
+/// The verdicts of `verify-ca` and `verify-identity` on a server with this certificate, for
+/// this `--ssl-ca`.
+async fn verdicts(server: &Issued, ca: &Authority) -> [&'static str; 2] {
+    let verdict = async |check| {
+        let security = Client::new(Some(ca), None).security(check, "node");
+        verdict(tls::server(server, None), security).await
+    };
+    [verdict(Check::Ca).await, verdict(Check::Identity).await]
+}
+
 /// Anyone can present the node's certificate, which is public.
 #[tokio::test(start_paused = true)]
 async fn a_server_without_the_key_of_its_certificate_is_refused_in_each_mode_but_required() {
-    let authority = Authority::new();
-    let Issued { certificate, .. } = authority.issue(&["node"]);
-    let Issued { key, .. } = authority.issue(&["node"]);
-    let impostor = Issued { certificate, key };
-    for version in rustls::ALL_VERSIONS {
-        for (check, expected) in [
-            (Check::Nothing, "serve"),
-            (Check::Password, "tls-untrusted"),
-            (Check::Ca, "tls-untrusted"),
-            (Check::Identity, "tls-untrusted"),
-        ] {
-            let security = Client::new(Some(&authority), None).security(check, "node");
-            let server = server_of(&impostor, None, &[version]);
-            assert_eq!(verdict(server, security).await, expected, "{check:?} {version:?}");
+    let ca = Authority::named(&["node"], [2000, 2500]);
+    let Issued { key, .. } = Authority::new().itself();
+    for certificate in [ca.issue(&["node"]).certificate, ca.certificate.clone()] {
+        let impostor = Issued { certificate, key: key.clone() };
+        for version in rustls::ALL_VERSIONS {
+            for (check, expected) in [
+                (Check::Nothing, "serve"),
+                (Check::Fingerprint(vec![impostor.fingerprint()]), "tls-untrusted"),
+                (Check::Password, "tls-untrusted"),
+                (Check::Ca, "tls-untrusted"),
+                (Check::Identity, "tls-untrusted"),
+            ] {
+                let security = Client::new(Some(&ca), None).security(check.clone(), "node");
+                let server = server_of(&impostor, None, &[version]);
+                assert_eq!(verdict(server, security).await, expected, "{check:?} {version:?}");
+            }
         }
     }
 }
@@ -120,16 +240,18 @@ async fn every_login_works_over_both_tls_versions() {
 #[tokio::test(start_paused = true)]
 async fn sends_the_password_itself_only_to_a_verified_server_or_if_allowed() {
     let authority = Authority::new();
-    let tls = Some(server(&authority.issue(&["node"]), None));
+    let certificate = authority.issue(&["node"]);
+    let tls = Some(server(&certificate, None));
     let plugin = Some(Plugin::CachingSha2 { cached: false });
     for (check, allow_cleartext, expected) in [
         (Check::Nothing, false, "needs-tls"),
         (Check::Nothing, true, "serve"),
+        (Check::Fingerprint(vec![certificate.fingerprint()]), false, "serve"),
+        (Check::Password, false, "needs-tls"),
         (Check::Ca, false, "serve"),
         (Check::Identity, false, "serve"),
     ] {
-        let ca = (check != Check::Nothing).then_some(&authority);
-        let security = Client::new(ca, None).security(check, "node");
+        let security = Client::new(Some(&authority), None).security(check.clone(), "node");
         let security = Security { allow_cleartext, ..security };
         let node = Node::new(Script { tls: tls.clone(), plugin, ..Script::synced() });
         assert_eq!(probe(&node.over(security)).await.0, expected, "{check:?}");
@@ -159,6 +281,7 @@ async fn each_failure_text_names_the_fix() {
     let server = |issued| Some(server(&issued, None));
     for (tls, expected, advice) in [
         (None, "tls-not-offered", "--ssl-mode disabled"),
+        (server(other.itself()), "tls-untrusted", "name it in --ssl-ca itself"),
         (server(other.issue(&["node"])), "tls-untrusted", "--ssl-ca"),
         (server(ours.issue_until(&["node"], 2020)), "tls-expired", "renew"),
         (server(ours.issue(&["elsewhere"])), "tls-wrong-name", "--ssl-server-name"),
@@ -169,6 +292,19 @@ async fn each_failure_text_names_the_fix() {
         assert_eq!(verdict, expected);
         assert!(log.contains(advice), "{log}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_fingerprint_is_reported_with_the_one_that_the_server_presented() {
+    let authority = Authority::new();
+    let [old, new] = [authority.issue(&["node"]), authority.issue(&["node"])];
+    let check = Check::Fingerprint(vec![old.fingerprint()]);
+    let security = Client::new(None, None).security(check, "node");
+    let script = Script { tls: Some(server(&new, None)), ..Script::synced() };
+    let (verdict, log) = probe(&Node::new(script).over(security)).await;
+    assert_eq!(verdict, "tls-untrusted");
+    assert!(log.contains(&new.fingerprint().to_string()), "{log}");
+    assert!(log.ends_with("give it in --ssl-fingerprint"), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,7 +400,8 @@ async fn run_attack(
 async fn an_attacker_on_the_network_learns_neither_user_nor_password() {
     let authority = Authority::new();
     let certificate = authority.issue(&["node"]);
-    for check in MODES {
+    let pinned = Check::Fingerprint(vec![certificate.fingerprint()]);
+    for check in MODES.into_iter().chain([Check::Password, pinned]) {
         for (attack, expected, length) in [
             (Attack::StripTls, "tls-not-offered", 0..=0),
             (Attack::InjectOk, "protocol-error", 0..=0),
@@ -272,8 +409,7 @@ async fn an_attacker_on_the_network_learns_neither_user_nor_password() {
             (Attack::AnswerOk, "tls-failed", 36..=400),
             (Attack::AnswerErr, "tls-failed", 36..=400),
         ] {
-            let ca = (check != Check::Nothing).then_some(&authority);
-            let security = Client::new(ca, None).security(check, "node");
+            let security = Client::new(Some(&authority), None).security(check.clone(), "node");
             let tls = Some(server(&certificate, None));
             let node = Node::new(Script { tls, ..Script::synced() }).over(security);
             let received = Arc::default();
@@ -290,7 +426,8 @@ async fn an_attacker_on_the_network_learns_neither_user_nor_password() {
 #[tokio::test(start_paused = true)]
 async fn an_untrusted_server_learns_neither_user_nor_password() {
     let (ours, other) = (Authority::new(), Authority::new());
-    for check in [Check::Ca, Check::Identity] {
+    let pinned = Check::Fingerprint(vec![ours.issue(&["node"]).fingerprint()]);
+    for check in [pinned, Check::Ca, Check::Identity] {
         let tls = Some(server(&other.issue(&["node"]), None));
         let security = Client::new(Some(&ours), None).security(check, "node");
         let node = Node::new(Script { tls, ..Script::synced() }).over(security);
@@ -386,7 +523,7 @@ async fn a_kept_tls_connection_is_reused_until_the_certificates_change() {
         assert_eq!(seen, [1, 0]);
     }
     let other = Authority::new().certificate;
-    std::fs::write(client.path().join("ca.pem"), other).unwrap();
+    fs::write(client.path().join("ca.pem"), other).unwrap();
     // The paused clock moves on while a thread reads the file, so use the real one.
     let began = std::time::Instant::now();
     while handle.health(Role::ReadWrite).await.verdict.as_str() == "serve" {
@@ -409,7 +546,7 @@ async fn corrected_certificates_end_the_back_off() {
     let handle = start(&node);
     let verdict = async || handle.health(Role::ReadWrite).await.verdict.as_str();
     assert_eq!(verdict().await, "tls-untrusted");
-    std::fs::write(client.path().join("ca.pem"), &ours.certificate).unwrap();
+    fs::write(client.path().join("ca.pem"), &ours.certificate).unwrap();
     // The files are read every five seconds, in parallel to a handshake that may still use
     // the old ones.
     sleep(Duration::from_secs(5)).await;
@@ -427,7 +564,7 @@ fn errors_for_unusable_files_name_the_flag_and_the_problem() {
     let client = Client::new(Some(&ours), Some(&ours.issue(&["probe"])));
     let path = |name: &str, text: &[u8]| {
         let path = client.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         path
     };
     let Files { ca, identity } = client.files.clone();

@@ -12,7 +12,7 @@ use crate::node::address::Address;
 use crate::node::security::Security;
 use crate::node::tls::Tls;
 #[cfg(feature = "tls")]
-use crate::node::tls::{Check, Files, Identity};
+use crate::node::tls::{Check, Files, Fingerprint, Identity};
 
 #[derive(Args)]
 pub(super) struct TlsArgs {
@@ -34,7 +34,8 @@ pub(super) struct TlsArgs {
     allow_cleartext_password: bool,
 }
 
-/// The values of `--ssl-mode`: those of MySQL's clients, without `preferred`.
+/// The values of `--ssl-mode`: those of MySQL's clients, without `preferred`, and
+/// `verify-password`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SslMode {
     /// No TLS.
@@ -55,6 +56,15 @@ struct FileArgs {
     /// PEM file with the CA certificates that may sign the server's.
     #[arg(long, env = "GALERA_PROBE_SSL_CA", hide_env_values = true, value_name = "PATH")]
     ssl_ca: Option<PathBuf>,
+    /// Fingerprint of the server's certificate, in place of a CA; repeatable.
+    #[arg(
+        long,
+        env = "GALERA_PROBE_SSL_FINGERPRINT",
+        hide_env_values = true,
+        value_name = "SHA256",
+        value_delimiter = ','
+    )]
+    ssl_fingerprint: Vec<Fingerprint>,
     /// PEM file with the client certificate.
     #[arg(long, env = "GALERA_PROBE_SSL_CERT", hide_env_values = true, value_name = "PATH")]
     ssl_cert: Option<PathBuf>,
@@ -121,7 +131,8 @@ impl FileArgs {
         self.check_flags(mode)?;
         let check = match mode {
             SslMode::Disabled => return Ok(None),
-            SslMode::Required => Check::Nothing,
+            SslMode::Required if self.ssl_fingerprint.is_empty() => Check::Nothing,
+            SslMode::Required => Check::Fingerprint(self.ssl_fingerprint),
             SslMode::VerifyPassword => Check::Password,
             SslMode::VerifyCa => Check::Ca,
             SslMode::VerifyIdentity => Check::Identity,
@@ -151,7 +162,7 @@ impl FileArgs {
     /// Refuses flags that have no effect in `mode`. The user would believe that they
     /// protect the connection.
     fn check_flags(&self, mode: SslMode) -> Result<(), String> {
-        use SslMode::{Disabled, VerifyCa, VerifyIdentity};
+        use SslMode::{Disabled, Required, VerifyCa, VerifyIdentity};
 
         let verifies = matches!(mode, VerifyCa | VerifyIdentity);
         let needs = |flag: &str, modes: &str| Err(format!("{flag} needs --ssl-mode {modes}"));
@@ -167,6 +178,9 @@ impl FileArgs {
                  with the CA that signed the server's certificate"
                     .to_owned(),
             );
+        }
+        if !self.ssl_fingerprint.is_empty() && mode != Required {
+            return needs("--ssl-fingerprint", "required: it verifies the certificate by itself");
         }
         if self.ssl_cert.is_some() && mode == Disabled {
             return needs("--ssl-cert", "required, verify-password, verify-ca or verify-identity");
@@ -184,6 +198,8 @@ mod tests {
 
     use super::*;
     use crate::cli::values;
+    #[cfg(feature = "tls")]
+    use crate::node::tls::Verification;
 
     #[derive(Parser)]
     struct Flags {
@@ -191,12 +207,16 @@ mod tests {
         tls: TlsArgs,
     }
 
-    /// Returns whether the flags give TLS, or their error.
-    fn read(target: &str, flags: &str) -> Result<bool, String> {
+    fn security(target: &str, flags: &str) -> Result<Security, String> {
         let words = ["program"].into_iter().chain(flags.split_whitespace());
         let target = values::address(target).unwrap();
         let security = Flags::try_parse_from(words).unwrap().tls.read(&target);
-        security.map(|security| security.tls.is_some()).map_err(|error| error.to_string())
+        security.map_err(|error| error.to_string())
+    }
+
+    /// Returns whether the flags give TLS, or their error.
+    fn read(target: &str, flags: &str) -> Result<bool, String> {
+        security(target, flags).map(|security| security.tls.is_some())
     }
 
     #[test]
@@ -225,7 +245,29 @@ mod tests {
 
     #[cfg(feature = "tls")]
     #[test]
+    fn a_fingerprint_verifies_the_certificate_that_required_alone_accepts() {
+        let first = "A5".repeat(32);
+        let second = vec!["0f"; 32].join(":");
+        for (target, flags, expected) in [
+            ("node:1", String::new(), Verification::None),
+            ("node:1", format!("--ssl-fingerprint {first}"), Verification::Certificate),
+            ("node:1", format!("--ssl-fingerprint {first},{second}"), Verification::Certificate),
+            (
+                "127.0.0.1:1",
+                format!("--ssl-mode required --ssl-fingerprint {second}"),
+                Verification::Certificate,
+            ),
+        ] {
+            let tls = security(target, &flags).unwrap().tls.unwrap();
+            assert_eq!(tls.verification(), expected, "{flags}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
     fn refuses_flags_without_effect_and_incomplete_pairs_with_the_fix() {
+        let pin = format!("--ssl-fingerprint {}", "A5".repeat(32));
+        let fingerprint = |mode| format!("{pin} --ssl-mode {mode}");
         for (target, flags, fix) in [
             ("node:1", "--ssl-mode verify-ca", "need --ssl-ca"),
             ("node:1", "--ssl-mode verify-identity", "need --ssl-ca"),
@@ -237,6 +279,13 @@ mod tests {
                 "--ssl-mode verify-password --ssl-server-name x",
                 "--ssl-server-name needs --ssl-mode verify-identity",
             ),
+            ("node:1", &fingerprint("disabled"), "--ssl-fingerprint needs --ssl-mode required"),
+            ("node:1", &fingerprint("verify-password"), "needs --ssl-mode required: it verifies"),
+            ("node:1", &fingerprint("verify-ca --ssl-ca x"), "needs --ssl-mode required"),
+            ("node:1", &fingerprint("verify-identity --ssl-ca x"), "needs --ssl-mode required"),
+            ("127.0.0.1:1", &pin, "--ssl-fingerprint needs --ssl-mode required"),
+            ("unix:/x", &pin, "--ssl-fingerprint needs --ssl-mode required"),
+            ("node:1", &format!("{pin} --ssl-ca x"), "--ssl-ca needs --ssl-mode verify-ca or"),
             ("node:1", "--ssl-cert x", "belong together"),
             ("node:1", "--ssl-key x", "belong together"),
             ("127.0.0.1:1", "--ssl-cert x --ssl-key x", "--ssl-cert needs --ssl-mode required"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use galera_probe::node::security::Security;
-use galera_probe::node::tls::{Check, Files, Identity, Tls};
+use galera_probe::node::tls::{Check, Files, Fingerprint, Identity, Tls};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::RootCertStore;
 use rustls::crypto::ring::default_provider;
@@ -25,6 +25,29 @@ pub struct Issued {
     pub key: String,
 }
 
+impl Issued {
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.der())
+    }
+
+    fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+
+    /// The same certificate as `openssl x509 -req` makes it: of X.509 version 1.
+    pub fn as_version_1(&self) -> CertificateDer<'static> {
+        let der = self.der();
+        let (headers, rest) = der.split_at(8);
+        let rest = rest.strip_prefix(&[0xA0, 3, 2, 1, 2]).unwrap();
+        let shorter = headers.chunks(4).flat_map(|header| {
+            let [tag, 0x82, high, low] = *header else { panic!("{header:x?}") };
+            let [high, low] = (u16::from_be_bytes([high, low]) - 5).to_be_bytes();
+            [tag, 0x82, high, low]
+        });
+        shorter.chain(rest.iter().copied()).collect::<Vec<_>>().into()
+    }
+}
+
 /// A CA with a new key and a unique name.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -33,13 +56,37 @@ pub struct Authority {
 
 impl Authority {
     pub fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
+        Self::named(&[], [2000, 2500])
+    }
+
+    /// A CA whose certificate has these names, like a server's, and is valid from the start of
+    /// one year to that of another: what `openssl req -x509` makes.
+    pub fn named(names: &[&str], [from, until]: [i32; 2]) -> Self {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
         // OpenSSL takes a certificate whose subject equals its issuer for a self-signed CA.
         params.distinguished_name.push(DnType::CommonName, format!("CA {}", fastrand::u64(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// The CA's own certificate, for a server.
+    pub fn itself(&self) -> Issued {
+        Issued { certificate: self.certificate.clone(), key: self.issuer.key().serialize_pem() }
+    }
+
+    /// Issues the certificate of another CA, with these names.
+    pub fn issue_ca(&self, names: &[&str]) -> Issued {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Issued { certificate, key: key.serialize_pem() }
     }
 
     /// Issues a certificate for these names and addresses, valid from 2000 to 2500.
@@ -93,6 +140,16 @@ pub fn server_of(
     clients: Option<&Authority>,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> node::Tls {
+    server_with(issued.der(), &issued.key, clients, versions)
+}
+
+/// The same with any certificate, also one that does not belong to the key.
+pub fn server_with(
+    certificate: CertificateDer<'static>,
+    key: &str,
+    clients: Option<&Authority>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> node::Tls {
     let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
@@ -105,11 +162,10 @@ pub fn server_of(
                 .unwrap(),
         ),
     };
-    let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let key = default_provider().key_provider.load_private_key(key).unwrap();
-    // Unlike `with_single_cert`, this accepts a key that is not the certificate's.
-    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    // `with_single_cert` would parse the certificate.
+    let resolver = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     // Session tickets are sent after the handshake, and the client does not use them.
     config.send_tls13_tickets = 0;

@@ -10,12 +10,12 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
-use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
-use super::files::{Files, Fingerprint, Material};
+use super::files::{Digest, Files, Material};
+use super::fingerprint::Fingerprint;
 use super::verification::Verification;
 use super::verifier::{Check, Verifier};
 use crate::node::transport::{Transport, TransportFuture};
@@ -40,12 +40,12 @@ impl Tls {
     /// The problem with a file, the flag that names the file, and the fix.
     pub fn new(check: Check, name: ServerName<'static>, files: Files) -> Result<Self, String> {
         let (first, material) = files.read_with_timeout();
-        let config = build_config(check, material?)?;
+        let config = build_config(&check, material?)?;
         let config = match files == Files::default() {
             true => Reloaded::fixed(config),
             false => {
-                let last = Mutex::new(first);
-                Reloaded::new("certificates", config, move |_| reload(check, &files, &last))
+                let (check, last) = (check.clone(), Mutex::new(first));
+                Reloaded::new("certificates", config, move |_| reload(&check, &files, &last))
             }
         };
         Ok(Self { check, name, config })
@@ -66,7 +66,7 @@ impl Tls {
         match self.check {
             Check::Nothing => Verification::None,
             Check::Password => Verification::Password,
-            Check::Ca | Check::Identity => Verification::Certificate,
+            Check::Fingerprint(_) | Check::Ca | Check::Identity => Verification::Certificate,
         }
     }
 
@@ -85,8 +85,8 @@ impl Tls {
 
 /// Reads the files. Returns a new configuration if they have changed and are valid.
 ///
-/// Files that are not valid are logged once. `last` is the fingerprint of the last read.
-fn reload(check: Check, files: &Files, last: &Mutex<Fingerprint>) -> Option<ClientConfig> {
+/// Files that are not valid are logged once. `last` is the digest of the last read.
+fn reload(check: &Check, files: &Files, last: &Mutex<Digest>) -> Option<ClientConfig> {
     let (read, material) = files.read();
     let before = mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), read);
     if before == read {
@@ -120,16 +120,17 @@ impl Transport for TlsStream<Box<dyn Transport>> {
 
     fn certificate_fingerprint(&self) -> Option<[u8; 32]> {
         let (_, connection) = self.get_ref();
-        connection.peer_certificates()?.first().map(|end_entity| Sha256::digest(end_entity).into())
+        connection.peer_certificates()?.first().map(|end_entity| Fingerprint::of(end_entity).0)
     }
 }
 
-fn build_config(check: Check, material: Material) -> Result<ClientConfig, String> {
+fn build_config(check: &Check, material: Material) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let verifier = Arc::new(Verifier { check, roots: material.roots()?, provider });
+    let verifier =
+        Arc::new(Verifier { check: check.clone(), authorities: material.authorities()?, provider });
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match material.identity()? {
         None => builder.with_no_client_auth(),
@@ -247,8 +248,8 @@ mod tests {
             let tls = Tls::new(check, "node".try_into().unwrap(), Files::default()).unwrap();
             let (stream, _server) =
                 tokio::join!(tls.start(Box::new(client)), acceptor.accept(server));
-            let expected: [u8; 32] = Sha256::digest(&certificate).into();
-            assert_eq!(stream.unwrap().certificate_fingerprint(), Some(expected));
+            let expected = Some(Fingerprint::of(&certificate).0);
+            assert_eq!(stream.unwrap().certificate_fingerprint(), expected);
         }
     }
 }

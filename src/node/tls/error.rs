@@ -6,6 +6,8 @@ use std::io;
 #[cfg(feature = "tls")]
 use rustls::{CertificateError, Error};
 
+#[cfg(feature = "tls")]
+use super::refusal;
 use crate::health::Reason;
 
 /// The maximum length of a TLS error's text, in characters. The text may quote the server's
@@ -18,6 +20,7 @@ const MAX_TEXT: usize = 256;
 pub struct TlsError {
     reason: Reason,
     error: String,
+    advice: &'static str,
 }
 
 impl TlsError {
@@ -30,10 +33,12 @@ impl TlsError {
             Error::AlertReceived(_) => Reason::TlsRefused,
             _ => Reason::TlsFailed,
         };
+        let (text, advice) =
+            refusal::advice(error).unwrap_or_else(|| (error.to_string(), advice(reason)));
         // For the same reason, keep only printable ASCII.
         let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-        let error = error.to_string().chars().map(printable).take(MAX_TEXT).collect();
-        Some(Self { reason, error })
+        let error = text.chars().map(printable).take(MAX_TEXT).collect();
+        Some(Self { reason, error, advice })
     }
 
     /// Returns `None`: this build has no TLS.
@@ -62,21 +67,25 @@ fn certificate_reason(error: &CertificateError) -> Reason {
     }
 }
 
+#[cfg(feature = "tls")]
+fn advice(reason: Reason) -> &'static str {
+    match reason {
+        Reason::TlsUntrusted => "name the CA that signed the server's certificate in --ssl-ca",
+        Reason::TlsExpired => "renew the server's certificate, or set this machine's clock",
+        Reason::TlsWrongName => {
+            "give the name that the server's certificate is for in --ssl-server-name"
+        }
+        Reason::TlsRefused => {
+            "see the server's log; if it requires a client certificate, give one that its CA \
+             signed in --ssl-cert and --ssl-key"
+        }
+        _ => "check that the server speaks TLS 1.2 or 1.3 on this port",
+    }
+}
+
 impl fmt::Display for TlsError {
     /// Writes the error and advice for the operator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let advice = match self.reason {
-            Reason::TlsUntrusted => "name the CA that signed the server's certificate in --ssl-ca",
-            Reason::TlsExpired => "renew the server's certificate, or set this machine's clock",
-            Reason::TlsWrongName => {
-                "give the name that the server's certificate is for in --ssl-server-name"
-            }
-            Reason::TlsRefused => {
-                "see the server's log; if it requires a client certificate, give one that its \
-                 CA signed in --ssl-cert and --ssl-key"
-            }
-            _ => "check that the server speaks TLS 1.2 or 1.3 on this port",
-        };
-        write!(f, "{}: {advice}", self.error)
+        write!(f, "{}: {}", self.error, self.advice)
     }
 }

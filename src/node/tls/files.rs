@@ -5,12 +5,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::verifier::Authorities;
 use crate::os::background::run_with_timeout;
 
 /// The longest file, in bytes. All CAs of a Debian system are 220 kB.
@@ -22,7 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The paths of the certificate files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// The CA certificates (`--ssl-ca`). One must have signed the server's certificate.
+    /// The CA certificates (`--ssl-ca`). One must have signed the server's certificate, or be
+    /// it.
     pub ca: Option<PathBuf>,
     /// The client certificate, for a server that requires one.
     pub identity: Option<Identity>,
@@ -38,10 +39,10 @@ pub struct Identity {
 }
 
 /// A hash of the files' contents. It detects a change without keeping the key in memory.
-pub(super) type Fingerprint = [u8; 32];
+pub(super) type Digest = [u8; 32];
 
-/// The fingerprint of one read of the files, and its result.
-pub(super) type Outcome = (Fingerprint, Result<Material, String>);
+/// The digest of one read of the files, and its result.
+pub(super) type Outcome = (Digest, Result<Material, String>);
 
 impl Files {
     /// Reads the files on a thread. The outcome is an error if that takes longer than
@@ -52,18 +53,18 @@ impl Files {
             let error = Err(format!(
                 "the certificates cannot be read: {error}: see --ssl-ca, --ssl-cert, --ssl-key"
             ));
-            (fingerprint(&error), error)
+            (digest(&error), error)
         })
     }
 
     /// Reads the files. Blocks without a timeout.
     pub(super) fn read(&self) -> Outcome {
         let material = Material::read(self);
-        (fingerprint(&material), material)
+        (digest(&material), material)
     }
 }
 
-fn fingerprint(material: &Result<Material, String>) -> Fingerprint {
+fn digest(material: &Result<Material, String>) -> Digest {
     let mut hash = Sha256::new();
     match material {
         Ok(material) => {
@@ -109,14 +110,14 @@ impl Material {
     }
 
     /// Returns the CA certificates. Empty without `--ssl-ca`.
-    pub(super) fn roots(&self) -> Result<RootCertStore, String> {
-        let mut roots = RootCertStore::empty();
+    pub(super) fn authorities(&self) -> Result<Authorities, String> {
+        let mut authorities = Authorities::empty();
         if let Some(file) = self.file(Flag::Ca) {
             for certificate in file.certificates()? {
-                roots.add(certificate).map_err(|error| file.error(&error.to_string()))?;
+                authorities.add(certificate).map_err(|error| file.error(&error.to_string()))?;
             }
         }
-        Ok(roots)
+        Ok(authorities)
     }
 
     /// Returns the client certificate with its chain, and its key. `None` without
@@ -196,7 +197,7 @@ mod tests {
             std::fs::write(&path, &text).unwrap();
             let files = Files { ca: Some(path.clone()), identity: None };
             let (_, contents) = files.read();
-            let error = contents.and_then(|contents| contents.roots().map(drop)).unwrap_err();
+            let error = contents.and_then(|contents| contents.authorities().map(drop)).unwrap_err();
             let ends = [&*path.display().to_string(), ": name a PEM file that this user may read"];
             let problem = error.split_once(ends[0]).unwrap().1.strip_suffix(ends[1]).unwrap();
             assert!(

@@ -7,9 +7,15 @@ mod client;
 mod error;
 #[cfg(feature = "tls")]
 mod files;
+#[cfg(feature = "tls")]
+mod fingerprint;
+#[cfg(feature = "tls")]
+mod refusal;
 mod verification;
 #[cfg(feature = "tls")]
 mod verifier;
+#[cfg(feature = "tls")]
+mod version;
 
 #[cfg(not(feature = "tls"))]
 pub use absent::Tls;
@@ -18,6 +24,8 @@ pub use client::Tls;
 pub use error::TlsError;
 #[cfg(feature = "tls")]
 pub use files::{Files, Identity};
+#[cfg(feature = "tls")]
+pub use fingerprint::Fingerprint;
 pub use verification::Verification;
 #[cfg(feature = "tls")]
 pub use verifier::Check;
