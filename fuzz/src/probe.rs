@@ -114,13 +114,12 @@ fn greeting_and_login(
     Ok((packets, accepted))
 }
 
-/// The OK of the login, and whether the session must accept it. `stored` is what the server
-/// has stored of the password, if it can prove its certificate by that.
+/// The OK of the login, and whether the session must accept it.
 fn ok(
     source: &mut Unstructured<'_>,
     channel: Channel,
     nonce: &[u8; 20],
-    stored: Option<Vec<u8>>,
+    stored: Stored,
 ) -> Result<(Vec<u8>, std::result::Result<(), Error>)> {
     let is_required = channel == Channel::ProvenTls;
     let is_checked = is_required || channel == Channel::UnverifiedTls;
@@ -144,12 +143,12 @@ fn ok(
 /// caching_sha2_password: fast_auth_success.
 const FAST_AUTH_SUCCESS: &[u8] = &[1, 3];
 
-/// Returns a server's requests during the login of an account with some plugin, and what the
-/// server has stored of the password, if it can prove its certificate by that.
-fn plugin(
-    source: &mut Unstructured<'_>,
-    channel: Channel,
-) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>)> {
+/// What the server has stored of the password, if it can prove its certificate by that.
+type Stored = Option<Vec<u8>>;
+
+/// Returns a server's requests during the login of an account with some plugin, and what it
+/// has stored.
+fn plugin(source: &mut Unstructured<'_>, channel: Channel) -> Result<(Vec<Vec<u8>>, Stored)> {
     let nonce: [u8; 32] = source.arbitrary()?;
     let password = account::PASSWORD.as_bytes();
     let sha2 = wire::switch("caching_sha2_password", &nonce[..20]);
