@@ -1,7 +1,7 @@
 //! The server's proof of its certificate by the account's password.
 
 use super::support::node::PASSWORD;
-use super::{Server, mysql_file, system_user};
+use super::{REQUIRED, Server, mysql_file, system_user};
 
 const PROVEN: &[&str] = &["--ssl-mode", "verify-password"];
 
@@ -90,5 +90,19 @@ async fn a_galera_node_of_mariadb_10_11_cannot_prove_its_certificate() {
         let (word, log) = server.tcp("unproven", PASSWORD, PROVEN).await;
         assert_eq!(word, "tls-no-proof", "{log}");
         assert_eq!(server.tcp("unproven", "other", PROVEN).await.0, "access-denied");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/servers/run"]
+async fn mariadb_11_8_serves_an_account_of_the_socket_whatever_password_is_given() {
+    let server = Server::mariadb();
+    let how = format!("IDENTIFIED VIA unix_socket AS '{}'", system_user());
+    server.create_account("local", &how);
+    for password in ["", PASSWORD] {
+        let (word, log) = server.check(&server.socket_address(), "local", password, REQUIRED).await;
+        assert_eq!(word, "serve", "{log}");
+        let (word, log) = server.check(&server.socket_address(), "local", password, PROVEN).await;
+        assert_eq!(word, "tls-no-proof", "{log}");
     }
 }

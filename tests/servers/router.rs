@@ -38,6 +38,13 @@ async fn mysql_9_is_served_with_and_without_tls() {
 #[ignore = "needs a real server: tests/servers/run"]
 async fn a_galera_node_is_served_with_and_without_tls() {
     let server = Server::galera_node();
-    server.create_account("routed", "IDENTIFIED BY ''");
-    assert_serves(&server, GALERA, "routed", "").await;
+    for password in ["", PASSWORD] {
+        let how = format!("IDENTIFIED VIA mysql_native_password USING PASSWORD('{password}')");
+        server.create_account("routed", &how);
+        assert_serves(&server, GALERA, "routed", password).await;
+        for route in GALERA {
+            let (word, log) = server.check(route, "routed", "other", DISABLED).await;
+            assert_eq!(word, "access-denied", "{log}");
+        }
+    }
 }
