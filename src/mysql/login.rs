@@ -9,10 +9,6 @@ use super::channel::Channel;
 use super::error::{Error, escape};
 use super::reader::Reader;
 
-/// The plugin that every login begins with. The server switches to the account's plugin if
-/// that is a different one.
-pub(super) const FIRST_PLUGIN: &str = "mysql_native_password";
-
 /// The most plugin switches in one login. A server tries the plugins of an account one
 /// after the other, and accounts with up to three plugins are known. A switch can cost a
 /// signature or a key derivation of 10 ms, so a server must not repeat it without end.
@@ -41,7 +37,7 @@ pub(super) struct Login {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 enum Plugin {
-    /// mysql_native_password, which every login begins with.
+    /// mysql_native_password.
     Native,
     /// client_ed25519.
     Ed25519,
@@ -112,6 +108,17 @@ impl Login {
         Some(Zeroizing::new(hash))
     }
 
+    /// Returns the response in the login packet, for the plugin that it begins with. The
+    /// server switches to the account's plugin if that is a different one.
+    pub(super) fn begin(
+        &mut self,
+        plugin: &str,
+        nonce: &[u8; NONCE_LENGTH],
+        password: &Password,
+    ) -> Result<Payload, Error> {
+        self.respond(plugin.as_bytes(), nonce, password)
+    }
+
     /// Responds to Protocol::AuthSwitchRequest: the server names the account's plugin, with
     /// a new challenge.
     pub(super) fn switch(
@@ -124,6 +131,15 @@ impl Login {
         if self.switches > MAX_SWITCHES {
             return Err(Error::TooLarge { what: "authentication switches" });
         }
+        self.respond(plugin, data, password)
+    }
+
+    fn respond(
+        &mut self,
+        plugin: &[u8],
+        data: &[u8],
+        password: &Password,
+    ) -> Result<Payload, Error> {
         self.awaited = Awaited::Nothing;
         self.plugin = Plugin::Other;
         let mut data = Reader::new(data);

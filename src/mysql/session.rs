@@ -227,8 +227,9 @@ impl Session {
 
     fn log_in(&mut self, greeting: &Greeting, output: &mut BytesMut) -> Result<(), Error> {
         let credentials = Arc::clone(&self.credentials);
-        let scramble = credentials.password().scramble_native(&greeting.nonce);
-        self.send(output, |login| greeting.write_login(login, credentials.user(), scramble))
+        let password = credentials.password();
+        let response = self.login.begin(greeting.plugin, &greeting.nonce, password)?;
+        self.send(output, |login| greeting.write_login(login, credentials.user(), &response))
     }
 
     fn on_login_packet(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
@@ -405,6 +406,22 @@ mod tests {
         assert!(output.is_empty());
         assert_eq!(session.receive(&[*last], &mut output), Ok(Progress::Wait(Stage::Login)));
         assert!(!output.is_empty());
+    }
+
+    #[test]
+    fn a_login_begins_with_the_plugin_of_the_greeting() {
+        let greeting = [&GREETING[..GREETING.len() - 22], b"caching_sha2_password\0"].concat();
+        let mut session = session();
+        let mut output = BytesMut::new();
+        session.receive(&greeting, &mut output).unwrap();
+        let nonce: [u8; 20] = [&GREETING[42..50], &GREETING[69..81]].concat().try_into().unwrap();
+        let scramble = Password::new("secret").scramble_sha2(&nonce).unwrap();
+        let end = [b"probe\0\x20", &scramble[..], b"caching_sha2_password\0"].concat();
+        assert!(output.ends_with(&end), "{output:?}");
+        // The server has the password in its cache.
+        let accepted = [&b"\x02\0\0\x02\x01\x03"[..], &with_sequence(OK, 3)].concat();
+        assert_eq!(session.receive(&accepted, &mut output), Ok(Progress::LoggedIn));
+        assert!(session.relies_on_cache());
     }
 
     #[test]

@@ -102,7 +102,5 @@ async fn mariadb_11_8_serves_an_account_of_the_socket_whatever_password_is_given
     for password in ["", PASSWORD] {
         let (word, log) = server.check(&server.socket_address(), "local", password, REQUIRED).await;
         assert_eq!(word, "serve", "{log}");
-        let (word, log) = server.check(&server.socket_address(), "local", password, PROVEN).await;
-        assert_eq!(word, "tls-no-proof", "{log}");
     }
 }
