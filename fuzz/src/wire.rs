@@ -185,7 +185,7 @@ pub fn accepts_native(password: &[u8], nonce: &[u8], scramble: &[u8]) -> bool {
 }
 
 /// caching_sha2_password: the cache has SHA256(SHA256(password)).
-pub fn accepts_sha2(password: &[u8], nonce: &[u8], scramble: &[u8]) -> bool {
+fn accepts_sha2(password: &[u8], nonce: &[u8], scramble: &[u8]) -> bool {
     let cached = Sha256::digest(Sha256::digest(password));
     let mask = Sha256::new().chain_update(cached).chain_update(nonce).finalize();
     let unmasked: Vec<u8> = scramble.iter().zip(mask).map(|(a, b)| a ^ b).collect();

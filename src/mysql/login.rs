@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::auth::{LONG_NONCE_LENGTH, NONCE_LENGTH, Password};
 use super::channel::Channel;
 use super::error::{Error, escape};
+use super::packet::NATIVE;
 use super::reader::Reader;
 
 /// The most plugin switches in one login. A server tries the plugins of an account one
@@ -115,8 +116,12 @@ impl Login {
         plugin: &str,
         nonce: &[u8; NONCE_LENGTH],
         password: &Password,
-    ) -> Result<Payload, Error> {
-        self.respond(plugin.as_bytes(), nonce, password)
+    ) -> Payload {
+        if plugin != NATIVE {
+            self.plugin = Plugin::Other;
+            return Payload::default();
+        }
+        Zeroizing::new(password.scramble_native(nonce).map_or(Vec::new(), Vec::from))
     }
 
     /// Responds to Protocol::AuthSwitchRequest: the server names the account's plugin, with
@@ -131,15 +136,6 @@ impl Login {
         if self.switches > MAX_SWITCHES {
             return Err(Error::TooLarge { what: "authentication switches" });
         }
-        self.respond(plugin, data, password)
-    }
-
-    fn respond(
-        &mut self,
-        plugin: &[u8],
-        data: &[u8],
-        password: &Password,
-    ) -> Result<Payload, Error> {
         self.awaited = Awaited::Nothing;
         self.plugin = Plugin::Other;
         let mut data = Reader::new(data);

@@ -22,6 +22,12 @@ const WANTED: u32 = LONG_PASSWORD | PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTI
 /// `utf8mb4_general_ci`, known to every server since MySQL 5.5.
 const COLLATION: u8 = 45;
 
+/// The plugin that a login begins with, and responds to.
+pub(super) const NATIVE: &str = "mysql_native_password";
+
+/// A plugin that a login can begin with to be switched to the account's. It needs no response.
+const SHA256: &str = "sha256_password";
+
 /// The server's first packet, Protocol::HandshakeV10.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
@@ -30,8 +36,10 @@ pub(super) struct Greeting {
     capabilities: u32,
     /// Whether the server offers TLS.
     pub(super) ssl: bool,
-    /// The plugin that the login begins with: the server's default, if it is
-    /// caching_sha2_password. Behind MySQL Router, no other response reaches the server.
+    /// The plugin that the login begins with: one that no account has, if the server's
+    /// default is caching_sha2_password. The server then switches to the account's plugin.
+    /// Behind MySQL Router only the response to that switch reaches the server, and in reply to
+    /// caching_sha2_password the Router would request the cleartext password.
     pub(super) plugin: &'static str,
     pub(super) nonce: [u8; NONCE_LENGTH],
 }
@@ -70,9 +78,9 @@ impl Greeting {
             Some(b"caching_sha2_password\0" | b"caching_sha2_password")
                 if capabilities & PLUGIN_AUTH != 0 =>
             {
-                "caching_sha2_password"
+                SHA256
             }
-            _ => "mysql_native_password",
+            _ => NATIVE,
         };
         let mut nonce = [0; NONCE_LENGTH];
         for (byte, sent) in nonce.iter_mut().zip(first.into_iter().chain(second)) {
@@ -323,16 +331,16 @@ mod tests {
             assert_eq!(&greeting.nonce, b"0123456789abcdefghij");
             assert_eq!(greeting.capabilities & PLUGIN_AUTH != 0, plugin_auth);
             let is_sha2 = payload.windows(CACHING.len()).any(|part| part == CACHING);
-            assert_eq!(greeting.plugin == "caching_sha2_password", is_sha2);
+            assert_eq!(greeting.plugin == "sha256_password", is_sha2);
         }
     }
 
     #[test]
-    fn the_login_begins_with_the_servers_plugin_only_if_that_is_caching_sha2_password() {
+    fn the_login_begins_with_a_plugin_to_switch_from_if_the_default_is_caching_sha2_password() {
         let native = "mysql_native_password";
         for (upper, tail, plugin) in [
-            (0xDFFF, CACHING, "caching_sha2_password"),
-            (0xDFFF, &CACHING[..CACHING.len() - 1], "caching_sha2_password"),
+            (0xDFFF, CACHING, "sha256_password"),
+            (0xDFFF, &CACHING[..CACHING.len() - 1], "sha256_password"),
             // Without PLUGIN_AUTH the server would not read the plugin's name.
             (0, CACHING, native),
             (0xDFFF, &CACHING[..CACHING.len() - 2], native),
