@@ -58,14 +58,15 @@ impl Resolver {
         let host: Arc<str> = host.into();
         let cache: Arc<Mutex<Cache>> = Arc::default();
         let (name, shared) = (Arc::clone(&host), Arc::clone(&cache));
-        let lookup = BackgroundTask::new("resolver", move || {
-            let outcome = look_up(&name, port, &system);
+        let remember = move |outcome: Outcome| {
             if let Ok(addresses) = &outcome {
                 let found = Some((addresses.clone(), Instant::now()));
                 *lock(&shared) = Cache { found, is_fallback_logged: false };
             }
             outcome
-        });
+        };
+        let lookup =
+            BackgroundTask::new("resolver", move || look_up(&name, port, &system), remember);
         Self { host, port, lookup, cache }
     }
 
@@ -99,7 +100,7 @@ impl Resolver {
             (Some(Ok(addresses)), _) => Ok(addresses),
             (Some(Err((_, error))), Some(cached)) => Ok(self.fall_back(cached, &error)),
             (Some(Err((kind, error))), None) => Err(io::Error::new(kind, error)),
-            (None, _) => Err(io::Error::other("the lookup's thread panicked")),
+            (None, _) => Err(io::Error::other("the lookup was given up")),
         }
     }
 

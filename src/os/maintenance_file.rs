@@ -55,8 +55,8 @@ impl MaintenanceFile {
     ) -> Self {
         let last: Arc<Mutex<LastCheck>> = Arc::default();
         let result = Arc::clone(&last);
-        let check = BackgroundTask::new("maintenance", move || {
-            let is_on = exists().map_err(|error| error.to_string())?;
+        let check = BackgroundTask::new("maintenance", exists, move |exists| {
+            let is_on = exists.map_err(|error| error.to_string())?;
             *lock(&result) = LastCheck { is_on, checked: Some(Instant::now()) };
             Ok(())
         });

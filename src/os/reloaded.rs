@@ -38,9 +38,13 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         read: impl Fn(&T) -> Option<T> + Send + Sync + 'static,
     ) -> Self {
         let (sender, value) = watch::channel(Arc::new(first));
-        let reread = BackgroundTask::new(name, move || {
-            let old = Arc::clone(&sender.borrow());
-            if let Some(new) = read(&old) {
+        let present = value.clone();
+        let read = move || {
+            let old = Arc::clone(&present.borrow());
+            read(&old)
+        };
+        let reread = BackgroundTask::new(name, read, move |new| {
+            if let Some(new) = new {
                 sender.send_replace(Arc::new(new));
             }
         });
