@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tracing::warn;
 
 use crate::os::background::{BackgroundTask, run_with_timeout};
 use crate::os::log_throttle::LogThrottle;
+use crate::os::regular_file::NONBLOCKING;
 
 /// How long a health request waits for a check of the file. A working disk takes well
 /// under a millisecond.
@@ -96,7 +98,9 @@ fn lock(last: &Mutex<LastCheck>) -> MutexGuard<'_, LastCheck> {
 pub fn on(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     run_with_timeout(COMMAND_TIMEOUT, move || {
-        OpenOptions::new().create(true).truncate(false).write(true).open(path).map(drop)
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).custom_flags(NONBLOCKING);
+        options.open(path).map(drop)
     })
 }
 

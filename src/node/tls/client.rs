@@ -19,6 +19,7 @@ use super::fingerprint::Fingerprint;
 use super::verification::Verification;
 use super::verifier::{Check, Verifier};
 use crate::node::transport::{Transport, TransportFuture};
+use crate::os::regular_file::Accept;
 use crate::os::reloaded::Reloaded;
 
 /// The minimum time between two scheduled re-reads of the files. The first back-off lasts as
@@ -40,10 +41,12 @@ impl Tls {
     /// The problem with a file, the flag that names the file, and the fix.
     pub fn new(check: Check, name: ServerName<'static>, files: Files) -> Result<Self, String> {
         let (first, material) = files.read_with_timeout();
-        let config = build_config(&check, material?)?;
-        let config = match files == Files::default() {
-            true => Reloaded::fixed(config),
-            false => {
+        let material = material?;
+        let is_repeatable = material.is_repeatable();
+        let config = build_config(&check, material)?;
+        let config = match is_repeatable {
+            false => Reloaded::fixed(config),
+            true => {
                 let (check, last) = (check.clone(), Mutex::new(first));
                 Reloaded::new("certificates", config, move |_| reload(&check, &files, &last))
             }
@@ -87,7 +90,7 @@ impl Tls {
 ///
 /// Files that are not valid are logged once. `last` is the digest of the last read.
 fn reload(check: &Check, files: &Files, last: &Mutex<Digest>) -> Option<ClientConfig> {
-    let (read, material) = files.read();
+    let (read, material) = files.read(Accept::RegularFile);
     let before = mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), read);
     if before == read {
         return None;
