@@ -88,7 +88,7 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
     /// # Errors
     /// The operating system's error if no thread can be created.
     pub(crate) fn run(&self) -> io::Result<TaskRun<T>> {
-        self.start(false)
+        self.start(false, None)
     }
 
     /// Like [`run`](Self::run), but the outcome is that of work that starts after this call.
@@ -98,12 +98,21 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
     /// # Errors
     /// The operating system's error if no thread can be created.
     pub(crate) fn run_from_now(&self) -> io::Result<TaskRun<T>> {
-        self.start(true)
+        self.start(true, None)
     }
 
-    fn start(&self, from_now: bool) -> io::Result<TaskRun<T>> {
+    /// Like [`run_from_now`](Self::run_from_now), and waits for the outcome. A run that began
+    /// more than `limit` ago is given up already.
+    ///
+    /// # Errors
+    /// As of [`run_with_timeout`](Self::run_with_timeout).
+    pub(crate) async fn run_anew(&self, limit: Duration) -> io::Result<T> {
+        self.start(true, Some(limit))?.outcome_within(limit).await
+    }
+
+    fn start(&self, from_now: bool, give_up: Option<Duration>) -> io::Result<TaskRun<T>> {
         let mut state = lock(&self.state);
-        if let Some(run) = state.current_to_share() {
+        if let Some(run) = state.current_to_share(give_up) {
             state.once_more |= from_now;
             return Ok(run);
         }
@@ -130,22 +139,18 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
     /// `TimedOut` at the timeout. Another error if no thread can be created, or the run was
     /// given up.
     pub(crate) async fn run_with_timeout(&self, limit: Duration) -> io::Result<T> {
-        let run = self.run()?;
-        match timeout(run.time_left(limit), run.outcome()).await {
-            Ok(Some(outcome)) => Ok(outcome),
-            Ok(None) => Err(io::Error::other("given up")),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
-        }
+        self.run()?.outcome_within(limit).await
     }
 }
 
 impl<T: Clone> State<T> {
-    /// Returns the current run, unless it is to be given up.
-    fn current_to_share(&self) -> Option<TaskRun<T>> {
+    /// Returns the current run, unless it is to be given up. `give_up` is the age for that,
+    /// if it is another one than the usual.
+    fn current_to_share(&self, give_up: Option<Duration>) -> Option<TaskRun<T>> {
         let run = self.current.as_ref()?;
-        let may_give_up = self.given_up < MAX_GIVEN_UP;
-        let is_too_old = run.began.elapsed() >= GIVE_UP * 2_u32.pow(self.given_up);
-        (!(may_give_up && is_too_old)).then(|| run.clone())
+        let give_up = give_up.unwrap_or(GIVE_UP * 2_u32.pow(self.given_up));
+        let is_shared = run.began.elapsed() < give_up || self.given_up >= MAX_GIVEN_UP;
+        is_shared.then(|| run.clone())
     }
 }
 
@@ -153,10 +158,18 @@ fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<T: Clone> TaskRun<T> {
+impl<T: Clone + Send + Sync> TaskRun<T> {
     /// The time until the run is older than `limit`. Zero if it already is.
     pub(crate) fn time_left(&self, limit: Duration) -> Duration {
         limit.saturating_sub(self.began.elapsed())
+    }
+
+    async fn outcome_within(self, limit: Duration) -> io::Result<T> {
+        match timeout(self.time_left(limit), self.outcome()).await {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => Err(io::Error::other("given up")),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
+        }
     }
 
     /// Waits for the outcome. `None` if the run was given up, or its work panicked.
@@ -299,5 +312,20 @@ mod tests {
         spin_until(|| lock(&task.state).given_up == 0);
         assert_eq!(task.run().unwrap().outcome().await, Some(()));
         assert_eq!((begun.load(SeqCst), stored.load(SeqCst)), (9, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn for_the_operator_a_run_that_hangs_is_given_up_at_once() {
+        let (task, barrier, [begun, stored]) = hanging_task(1);
+        task.run().unwrap();
+        spin_until(|| begun.load(SeqCst) == 1);
+        advance(Duration::from_secs(1)).await;
+        // Its outcome may come after the timeout: the paused clock is ahead of the thread.
+        let _ = task.run_anew(Duration::from_secs(1)).await;
+        spin_until(|| begun.load(SeqCst) == 2);
+        barrier.wait();
+        spin_until(|| lock(&task.state).given_up == 0);
+        spin_until(|| lock(&task.state).current.is_none());
+        assert_eq!(stored.load(SeqCst), 1);
     }
 }

@@ -41,40 +41,24 @@ pub struct Identity {
 /// A hash of the files' contents. It detects a change without keeping the key in memory.
 pub(super) type Digest = [u8; 32];
 
-/// The digest of one read of the files, and its result.
-pub(super) type Outcome = (Digest, Result<Material, String>);
-
 impl Files {
-    /// Reads the files on a thread. The outcome is an error if that takes longer than
-    /// [`TIMEOUT`] or no thread can be created.
-    pub(super) fn read_with_timeout(&self) -> Outcome {
+    /// Reads the files on a thread, also pipes. The result is an error if that takes longer
+    /// than [`TIMEOUT`] or no thread can be created.
+    pub(super) fn read_with_timeout(&self) -> Result<Material, String> {
         let files = self.clone();
-        run_with_timeout(TIMEOUT, move || Ok(files.read(Accept::Any))).unwrap_or_else(|error| {
-            let error = Err(format!(
-                "the certificates cannot be read: {error}: see --ssl-ca, --ssl-cert, --ssl-key"
-            ));
-            (digest(&error), error)
-        })
+        run_with_timeout(TIMEOUT, move || Ok(Material::read(&files, Accept::Any))).unwrap_or_else(
+            |error| {
+                Err(format!(
+                    "the certificates cannot be read: {error}: see --ssl-ca, --ssl-cert, --ssl-key"
+                ))
+            },
+        )
     }
 
-    /// Reads the files. Blocks without a timeout.
-    pub(super) fn read(&self, accept: Accept) -> Outcome {
-        let material = Material::read(self, accept);
-        (digest(&material), material)
+    /// Reads the files again. Blocks without a timeout.
+    pub(super) fn read(&self) -> Result<Material, String> {
+        Material::read(self, Accept::RegularFile)
     }
-}
-
-fn digest(material: &Result<Material, String>) -> Digest {
-    let mut hash = Sha256::new();
-    match material {
-        Ok(material) => {
-            for file in &material.files {
-                hash.update(Sha256::digest(&*file.bytes));
-            }
-        }
-        Err(error) => hash.update(error),
-    }
-    hash.finalize().into()
 }
 
 /// The contents of the files that [`Files`] names.
@@ -109,6 +93,14 @@ impl Material {
         let named = all.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
         let files = named.map(|(flag, path)| LoadedFile::read(flag, path, accept));
         Ok(Self { files: files.collect::<Result<_, _>>()? })
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for file in &self.files {
+            hash.update(Sha256::digest(&*file.bytes));
+        }
+        hash.finalize().into()
     }
 
     /// Whether there are files, and all can be read again.
@@ -206,8 +198,7 @@ mod tests {
         for text in [pem.replace('\n', ""), pem.replace('\n', "\\n"), pem] {
             std::fs::write(&path, &text).unwrap();
             let files = Files { ca: Some(path.clone()), identity: None };
-            let (_, contents) = files.read(Accept::RegularFile);
-            let error = contents.and_then(|contents| contents.authorities().map(drop)).unwrap_err();
+            let error = files.read().and_then(|read| read.authorities().map(drop)).unwrap_err();
             let ends = [&*path.display().to_string(), ": name a PEM file that this user may read"];
             let problem = error.split_once(ends[0]).unwrap().1.strip_suffix(ends[1]).unwrap();
             assert!(
