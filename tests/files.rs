@@ -22,6 +22,8 @@ use tokio::time::{interval, timeout};
 
 use program::{Serve, command, node, run};
 use support::node::{PASSWORD, Script};
+#[cfg(feature = "tls")]
+use tls::Mutual;
 
 /// Longer than the time in which a changed file is noticed.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -117,26 +119,23 @@ async fn a_password_is_read_again_after_its_file_was_a_fifo_a_directory_a_termin
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn each_certificate_file_is_read_again_after_it_was_a_fifo() {
-    let tasks = ["ca.pem", "cert.pem", "key.pem"].map(|name| {
+    let tasks = Mutual::FILES.map(|name| {
         tokio::spawn(async move {
-            let (first, second) = (TlsFiles::new(), TlsFiles::new());
+            let (first, second) = (Mutual::new(), Mutual::new());
             let (node, address) = node(first.script()).await;
-            let path = |name| first.client.path().join(name);
-            let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"]
-                .map(|name| path(name).to_str().unwrap().to_owned());
-            let files = ["--ssl-ca", &ca, "--ssl-cert", &cert, "--ssl-key", &key];
-            let arguments = [&["--target", &address, "--ssl-mode", "verify-ca"], &files[..]];
-            let mut probe = Serve::start(&arguments.concat()).await;
+            let flags = first.flags();
+            let mut arguments = vec!["--target", &address];
+            arguments.extend(flags.iter().map(String::as_str));
+            let mut probe = Serve::start(&arguments).await;
             probe.assert(200, "serve").await;
 
-            replace(&path(name), "fifo");
+            replace(&first.path(name), "fifo");
             let line = log_line(&mut probe, "not a regular file").await;
             assert!(line.contains(" WARN ") && line.contains("keeping the last"), "{line}");
             probe.assert(200, "serve").await;
 
-            for name in ["ca.pem", "cert.pem", "key.pem"] {
-                let text = fs::read_to_string(second.client.path().join(name)).unwrap();
-                restore(&path(name), &text);
+            for name in Mutual::FILES {
+                restore(&first.path(name), &fs::read_to_string(second.path(name)).unwrap());
             }
             node.set_script(second.script());
             assert_eq!(probe.eventually("serve").await.status, 200, "{name}");
@@ -144,28 +143,6 @@ async fn each_certificate_file_is_read_again_after_it_was_a_fifo() {
     });
     for task in tasks {
         task.await.unwrap();
-    }
-}
-
-/// A CA, the certificate of a server, and the files of a client, all new.
-#[cfg(feature = "tls")]
-struct TlsFiles {
-    ca: tls::Authority,
-    server: tls::Issued,
-    client: tls::Client,
-}
-
-#[cfg(feature = "tls")]
-impl TlsFiles {
-    fn new() -> Self {
-        let ca = tls::Authority::new();
-        let client = tls::Client::new(Some(&ca), Some(&ca.issue(&["probe"])));
-        Self { server: ca.issue(&["node"]), client, ca }
-    }
-
-    /// A node that requires the client's certificate.
-    fn script(&self) -> Script {
-        Script { tls: Some(tls::server(&self.server, Some(&self.ca))), ..Script::synced() }
     }
 }
 

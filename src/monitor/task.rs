@@ -99,6 +99,12 @@ impl Monitor {
                 self.record(health, &"set by the operator", now);
                 let _ = reply.send(health);
             }
+            Request::Reload(reply) => {
+                self.login_changed = true;
+                self.tracker.reload();
+                self.drop_kept();
+                let _ = reply.send(());
+            }
             Request::Report(reply) => {
                 let _ = reply.send(self.report(now));
             }

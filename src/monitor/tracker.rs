@@ -104,6 +104,13 @@ impl Tracker {
         self.failed_handshakes = 0;
     }
 
+    /// Ends the back-off like [`reset_back_off`](Self::reset_back_off), and forgets the last
+    /// verdict: the operator wants the node to be probed.
+    pub(super) fn reload(&mut self) {
+        self.reset_back_off();
+        self.last = None;
+    }
+
     /// The refusal that callers get at once while the node is silent: it accepted a
     /// connection and a later step stalled (law 3).
     ///

@@ -85,6 +85,13 @@ impl MaintenanceFile {
     async fn check(&self) -> Result<(), String> {
         self.check.run_with_timeout(TIMEOUT).await.map_err(|error| error.to_string())?
     }
+
+    /// Checks the file now, for the operator: also after a check that just succeeded, and gives
+    /// up one that hangs. If it fails, the next [`is_on`](Self::is_on) checks again and warns.
+    pub async fn recheck(&self) {
+        lock(&self.last).checked = None;
+        let _ = self.check.run_anew(TIMEOUT).await;
+    }
 }
 
 fn lock(last: &Mutex<LastCheck>) -> MutexGuard<'_, LastCheck> {
