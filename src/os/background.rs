@@ -86,7 +86,7 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
     /// Returns the current run, or starts a new one.
     ///
     /// # Errors
-    /// The operating system's error if no thread can be created.
+    /// `OutOfMemory` if no thread can be created.
     pub(crate) fn run(&self) -> io::Result<TaskRun<T>> {
         self.start(false, None)
     }
@@ -96,7 +96,7 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
     /// changed it.
     ///
     /// # Errors
-    /// The operating system's error if no thread can be created.
+    /// `OutOfMemory` if no thread can be created.
     pub(crate) fn run_from_now(&self) -> io::Result<TaskRun<T>> {
         self.start(true, None)
     }
@@ -118,10 +118,14 @@ impl<T: Clone + Send + Sync + 'static> BackgroundTask<T> {
         }
         let (sender, outcome) = watch::channel(None);
         let (perform, number) = (Arc::clone(&self.perform), state.number + 1);
-        thread::Builder::new().name(self.name.to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name(self.name.to_owned()).spawn(move || {
             if let Some(outcome) = perform(number) {
                 sender.send_replace(Some(outcome));
             }
+        });
+        // The error is EAGAIN, which of a socket would have another meaning.
+        thread.map_err(|error| {
+            io::Error::new(io::ErrorKind::OutOfMemory, format!("no thread can be created: {error}"))
         })?;
         state.given_up += u32::from(state.current.is_some());
         (state.number, state.once_more) = (number, false);
