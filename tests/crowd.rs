@@ -208,6 +208,26 @@ fn limit_descriptors(probe: &Serve, more: usize) {
 }
 
 #[tokio::test]
+async fn raises_the_soft_limit_of_file_descriptors_within_the_hard_one() {
+    let node = node().await;
+    // The connections, one listener, and the reserve.
+    let wanted = MAX_CONNECTIONS as u64 + 1 + 36;
+    for (soft, hard, expected) in
+        [(64, 4096, wanted), (1024, 1500, 1500), (3000, 4096, 3000), (64, 64, 64)]
+    {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn $1 && ulimit -Hn $2 && shift 2 && exec \"$@\"", "sh"]);
+        command.args([&soft.to_string(), &hard.to_string(), env!("CARGO_BIN_EXE_galera-probe")]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--target", &node]).kill_on_drop(true);
+        let probe = Serve::start_command(command).await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", probe.child.id().unwrap()));
+        let limits = limits.unwrap();
+        let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        assert!(limit.trim_start().starts_with(&format!("{expected} ")), "{soft} {hard}: {limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_shortage_of_file_descriptors_is_not_taken_for_a_fault_of_the_node() {
     let (node, address) = program::node(Script::synced()).await;
     let mut probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;

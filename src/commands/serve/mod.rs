@@ -25,7 +25,7 @@ use crate::cli::{Node, Serve};
 use crate::monitor::Monitor;
 use crate::node::connector::Connector;
 use crate::os::systemd::Notifier;
-use crate::server::{Listener, MAX_CONNECTIONS, Server};
+use crate::server::{Listener, MAX_CONNECTIONS, Server, raise_descriptor_limit};
 
 pub use self::signals::{Hangups, Stop};
 
@@ -43,6 +43,7 @@ const MAX_ADMIN_CONNECTIONS: usize = 16;
 /// A listener's address cannot be bound. The error has the flag and the fix.
 pub async fn run(config: Serve) -> io::Result<()> {
     let (mut signals, hangups) = (Signals::new()?, Hangups::new()?);
+    raise_descriptor_limit(config.listen.len());
     let mut health = Vec::new();
     for listen in &config.listen {
         health.push(listeners::bind("--listen", listen, "listening").await?);
