@@ -15,6 +15,7 @@ use galera_probe::node::probe::Deadlines;
 use tokio::time::{Instant, sleep};
 
 use support::node::{Contact, Node, PASSWORD, Script, USER};
+use support::wire;
 
 const SECOND: Duration = Duration::from_secs(1);
 const AT_ONCE: Duration = Duration::ZERO;
@@ -191,4 +192,55 @@ async fn facts_are_read_without_waiting_on_a_connection_that_was_asked_before() 
     setup.node.set_script(Script::donor().contact(Contact::Awaited));
     assert_eq!(setup.query(Role::ReadWrite).await, ("donor", AT_ONCE));
     assert_eq!(setup.node.seen.connections.load(SeqCst), 1);
+}
+
+/// Readers are served what the node has, not what it had minutes ago.
+#[tokio::test(start_paused = true)]
+async fn readers_hear_of_a_change_while_a_check_is_held() {
+    let awaited = || Script::synced().contact(Contact::Awaited);
+    let donor = Script::donor().contact(Contact::Awaited);
+    let frozen = Script::frozen().contact(Contact::Awaited);
+    for (changed, word) in [(donor, "donor"), (frozen, "stalled-greeting")] {
+        for after in [2, 4, 15, 60] {
+            let setup = Setup::start(CausalityCheck::Always, Duration::ZERO).await;
+            setup.node.set_script(awaited());
+            assert_eq!(setup.query(Role::ReadWrite).await.0, "stalled-causality");
+            sleep(after * SECOND).await;
+            assert_eq!(setup.query(Role::Reader).await, ("serve", AT_ONCE));
+            setup.node.set_script(changed.clone());
+            let began = Instant::now();
+            while setup.query(Role::Reader).await.0 != word {
+                sleep(SECOND / 4).await;
+                assert!(began.elapsed() <= 8 * SECOND, "not {word}, {after} s after the stall");
+            }
+            assert!(setup.node.seen.checks.load(SeqCst) <= 3);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_row_of_the_check_is_a_proof() {
+    let ones = wire::table(1, &[vec!["1".to_owned()], vec!["1".to_owned()]]);
+    for (reply, word) in [
+        (wire::err(1, 1047, "WSREP has not yet prepared node"), "unproven"),
+        (wire::err(1, 1205, "Lock wait timeout exceeded"), "unproven"),
+        (wire::err(1, 3024, "maximum statement execution time exceeded"), "unproven"),
+        (wire::ok(1), "unproven"),
+        (wire::table(1, &[]), "unproven"),
+        (wire::table(1, &[vec!["0".to_owned()]]), "unproven"),
+        (ones, "unproven"),
+        (wire::table(1, &[vec!["1".to_owned()]]), "serve"),
+    ] {
+        let setup = Setup::start(CausalityCheck::Always, Duration::ZERO).await;
+        let [set, status, variables] = replies();
+        let replies = vec![set.clone(), status, variables, set, reply.clone()];
+        setup.node.set_script(Script { replies, ..Script::synced() });
+        assert_eq!(setup.query(Role::ReadWrite).await.0, word, "{reply:?}");
+    }
+}
+
+/// The replies of a synced node to SET, SHOW STATUS and the variables.
+fn replies() -> [Vec<u8>; 3] {
+    let rows = wire::rows(&Script::synced().variables.into_iter().collect::<Vec<_>>());
+    [wire::ok(1), rows.clone(), rows]
 }

@@ -182,6 +182,9 @@ struct Entered {
 
 impl Caller {
     fn enter(&mut self, state: State, was_frozen: bool) {
+        if self.last.is_some_and(|last| last.state == state && state != Lost) {
+            return;
+        }
         self.network.enter(state);
         self.last = Some(Entered { state, at: Instant::now(), was_frozen, is_silent: false });
     }

@@ -42,7 +42,7 @@ mod statements;
 use crate::health::{Reason, Role, Verdict};
 
 pub use facts::Facts;
-pub use statements::{CANNOT_PROVE, CAUSALITY_CHECK, KnownVariables, STATEMENTS, UNKNOWN_VARIABLE};
+pub use statements::{CAUSALITY_CHECK, KnownVariables, STATEMENTS, UNKNOWN_VARIABLE};
 
 /// The operator's choices about which nodes may serve.
 ///

@@ -3,6 +3,7 @@
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -24,11 +25,16 @@ pub(super) struct Held {
     next_scout: Option<Instant>,
 }
 
+/// How often the facts are read again while a causality check is held.
+const REFRESH: Duration = Duration::from_secs(5);
+
 /// A held connection.
 pub(super) struct HeldProbe {
     pub(super) probe: Probe,
     /// Whether it is a scout within its deadlines.
     is_trying: bool,
+    /// Whether it only reads the facts again, while a causality check is held.
+    is_refresh: bool,
 }
 
 /// An event of a held connection, with its index.
@@ -53,7 +59,7 @@ impl Held {
     /// A causality check gets only one. The server goes on with a check for 30 s although its
     /// connection is closed, and the account's MAX_USER_CONNECTIONS counts it.
     pub(super) fn new(probe: Probe, until: Instant, is_first: bool, now: Instant) -> Self {
-        let probes = vec![HeldProbe { probe, is_trying: false }];
+        let probes = vec![HeldProbe { probe, is_trying: false, is_refresh: false }];
         let is_check = probes.iter().any(|held| held.probe.step() == Step::Causality);
         let limit = match (is_first, is_check) {
             (true, false) => SCOUTS.len(),
@@ -61,7 +67,7 @@ impl Held {
             (false, _) => 0,
         };
         let mut held = Self { probes, until, since: now, scouts: 0, limit, next_scout: None };
-        held.schedule_scout();
+        held.schedule_scout(now);
         held
     }
 
@@ -77,33 +83,60 @@ impl Held {
         }
     }
 
-    /// Adds a scout.
-    pub(super) fn send_scout(&mut self, probe: Probe) {
-        self.probes.push(HeldProbe { probe, is_trying: true });
-        self.scouts = self.scouts.saturating_add(1);
-        self.schedule_scout();
+    /// Whether the scout that is due only reads the facts again: readers are served by them
+    /// while a causality check is held.
+    pub(super) fn is_refresh_due(&self) -> bool {
+        self.holds_check() && self.scouts >= self.limit
+    }
+
+    /// Adds a scout. It reads the facts again if [that is due](Self::is_refresh_due).
+    pub(super) fn send_scout(&mut self, probe: Probe, now: Instant) {
+        let is_refresh = self.is_refresh_due();
+        self.probes.push(HeldProbe { probe, is_trying: true, is_refresh });
+        if is_refresh {
+            self.next_scout = None;
+        } else {
+            self.scouts = self.scouts.saturating_add(1);
+            self.schedule_scout(now);
+        }
+    }
+
+    /// Removes a scout that has read the facts again. The next one follows.
+    pub(super) fn refreshed(&mut self, index: usize, now: Instant) -> Probe {
+        let probe = self.probes.remove(index).probe;
+        self.schedule_scout(now);
+        probe
+    }
+
+    pub(super) fn is_refresh(&self, index: usize) -> bool {
+        self.probes.get(index).is_some_and(|held| held.is_refresh)
+    }
+
+    fn holds_check(&self) -> bool {
+        self.oldest().is_some_and(|probe| probe.step() == Step::Causality)
     }
 
     /// A scout ended without an answer. If it cost the server nothing, another one is sent at
     /// `again`.
     pub(super) fn scout_failed(&mut self, index: usize, again: Option<Instant>) -> Probe {
-        let failed = self.probes.remove(index).probe;
+        let failed = self.probes.remove(index);
         if again.is_some() {
-            self.scouts = self.scouts.saturating_sub(1);
+            self.scouts = self.scouts.saturating_sub(usize::from(!failed.is_refresh));
             self.next_scout = again;
         }
-        failed
+        failed.probe
     }
 
     /// A scout passed its deadline in a step that is worth waiting for.
     pub(super) fn hold_scout(&mut self, index: usize) {
         if let Some(held) = self.probes.get_mut(index) {
             held.is_trying = false;
+            held.is_refresh = false;
         }
     }
 
     /// One connection decides: the others are no longer needed.
-    pub(super) fn keep_only(&mut self, index: usize) {
+    pub(super) fn keep_only(&mut self, index: usize, now: Instant) {
         let mut position = 0;
         self.probes.retain(|_| {
             position += 1;
@@ -111,7 +144,9 @@ impl Held {
         });
         if let Some(held) = self.probes.first_mut() {
             held.is_trying = false;
+            held.is_refresh = false;
         }
+        self.schedule_scout(now);
     }
 
     /// Gives up the oldest connection. A scout takes its place, if there is one.
@@ -126,7 +161,8 @@ impl Held {
 
     /// Waits for the next event. Cancel safe.
     pub(super) async fn next_event(&mut self) -> HeldEvent {
-        let next_scout = self.next_scout;
+        // The node sees at most three connections (law 2).
+        let next_scout = self.next_scout.filter(|_| self.probes.len() <= SCOUTS.len());
         let until = self.until;
         let mut events: Vec<_> = self.probes.iter_mut().enumerate().map(event).collect();
         tokio::select! {
@@ -142,9 +178,10 @@ impl Held {
         }
     }
 
-    fn schedule_scout(&mut self) {
+    fn schedule_scout(&mut self, now: Instant) {
         let next = SCOUTS.get(self.scouts).filter(|_| self.scouts < self.limit);
-        self.next_scout = next.map(|after| self.since + *after);
+        let refresh = self.holds_check().then(|| now + REFRESH);
+        self.next_scout = next.map(|after| self.since + *after).or(refresh);
     }
 }
 

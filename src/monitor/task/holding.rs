@@ -14,17 +14,14 @@ use crate::node::probe::{Cost, OVERSLEPT, Stalled, Step};
 impl Monitor {
     pub(super) fn handle_held(&mut self, mut held: Held, event: HeldEvent, now: Instant) {
         match event {
-            HeldEvent::LoggedIn(index) => held.keep_only(index),
-            HeldEvent::ScoutStalled(index, stalled) if stalled.step.is_logged_in() => {
-                held.keep_only(index);
+            HeldEvent::LoggedIn(index) => held.keep_only(index, now),
+            HeldEvent::ScoutStalled(index, stalled) => {
+                self.scout_stalled(&mut held, index, stalled, now);
             }
-            HeldEvent::ScoutStalled(index, stalled) if stalled.step == Step::Connect => {
-                drop(held.scout_failed(index, Some(now + SCOUT_PAUSE)));
-            }
-            HeldEvent::ScoutStalled(index, _) => held.hold_scout(index),
             HeldEvent::ScoutDue => {
                 debug!("trying another connection while one is held");
-                held.send_scout(self.prober.scout(self.tracker.wants_proof(now)));
+                let asks = self.tracker.wants_proof(now) && !held.is_refresh_due();
+                held.send_scout(self.prober.scout(asks), now);
             }
             // This process was stopped meanwhile: the node may have answered.
             HeldEvent::Expired if now.duration_since(held.until) >= OVERSLEPT => {
@@ -47,8 +44,13 @@ impl Monitor {
                         let is_free = Cost::of(&failure, step) != Cost::Counted;
                         drop(held.scout_failed(index, is_free.then_some(now + SCOUT_PAUSE)));
                     }
+                    Ok(answer) if held.is_refresh(index) && self.is_fit(&answer.facts) => {
+                        let probe = held.refreshed(index, now);
+                        self.recorder.probe_ended(&probe, Ok(&answer.facts));
+                        self.take_facts(answer.facts);
+                    }
                     outcome => {
-                        held.keep_only(index);
+                        held.keep_only(index, now);
                         if let Some(ended) = held.probes.pop() {
                             self.probe_ended(ended.probe, outcome, Vec::new(), true, now);
                         }
@@ -58,6 +60,27 @@ impl Monitor {
             }
         }
         self.state = State::Held(held);
+    }
+
+    fn scout_stalled(&mut self, held: &mut Held, index: usize, stalled: Stalled, now: Instant) {
+        match stalled.step {
+            Step::Connect => drop(held.scout_failed(index, Some(now + SCOUT_PAUSE))),
+            // Its facts are newer than those of the check that is held.
+            Step::Causality => {
+                held.keep_only(index, now);
+                if let Some(facts) = held.oldest().map(|probe| probe.facts().clone()) {
+                    self.take_facts(facts);
+                }
+            }
+            Step::Query => {
+                held.keep_only(index, now);
+                self.tracker.scout_stalled(stalled, now);
+            }
+            Step::Greeting | Step::Tls | Step::Login => {
+                held.hold_scout(index);
+                self.tracker.scout_stalled(stalled, now);
+            }
+        }
     }
 
     /// Gives up the oldest held connection. Returns how long the next one is held.

@@ -193,8 +193,7 @@ impl Monitor {
         self.recorder.report.counters.count_timeout(stalled);
         if stalled.step == Step::Causality {
             // The facts are complete, and fit.
-            self.prober.remember(probe.facts());
-            self.facts = probe.facts().clone();
+            self.take_facts(probe.facts().clone());
         }
         let (health, hold) = self.tracker.probe_stalled(stalled, probe.started(), now);
         self.answer(health, callers, &stalled, now);
@@ -205,6 +204,15 @@ impl Monitor {
             }
             None => self.recorder.probe_ended(&probe, Err(stalled.reason())),
         }
+    }
+
+    fn take_facts(&mut self, facts: Facts) {
+        self.prober.remember(&facts);
+        self.facts = facts;
+    }
+
+    fn is_fit(&self, facts: &Facts) -> bool {
+        galera::judge(facts, self.policy, Role::Reader) == Verdict::Serve
     }
 
     fn start_probe(&mut self, callers: Vec<Caller>, now: Instant) {
@@ -265,8 +273,7 @@ impl Monitor {
         match outcome {
             Ok(Answer { facts, .. }) => {
                 let cause = facts.to_string();
-                self.prober.remember(&facts);
-                self.facts = facts;
+                self.take_facts(facts);
                 self.prober.keep(probe);
                 self.answer(health, callers, &cause, now);
             }

@@ -42,12 +42,23 @@ impl Tracker {
         let unproven = Unproven::stalled(self.unproven, since);
         self.unproven = Some(unproven);
         if let Some(settling) = &mut self.settling {
-            settling.check_stalled(began, &self.timing, now);
+            settling.check_stalled(began, &self.timing, since);
         }
         self.settling = self.settling.take().filter(|settling| !settling.is_over(now));
         let verdict = self.unproven_verdict(unproven);
         self.last = Some((verdict, now));
         (self.health(verdict, now), Some(now + self.back_off.hold_time(now)))
+    }
+
+    /// A scout stalled while a causality check is held: the node itself is silent, so its facts
+    /// serve nobody any more.
+    pub(in crate::monitor) fn scout_stalled(&mut self, stalled: Stalled, now: Instant) {
+        if self.stall.is_none() {
+            let since = now.checked_sub(stalled.waited).unwrap_or(now);
+            self.stall = Some(Stall { since, last: stalled });
+            self.unproven = None;
+            self.last = Some((Verdict::Refuse(stalled.reason()), now));
+        }
     }
 
     /// A held probe run was given up.

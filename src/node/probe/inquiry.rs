@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::{Failure, Step};
 use crate::galera::{
-    self, CANNOT_PROVE, CAUSALITY_CHECK, Facts, KnownVariables, Policy, STATEMENTS,
-    UNKNOWN_VARIABLE,
+    self, CAUSALITY_CHECK, Facts, KnownVariables, Policy, STATEMENTS, UNKNOWN_VARIABLE,
 };
 use crate::health::{Role, Verdict};
-use crate::mysql::Reply;
+use crate::mysql::{Reply, Row};
 
 /// What a probe run is to find out, beyond the facts.
 #[derive(Clone, Debug, Default)]
@@ -139,12 +138,16 @@ impl Inquiry {
                 self.waits = true;
                 Statement::Check
             }
-            (Statement::SetWait, _) => return Ok(Some(self.answer(Causality::Unavailable))),
-            (Statement::Check, Reply::Rows(_)) => return Ok(Some(self.answer(Causality::Proven))),
-            (Statement::Check, Reply::Err(error)) if error.code == CANNOT_PROVE => {
+            (Statement::SetWait, Reply::Err(error)) if error.code == UNKNOWN_VARIABLE => {
+                return Ok(Some(self.answer(Causality::Unavailable)));
+            }
+            (Statement::Check, Reply::Rows(rows)) if is_one(&rows) => {
+                return Ok(Some(self.answer(Causality::Proven)));
+            }
+            (Statement::SetWait | Statement::Check, reply) => {
+                tracing::debug!(?reply, "no proof");
                 return Ok(Some(self.answer(Causality::Unproven)));
             }
-            (Statement::Check, _) => return Ok(Some(self.answer(Causality::Unavailable))),
         };
         Ok(None)
     }
@@ -177,6 +180,11 @@ impl Inquiry {
         note_rows(&mut facts, reply).ok()?;
         self.questions.known.as_ref()?.is_answered_by(&facts).then_some(facts)
     }
+}
+
+/// Whether the rows are those of `SELECT 1`.
+fn is_one(rows: &[Row]) -> bool {
+    matches!(rows, [row] if matches!(&row[..], [Some(value)] if value[..] == *b"1"))
 }
 
 /// Adds rows that alternate names and values.
