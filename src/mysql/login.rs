@@ -162,7 +162,10 @@ impl Login {
             }
             // The server identifies the client by the peer credentials of the socket.
             b"auth_socket" | b"unix_socket" => Vec::new(),
-            b"mysql_clear_password" if self.allow_cleartext => {
+            // Nothing that the user gives could allow it to a server that has yet to prove itself.
+            b"mysql_clear_password"
+                if self.allow_cleartext || self.channel == Channel::ProvenTls =>
+            {
                 return self.cleartext("mysql_clear_password", password);
             }
             b"mysql_clear_password" => return Err(Error::CleartextForbidden),

@@ -64,7 +64,7 @@ pub(super) fn advice(error: &Error) -> Option<(String, &'static str)> {
             CA_AS_END_ENTITY => {
                 return Some((
                     "the server's certificate is a CA's".to_owned(),
-                    "name it in --ssl-ca itself, or issue another",
+                    "if it is the node's own, name it in --ssl-ca itself, or issue another",
                 ));
             }
             VERSION_1 => {
