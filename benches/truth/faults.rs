@@ -53,14 +53,14 @@ const FAULTS: &[Fault] = &[
             Run(&["exec", NODE, "bash", "-c", DROP_NONE]),
         ],
     ),
-    // Firewalls and failovers lose connections that they have not seen begin.
+    // As by a firewall that fails over: what the probers have open then never answers, and new
+    // connections work. The node serves all the time.
     fault(
         "connections lost",
         &[
-            Run(&["freeze", NODE]),
-            Wait(1_500),
+            Run(&["exec", NODE, "bash", "-c", DROP_REPLIES_TO_PROBERS]),
+            Wait(2_500),
             Run(&["exec", NODE, "bash", "-c", DROP_ESTABLISHED]),
-            Run(&["thaw", NODE]),
             Wait(20_000),
             Run(&["exec", NODE, "bash", "-c", DROP_NONE]),
         ],
@@ -162,13 +162,18 @@ const DROP_ALL: &str =
     "iptables -w -A INPUT -i eth0 -j DROP; iptables -w -A OUTPUT -o eth0 -j DROP";
 const DROP_NONE: &str = "iptables -w -F INPUT; iptables -w -F OUTPUT";
 
-/// Drops the packets of the connections that the probers have now. New connections work.
-const DROP_ESTABLISHED: &str = "ss -Htn state established '( sport = :3306 )' |
-    while read -r _ _ _ peer; do
+/// Drops what the server sends to the probers, but not the packets that open a connection.
+const DROP_REPLIES_TO_PROBERS: &str = "iptables -w -A OUTPUT -o eth0 -p tcp --sport 3306 \
+    ! -d 10.77.0.254 --tcp-flags PSH PSH -j DROP";
+
+/// Drops the packets of the connections that the probers have now, and no others.
+const DROP_ESTABLISHED: &str = "
+    ss -Htn state established '( sport = :3306 )' | while read -r _ _ _ peer; do
         [[ $peer == 10.77.0.1?:* ]] || continue
         iptables -w -A INPUT -p tcp -s ${peer%:*} --sport ${peer#*:} -j DROP
         iptables -w -A OUTPUT -p tcp -d ${peer%:*} --dport ${peer#*:} -j DROP
-    done";
+    done
+    iptables -w -D OUTPUT 1";
 
 /// The faults whose names contain one of these words; without words, all faults.
 pub fn chosen(words: &str) -> Vec<&'static Fault> {

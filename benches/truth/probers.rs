@@ -178,14 +178,14 @@ async fn until_answered(question: &Question) -> Outcome<()> {
     Ok(timeout(START, answered).await.map_err(|_| "no answer to the first question")?)
 }
 
-/// Asks again and again, once an interval. The next question waits for the answer to the last.
+/// Asks once an interval. If an answer takes longer, the next question follows it at once.
 async fn ask(question: Question, delay: Duration, clock: Clock, log: Log<Answer>) {
     sleep(delay).await;
     let mut ticks = interval(match question {
         Question::Http(_) => INTERVAL,
         Question::Haproxy(_) => HAPROXY_INTERVAL,
     });
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let asked = clock.now();
