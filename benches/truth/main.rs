@@ -38,7 +38,7 @@ const PAUSE: Millis = 16_000;
 const LONGEST_PAUSE: Millis = 60_000;
 
 /// No fault begins later than this, which bounds the run.
-const LAST_FAULT: Millis = 600_000;
+const LAST_FAULT: Millis = 590_000;
 
 /// How long the cluster and the probers may take to be ready.
 const START: Millis = 30_000;

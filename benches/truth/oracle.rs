@@ -73,7 +73,9 @@ async fn write(row: u64, clock: Clock, log: Log<Write>) {
     log.add(Write { begun, ended: clock.now(), committed }, word);
 }
 
-/// The number of the client's error, as in `ERROR 1047 (08S01) at line 1: ...`.
+/// The number of the client's error: it prints `ERROR 1047 (08S01) at line 1: ...`, sometimes
+/// after the statement.
 fn short(error: &str) -> String {
-    error.split(" (").next().unwrap_or_default().to_owned()
+    let line = error.lines().find(|line| line.starts_with("ERROR")).unwrap_or(error);
+    line.split(" (").next().unwrap_or_default().to_owned()
 }

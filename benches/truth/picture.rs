@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::report::Report;
 use crate::score::{Millis, Span, wrong};
 
-const LEFT: f64 = 190.0;
+const LEFT: f64 = 280.0;
 const WIDTH: f64 = 1200.0;
 /// Room for the names of the faults, which are written aslant.
 const RIGHT: f64 = 110.0;

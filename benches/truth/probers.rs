@@ -36,6 +36,7 @@ const START: Duration = Duration::from_secs(10);
 pub struct Prober {
     pub name: &'static str,
     answers: Log<Answer>,
+    /// Killed when this value is dropped.
     _process: Child,
 }
 
@@ -72,28 +73,28 @@ pub async fn start(clock: Clock, directory: &Path) -> Outcome<Vec<Prober>> {
     for (name, question, mut command) in all {
         let log = File::create(directory.join(format!("{}.log", file_name(name))))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
-        let _process = command.spawn()?;
+        let process = command.spawn()?;
         until_answered(&question).await.map_err(|error| format!("{name}: {error}"))?;
-        probers.push((name, question, _process));
+        probers.push((name, question, process));
     }
     Ok((0..)
         .zip(probers)
-        .map(|(n, (name, question, _process))| {
+        .map(|(n, (name, question, process))| {
             let answers = Log::default();
             // Not all at the same moment, so that they do not wait for each other's processor time.
             let delay = Duration::from_millis(40 * n);
             tokio::spawn(ask(question, delay, clock, answers.clone()));
-            Prober { name, answers, _process }
+            Prober { name, answers, _process: process }
         })
         .collect())
 }
 
 /// The program with its defaults and its modes.
 const OURS: [(&str, &[&str]); 4] = [
-    ("defaults", &[]),
-    ("--max-age 0s", &["--max-age", "0s"]),
-    ("--keep-connection 60s", &["--keep-connection", "60s"]),
-    ("--causality-check always", &["--causality-check", "always"]),
+    ("galera-probe", &[]),
+    ("galera-probe --max-age 0s", &["--max-age", "0s"]),
+    ("galera-probe --keep-connection 60s", &["--keep-connection", "60s"]),
+    ("galera-probe --causality-check always", &["--causality-check", "always"]),
 ];
 
 async fn knows(probe: &str, flag: &str) -> Outcome<bool> {

@@ -51,7 +51,7 @@ impl Report {
         if let Some(lane) = lanes.first() {
             let asked = lane.answers.iter().map(|(answer, _)| answer.asked);
             let answers = perfect(&truth, asked).into_iter().map(|answer| (answer, String::new()));
-            lanes.insert(0, Lane::new("floor", answers.collect(), end));
+            lanes.insert(0, Lane::new("a perfect prober", answers.collect(), end));
         }
         Self { windows: windows.collect(), writes, truth, lanes, end }
     }
@@ -165,7 +165,7 @@ impl Report {
         // The floor has no answers of its own.
         let lanes: Vec<_> = self.lanes.iter().skip(1).collect();
         let mut rows = vec![vec!["second".to_owned(), "writes".to_owned(), "error".to_owned()]];
-        rows[0].extend(lanes.iter().map(|lane| lane.name.to_owned()));
+        rows[0].extend(lanes.iter().map(|lane| lane.name.replace("galera-probe --", "--")));
         let first_second = begun - begun.min(BEFORE);
         for from in (first_second..window.time.end).step_by(1000) {
             let second = from..from + 1000;
@@ -207,10 +207,12 @@ impl Lane {
         times.max().unwrap_or_default()
     }
 
-    /// The different words of the answers in this second.
+    /// The different words of the answers in this second, cut so that the columns stay narrow.
     fn words_in(&self, second: &Range<Millis>) -> String {
+        const LONGEST: usize = 40;
         let answers = self.answers.iter().filter(|(answer, _)| second.contains(&answer.answered));
-        let mut words: Vec<_> = answers.map(|(_, word)| word.as_str()).collect();
+        let words = answers.map(|(_, word)| word.chars().take(LONGEST).collect::<String>());
+        let mut words: Vec<_> = words.collect();
         words.dedup();
         words.join(", ")
     }
