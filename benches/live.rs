@@ -9,6 +9,8 @@
 mod answer;
 #[path = "live/calls.rs"]
 mod calls;
+#[path = "live/exchanges.rs"]
+mod exchanges;
 #[path = "live/floor.rs"]
 mod floor;
 #[path = "live/probe.rs"]
@@ -33,7 +35,11 @@ fn main() -> Outcome {
         // benches/run names a section. A plain `cargo bench` does not, and measures nothing.
         [] => Ok(()),
         ["answer"] => answer::compare(),
-        ["probe"] => probe::compare(),
+        ["probe"] => {
+            let node = process::NodeAccess::from_environment()?;
+            probe::compare(&node)?;
+            exchanges::compare(&node)
+        }
         ["scale"] => scale::tables(),
         ["idle"] => scale::idle(),
         ["calls"] => calls::count(),
@@ -45,6 +51,12 @@ fn main() -> Outcome {
 fn median<T: Ord + Copy>(values: &mut [T]) -> T {
     values.sort_unstable();
     values[values.len() / 2]
+}
+
+fn median_figure(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<_> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 fn micros(duration: Duration) -> f64 {

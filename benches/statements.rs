@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use galera_probe::galera::STATEMENTS;
-use galera_probe::mysql::{Credentials, Password, Progress, Session, Stage};
+use galera_probe::mysql::{Credentials, Password, Session};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -38,26 +38,37 @@ const STATUS_TABLE: &str = "SELECT * FROM information_schema.SESSION_STATUS WHER
     'wsrep_ready')";
 const NO_STATUS: &str = "SHOW SESSION STATUS LIKE 'nothing'";
 const NO_VARIABLE: &str = "SHOW SESSION VARIABLES LIKE 'nothing'";
-/// The probe's query to MariaDB on a kept connection (`galera::repeated_statements`).
-const SELECT: &str = "SELECT 'read_only',@@read_only,'wsrep_desync',@@wsrep_desync,'wsrep_on',\
-    @@wsrep_on,'wsrep_reject_queries',@@wsrep_reject_queries,'wsrep_sst_donor_rejects_queries',\
-    @@wsrep_sst_donor_rejects_queries";
+/// The SELECT of a MariaDB node's known variables (`galera::KnownVariables`).
+const SELECT: &str = "SELECT 'wsrep_on',@@GLOBAL.wsrep_on,'wsrep_desync',@@GLOBAL.wsrep_desync,\
+    'wsrep_reject_queries',@@GLOBAL.wsrep_reject_queries,'wsrep_sst_donor_rejects_queries',\
+    @@GLOBAL.wsrep_sst_donor_rejects_queries,'read_only',@@GLOBAL.read_only,'version',\
+    @@GLOBAL.version";
+/// The queries of prototype/main.go.
+const PROTOTYPE: [&str; 2] =
+    ["SHOW STATUS LIKE 'wsrep_local_state'", "SHOW VARIABLES LIKE 'read_only'"];
+const MORE_STATUS: &str = "SHOW SESSION STATUS WHERE Variable_name IN ('wsrep_cluster_size',\
+    'wsrep_cluster_status','wsrep_connected','wsrep_desync_count','wsrep_evs_state',\
+    'wsrep_flow_control_active','wsrep_flow_control_paused','wsrep_flow_control_requested',\
+    'wsrep_last_committed','wsrep_local_index','wsrep_local_recv_queue','wsrep_local_state',\
+    'wsrep_local_state_comment','wsrep_provider_version','wsrep_ready')";
 
 /// Name, whether the connection is kept, and statements.
-const KINDS: [(&str, bool, &[&str]); 14] = [
+const KINDS: [(&str, bool, &[&str]); 16] = [
     ("login, COM_QUIT and nothing else", false, &[]),
-    ("the probe's own: SET, SHOW SESSION STATUS, SHOW SESSION VARIABLES", false, &STATEMENTS),
-    ("without SET", false, &[STATUS, VARIABLES]),
-    ("SHOW GLOBAL STATUS for SHOW SESSION STATUS", false, &[SET, GLOBAL_STATUS, VARIABLES]),
-    ("SELECT @@… for SHOW SESSION VARIABLES", false, &[SET, STATUS, SELECT]),
-    ("on a kept connection: the same", true, &STATEMENTS),
-    ("kept connection: without SET", true, &[STATUS, VARIABLES]),
+    ("the probe's own: SET, SHOW SESSION STATUS, SELECT @@…", false, &[SET, STATUS, SELECT]),
+    ("its first: SET, SHOW SESSION STATUS, SHOW SESSION VARIABLES", false, &STATEMENTS),
+    ("the prototype's: SHOW STATUS LIKE, SHOW VARIABLES LIKE", false, &PROTOTYPE),
+    ("the probe's own without SET", false, &[STATUS, SELECT]),
+    ("SHOW GLOBAL STATUS for SHOW SESSION STATUS", false, &[SET, GLOBAL_STATUS, SELECT]),
+    ("the probe's own with 15 names of SHOW SESSION STATUS", false, &[SET, MORE_STATUS, SELECT]),
     (
         "kept connection: the probe's own, SHOW SESSION STATUS and SELECT @@…",
         true,
         &[STATUS, SELECT],
     ),
+    ("kept connection: SHOW SESSION STATUS and SHOW SESSION VARIABLES", true, &[STATUS, VARIABLES]),
     ("kept connection: SHOW SESSION STATUS alone", true, &[STATUS]),
+    ("kept connection: SHOW SESSION STATUS alone, 15 names", true, &[MORE_STATUS]),
     ("kept connection: SHOW SESSION STATUS LIKE 'nothing'", true, &[NO_STATUS]),
     ("kept connection: the same from information_schema.SESSION_STATUS", true, &[STATUS_TABLE]),
     ("kept connection: SHOW SESSION VARIABLES alone", true, &[VARIABLES]),
@@ -123,62 +134,68 @@ impl Server {
 
     /// Makes a whole probe run.
     fn probe(&self, statements: &[&str]) -> Outcome<()> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_nodelay(true)?;
-        let mut session = Session::new(self.credentials.clone(), statements)?;
-        loop {
-            let (progress, output) = turn(&mut stream, &mut session)?;
-            stream.write_all(&output)?;
-            if let Progress::Done(_) = progress {
-                // After COM_QUIT, the server works until it closes the connection.
-                stream.read_exact(&mut [0]).unwrap_err();
-                return Ok(());
-            }
-        }
+        let mut connection = self.log_in()?;
+        connection.query(statements)?;
+        connection.quit()
     }
 
     /// Makes a batch of queries on one connection.
     fn repeat(&self, statements: &[&str]) -> Outcome<()> {
-        let mut stream = TcpStream::connect(&self.address)?;
+        let mut connection = self.log_in()?;
+        (0..BATCH).try_for_each(|_| connection.query(statements))?;
+        connection.quit()
+    }
+
+    fn log_in(&self) -> Outcome<Connection> {
+        let stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
-        let mut session = Session::new(self.credentials.clone(), &[])?.kept();
-        for _ in 0..=BATCH {
-            loop {
-                let (progress, output) = turn(&mut stream, &mut session)?;
-                stream.write_all(&output)?;
-                if let Progress::Done(_) = progress {
-                    break;
-                }
-            }
+        let session = Session::new(self.credentials.clone());
+        let mut connection = Connection { stream, session };
+        connection.run()?;
+        Ok(connection)
+    }
+}
+
+/// A connection that is logged in.
+struct Connection {
+    stream: TcpStream,
+    session: Session,
+}
+
+impl Connection {
+    /// Sends the statements, each after the reply to the one before it.
+    fn query(&mut self, statements: &[&str]) -> Outcome<()> {
+        for statement in statements {
             let mut output = BytesMut::new();
-            session.query(statements, &mut output)?;
-            stream.write_all(&output)?;
+            self.session.query(statement, &mut output)?;
+            self.stream.write_all(&output)?;
+            self.run()?;
         }
         Ok(())
     }
 
-    /// Opens a connection, logs in, and leaves it idle.
-    fn log_in(&self) -> Outcome<TcpStream> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        let mut session = Session::new(self.credentials.clone(), &STATEMENTS)?;
-        while let (Progress::Wait(Stage::Greeting | Stage::Login), output) =
-            turn(&mut stream, &mut session)?
-        {
-            stream.write_all(&output)?;
+    /// Passes bytes between the server and the session until the session is idle.
+    fn run(&mut self) -> Outcome<()> {
+        let (mut input, mut output) = ([0; 4096], BytesMut::new());
+        while !self.session.is_idle() {
+            let length = self.stream.read(&mut input)?;
+            if length == 0 {
+                return Err("the server closed the connection".into());
+            }
+            self.session.receive(&input[..length], &mut output)?;
+            self.stream.write_all(&output.split())?;
         }
-        Ok(stream)
+        Ok(())
     }
-}
 
-/// Reads once and passes the bytes to the session. Returns its progress and output.
-fn turn(stream: &mut TcpStream, session: &mut Session) -> Outcome<(Progress, BytesMut)> {
-    let mut input = [0; 4096];
-    let mut output = BytesMut::new();
-    let length = stream.read(&mut input)?;
-    if length == 0 {
-        return Err("the server closed the connection".into());
+    /// Sends COM_QUIT. The server works until it closes the connection.
+    fn quit(mut self) -> Outcome<()> {
+        let mut output = BytesMut::new();
+        self.session.quit(&mut output)?;
+        self.stream.write_all(&output)?;
+        self.stream.read_exact(&mut [0]).unwrap_err();
+        Ok(())
     }
-    Ok((session.receive(&input[..length], &mut output)?, output))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -7,11 +7,12 @@ mod support;
 
 mod facts;
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use galera_probe::galera::{self, Facts, Policy, judge};
+use galera_probe::galera::{Facts, KnownVariables, Policy, STATEMENTS, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::http::{Format, Parsed, Response, parse};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
@@ -31,7 +32,7 @@ const STATUS: &[u8] = include_bytes!("../../tests/captures/resultset-status-eof.
 const VARIABLES: &[u8] = include_bytes!("../../tests/captures/resultset-variables-eof.bin");
 
 /// The statements that the captured replies belong to.
-const STATEMENTS: [&str; 2] = ["SHOW SESSION STATUS", "SHOW SESSION VARIABLES"];
+const CAPTURED: [&str; 2] = ["SHOW SESSION STATUS", "SHOW SESSION VARIABLES"];
 
 pub const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: 10.0.0.1:9200\r\nUser-Agent: Load Balancer Agent\r\n\r\n";
@@ -43,16 +44,23 @@ pub fn credentials() -> Arc<Credentials> {
 /// Runs a session over the captured packets, in the pieces that the kernel delivered.
 /// Returns the replies.
 pub fn session(credentials: Arc<Credentials>) -> Vec<Reply> {
-    let mut session = Session::new(credentials, &STATEMENTS).unwrap();
+    let mut session = Session::new(credentials);
     let mut output = BytesMut::with_capacity(4096);
-    for input in [GREETING, OK, STATUS] {
+    for input in [GREETING, OK] {
         session.receive(input, &mut output).unwrap();
         output.clear();
     }
-    match session.receive(VARIABLES, &mut output).unwrap() {
-        Progress::Done(replies) => replies,
-        progress => panic!("{progress:?}"),
-    }
+    let replies = CAPTURED.into_iter().zip([STATUS, VARIABLES]).map(|(statement, input)| {
+        session.query(statement, &mut output).unwrap();
+        output.clear();
+        match session.receive(input, &mut output).unwrap() {
+            Progress::Reply(reply) => reply,
+            progress => panic!("{progress:?}"),
+        }
+    });
+    let replies = replies.collect();
+    session.quit(&mut output).unwrap();
+    replies
 }
 
 /// Copies the same bytes and reads each of them once.
@@ -87,11 +95,12 @@ pub fn verdicts(facts: &Facts) -> [Verdict; 3] {
     Role::ALL.map(|role| judge(facts, Policy::default(), role))
 }
 
-/// The stand-in for a node, in memory, and a client for it.
+/// The stand-in for a node, in memory, and a client for it that has probed it before.
 pub struct StandIn {
     runtime: Runtime,
     node: Node,
     credentials: CredentialSource,
+    known: Option<Arc<KnownVariables>>,
     /// The turns of a probe run: how many bytes it reads, and the bytes that it then writes.
     turns: Vec<(usize, Vec<u8>)>,
 }
@@ -103,15 +112,21 @@ impl StandIn {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let node = Node::new(Script::synced());
         let credentials = CredentialSource::fixed(Credentials::clone(&credentials()));
-        let turns = runtime.block_on(record(&node));
-        Self { runtime, node, credentials, turns }
+        let mut stand_in = Self { runtime, node, credentials, known: None, turns: Vec::new() };
+        let known = KnownVariables::of(&stand_in.probe()).unwrap();
+        let [set, status, _] = STATEMENTS;
+        let statements = [set, status, known.statement()];
+        stand_in.turns = stand_in.runtime.block_on(record(&stand_in.node, &statements));
+        stand_in.known = Some(Arc::new(known));
+        stand_in
     }
 
     /// Makes a whole probe run and returns its facts.
     pub fn probe(&self) -> Facts {
         let deadlines = Deadlines { step: SECOND, whole: SECOND };
         self.runtime.block_on(async {
-            let mut probe = Probe::begin(&self.node, &self.credentials, deadlines);
+            let known = self.known.clone();
+            let mut probe = Probe::begin(&self.node, &self.credentials, deadlines, known);
             probe.run().await.unwrap().unwrap()
         })
     }
@@ -131,16 +146,26 @@ impl StandIn {
 }
 
 /// Makes a probe run by hand and records its turns.
-async fn record(node: &Node) -> Vec<(usize, Vec<u8>)> {
-    let mut session = Session::new(credentials(), &galera::STATEMENTS).unwrap();
+async fn record(node: &Node, statements: &[&str]) -> Vec<(usize, Vec<u8>)> {
+    let mut session = Session::new(credentials());
+    let mut statements = statements.iter();
     let mut stream = node.connect(SECOND).await.unwrap();
     let (mut turns, mut input, mut output) = (Vec::new(), BytesMut::new(), BytesMut::new());
+    let mut read = 0;
     loop {
-        let read = stream.read_buf(&mut input).await.unwrap();
-        let progress = session.receive(&input.split(), &mut output).unwrap();
-        stream.write_all(&output).await.unwrap();
-        turns.push((read, output.split().to_vec()));
-        if let Progress::Done(_) = progress {
+        read += stream.read_buf(&mut input).await.unwrap();
+        session.receive(&input.split(), &mut output).unwrap();
+        let next = session.is_idle().then(|| statements.next());
+        match next {
+            Some(Some(statement)) => session.query(statement, &mut output).unwrap(),
+            Some(None) => session.quit(&mut output).unwrap(),
+            None => {}
+        }
+        if !output.is_empty() {
+            stream.write_all(&output).await.unwrap();
+            turns.push((mem::take(&mut read), output.split().to_vec()));
+        }
+        if let Some(None) = next {
             return turns;
         }
     }

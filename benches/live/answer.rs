@@ -10,9 +10,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::probe::constant;
+use crate::exchanges::constant;
 use crate::process::{NodeAccess, Process, free_address};
-use crate::{Outcome, micros};
+use crate::{Outcome, median_figure, micros};
 
 const ROUNDS: usize = 15;
 
@@ -56,19 +56,16 @@ fn table(all: &[(&str, Process)], connections: u32) -> Outcome {
     );
     let nginx = &rounds[1];
     for ((name, _), rounds) in all.iter().zip(&rounds) {
-        let [rate, cost] = [0, 1].map(|figure| median(rounds.iter().map(|round| round[figure])));
+        let [rate, cost] =
+            [0, 1].map(|figure| median_figure(rounds.iter().map(|round| round[figure])));
         let [rate_ratio, cost_ratio] = [0, 1].map(|figure| {
-            median(rounds.iter().zip(nginx).map(|(round, nginx)| round[figure] / nginx[figure]))
+            median_figure(
+                rounds.iter().zip(nginx).map(|(round, nginx)| round[figure] / nginx[figure]),
+            )
         });
         println!("{name:<20}{rate:>12.0}{rate_ratio:>10.2}{cost:>16.1}{cost_ratio:>10.2}");
     }
     Ok(())
-}
-
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<_> = figures.collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 /// Loads the server for a second. Returns the number of responses, and the rate per second.

@@ -6,11 +6,12 @@ mod facts;
 
 use std::error::Error;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use galera_probe::galera::{STATEMENTS, repeated_statements};
+use galera_probe::galera::{KnownVariables, STATEMENTS};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 use sha1::{Digest, Sha1};
 
@@ -26,7 +27,8 @@ const NONCE_PARTS: [(usize, usize); 2] = [(4, 8), (4 + 8 + 1 + 2 + 1 + 2 + 2 + 1
 /// The number of packets that are read, and the bytes that are then written.
 type Turn = (usize, Vec<u8>);
 
-/// A recorded probe run. Only the scramble is computed anew for each replay.
+/// A recorded probe run of a node that has been probed before. Only the scramble is
+/// computed anew for each replay.
 pub struct Recording {
     address: String,
     password: Vec<u8>,
@@ -36,10 +38,9 @@ pub struct Recording {
 }
 
 impl Recording {
-    pub fn new(node: &NodeAccess) -> Result<Self, Box<dyn Error>> {
-        let mut stream = TcpStream::connect(&node.address)
-            .map_err(|error| format!("BENCH_NODE {}: {error}", node.address))?;
-        let (turns, _) = converse(&mut stream, &mut session(node)?, &mut BytesMut::new())?;
+    pub fn new(node: &NodeAccess, known: &KnownVariables) -> Result<Self, Box<dyn Error>> {
+        let [set, status, _] = STATEMENTS;
+        let (turns, _) = record(node, &[set, status, known.statement()])?;
         let scramble_offset = HEADER + 32 + node.user.len() + 2;
         let password = node.password.clone().into_bytes();
         Ok(Self { address: node.address.clone(), password, turns, scramble_offset })
@@ -59,7 +60,7 @@ impl Recording {
                 let scramble = scramble(&self.password, &nonce);
                 login[self.scramble_offset..][..scramble.len()].copy_from_slice(&scramble);
                 stream.write_all(&login)?;
-            } else if !written.is_empty() {
+            } else {
                 stream.write_all(written)?;
             }
         }
@@ -71,72 +72,101 @@ impl Recording {
 /// kept connection.
 pub struct Kept {
     stream: TcpStream,
-    statements: Vec<u8>,
-    /// The number of packets in the replies.
-    packets: usize,
+    turns: Vec<Turn>,
     input: Vec<u8>,
 }
 
 impl Kept {
-    pub fn open(node: &NodeAccess) -> Result<Self, Box<dyn Error>> {
-        let mut stream = TcpStream::connect(&node.address)
-            .map_err(|error| format!("BENCH_NODE {}: {error}", node.address))?;
-        stream.set_nodelay(true)?;
-        let mut session = session(node)?.kept();
-        let mut output = BytesMut::new();
-        let (_, replies) = converse(&mut stream, &mut session, &mut output)?;
-        let [status, variables] = repeated_statements(&facts(&replies));
-        session.query(&[&status, &variables], &mut output)?;
-        let statements = output.to_vec();
-        let (turns, _) = converse(&mut stream, &mut session, &mut output)?;
-        let packets = turns.iter().map(|(packets, _)| packets).sum();
-        Ok(Self { stream, statements, packets, input: Vec::with_capacity(4096) })
+    pub fn open(node: &NodeAccess, known: &KnownVariables) -> Result<Self, Box<dyn Error>> {
+        let [set, status, _] = STATEMENTS;
+        let mut stream = connect(node)?;
+        let mut session = session(node)?;
+        converse(&mut stream, &mut session, &[set])?;
+        let (turns, _) = converse(&mut stream, &mut session, &[status, known.statement()])?;
+        Ok(Self { stream, turns, input: Vec::with_capacity(4096) })
     }
 
-    /// Sends the statements and reads the replies: one round trip.
+    /// Sends the statements and reads the replies, one after the other.
     pub fn query(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.statements)?;
-        self.input.clear();
-        read_packets(&mut self.stream, self.packets, &mut self.input)
+        for (packets, written) in &self.turns {
+            self.input.clear();
+            read_packets(&mut self.stream, *packets, &mut self.input)?;
+            self.stream.write_all(written)?;
+        }
+        Ok(())
     }
+}
+
+/// Probes the node for the first time. Returns the variables that it has.
+pub fn known_variables(node: &NodeAccess) -> Result<KnownVariables, Box<dyn Error>> {
+    let (_, replies) = record(node, &STATEMENTS)?;
+    Ok(KnownVariables::of(&facts(&replies)).ok_or("the node reported no version")?)
+}
+
+/// Makes a probe run with these statements on a new connection. Returns its turns and the
+/// replies.
+fn record(
+    node: &NodeAccess,
+    statements: &[&str],
+) -> Result<(Vec<Turn>, Vec<Reply>), Box<dyn Error>> {
+    let mut stream = connect(node)?;
+    let mut session = session(node)?;
+    let (mut turns, replies) = converse(&mut stream, &mut session, statements)?;
+    let mut output = BytesMut::new();
+    session.quit(&mut output)?;
+    stream.write_all(&output)?;
+    if let Some((_, written)) = turns.last_mut() {
+        *written = output.to_vec();
+    }
+    Ok((turns, replies))
+}
+
+fn connect(node: &NodeAccess) -> Result<TcpStream, Box<dyn Error>> {
+    let stream = TcpStream::connect(&node.address)
+        .map_err(|error| format!("BENCH_NODE {}: {error}", node.address))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn session(node: &NodeAccess) -> Result<Session, Box<dyn Error>> {
     let credentials = Credentials::new(node.user.clone(), Password::new(&*node.password))?;
-    Ok(Session::new(Arc::new(credentials), &STATEMENTS)?)
+    Ok(Session::new(Arc::new(credentials)))
 }
 
-/// Sends `output`, then runs the session until every statement has its reply. Returns
-/// the turns and the replies.
+/// Runs the session until each statement has its reply. Returns the turns and the replies.
+/// The last turn writes nothing.
 fn converse(
     stream: &mut TcpStream,
     session: &mut Session,
-    output: &mut BytesMut,
+    statements: &[&str],
 ) -> Result<(Vec<Turn>, Vec<Reply>), Box<dyn Error>> {
-    let (mut turns, mut input) = (Vec::<Turn>::new(), Vec::new());
-    stream.write_all(&output.split())?;
+    let (mut turns, mut replies, mut packets) = (Vec::new(), Vec::new(), 0);
+    let (mut input, mut output) = (Vec::new(), BytesMut::new());
+    let mut statements = statements.iter();
     loop {
+        if session.is_idle() {
+            let Some(statement) = statements.next() else { break };
+            session.query(statement, &mut output)?;
+        }
+        if !output.is_empty() {
+            stream.write_all(&output)?;
+            turns.push((mem::take(&mut packets), output.split().to_vec()));
+        }
         if read_more(stream, &mut input)? == 0 {
             return Err(
                 "the node closed the connection: check BENCH_USER and BENCH_PASSWORD".into()
             );
         }
         // Only whole packets go to the session, so that they can be counted.
-        let (packets, length) = whole_packets(&input);
-        let progress = session.receive(&input[..length], output)?;
+        let (whole, length) = whole_packets(&input);
+        packets += whole;
+        if let Progress::Reply(reply) = session.receive(&input[..length], &mut output)? {
+            replies.push(reply);
+        }
         input.drain(..length);
-        stream.write_all(output)?;
-        match turns.last_mut() {
-            Some((read, written)) if written.is_empty() => {
-                *read += packets;
-                *written = output.split().to_vec();
-            }
-            _ => turns.push((packets, output.split().to_vec())),
-        }
-        if let Progress::Done(replies) = progress {
-            return Ok((turns, replies));
-        }
     }
+    turns.push((packets, Vec::new()));
+    Ok((turns, replies))
 }
 
 /// Reads until `input` holds this number of whole packets.

@@ -1,11 +1,9 @@
-//! Compares one probe run with a blocking socket, and a probe run over HTTP with the
-//! prototype.
+//! Compares one probe run with a blocking socket.
 
-use std::env;
 use std::error::Error;
 use std::io;
 use std::net::ToSocketAddrs;
-use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use galera_probe::mysql::{Credentials, Password};
@@ -15,8 +13,8 @@ use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::{Deadlines, Probe};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::floor::{Kept, Recording};
-use crate::process::{NodeAccess, Process, exchange, free_address};
+use crate::floor::{Kept, Recording, known_variables};
+use crate::process::NodeAccess;
 use crate::{Outcome, median, micros};
 
 const ROUNDS: usize = 1000;
@@ -29,26 +27,23 @@ const KEEP: Duration = Duration::from_secs(3600);
 
 type Elapsed = Result<Duration, Box<dyn Error>>;
 
-pub fn compare() -> Outcome {
-    let node = NodeAccess::from_environment()?;
+/// Compares probe runs in this process with blocking sockets: first with a login each,
+/// then on kept connections (`--keep-connection`). The node has been probed before.
+pub fn compare(node: &NodeAccess) -> Outcome {
     let kind = if node.stand_in.is_some() { "the stand-in" } else { "a real server" };
     println!("one probe run of {kind}, {ROUNDS} rounds in turns");
-    probe_runs(&node)?;
-    exchanges(&node)
-}
-
-/// Compares probe runs in this process with blocking sockets: first with a login each,
-/// then on kept connections (`--keep-connection`).
-fn probe_runs(node: &NodeAccess) -> Outcome {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let address = node.address.to_socket_addrs()?.next().ok_or("BENCH_NODE has no address")?;
     let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
     let credentials = Credentials::new(node.user.clone(), Password::new(&*node.password))?;
     let credentials = CredentialSource::fixed(credentials);
     let connector = Connector::new(&address);
-    let begin = move || Probe::begin(&connector, &credentials, DEADLINES);
+    let variables = known_variables(node)?;
+    let known = Some(Arc::new(variables.clone()));
+    let known_to_first = known.clone();
+    let begin = move || Probe::begin(&connector, &credentials, DEADLINES, known_to_first.clone());
     println!("{:<42}{:>10}{:>8}", "", "median µs", "ratio");
-    let recording = Recording::new(node)?;
+    let recording = Recording::new(node, &variables)?;
     in_turns(
         ["blocking socket", "galera-probe"],
         || timed(|| recording.replay()),
@@ -57,14 +52,15 @@ fn probe_runs(node: &NodeAccess) -> Outcome {
             Ok(run(&runtime, move || Some(begin()))?.0)
         },
     )?;
-    let mut floor = Kept::open(node)?;
+    let mut floor = Kept::open(node, &variables)?;
     let (_, mut kept) = run(&runtime, move || Some(begin().kept(KEEP)))?;
     in_turns(
         ["blocking socket, already logged in", "galera-probe on a kept connection"],
         || timed(|| floor.query()),
         || {
             let probe = kept.take();
-            let (elapsed, probe) = run(&runtime, move || probe?.repeat(DEADLINES))?;
+            let known = known.clone();
+            let (elapsed, probe) = run(&runtime, move || probe?.repeat(DEADLINES, known))?;
             kept = probe;
             Ok(elapsed)
         },
@@ -111,51 +107,4 @@ fn run(
         is_answered.then_some((began.elapsed(), kept))
     });
     Ok(runtime.block_on(task)?.ok_or("the node did not answer")?)
-}
-
-/// Compares whole probe runs over HTTP, each with its own login.
-fn exchanges(node: &NodeAccess) -> Outcome {
-    let constant = constant()?;
-    let (probe, _) = Process::probe(node, &["--max-age", "0s"])?;
-    let mut all = vec![("a constant, without a node", constant), ("galera-probe", probe)];
-    match env::var("PROTOTYPE") {
-        Ok(path) => all.push(("the prototype", prototype(&path, node)?)),
-        Err(_) => println!("no prototype: benches/run builds it and passes its path in PROTOTYPE"),
-    }
-    let mut before = Vec::new();
-    for (_, process) in &all {
-        // Warms up, so that work done only once is not measured.
-        for _ in 0..20 {
-            exchange(process.http)?;
-        }
-        before.push(process.processor_time()?);
-    }
-    let mut times = vec![Vec::new(); all.len()];
-    for _ in 0..ROUNDS {
-        for ((_, process), times) in all.iter().zip(&mut times) {
-            times.push(exchange(process.http)?);
-        }
-    }
-    println!("{:<42}{:>10}{:>20}", "over HTTP", "median µs", "processor µs each");
-    for (((name, process), times), before) in all.iter().zip(&mut times).zip(before) {
-        let used = process.processor_time()? - before;
-        println!("{name:<42}{:>10.1}{:>20.1}", micros(median(times)), micros(used) / ROUNDS as f64);
-    }
-    Ok(())
-}
-
-/// Starts the floor for HTTP: a constant response.
-pub fn constant() -> Result<Process, Box<dyn Error>> {
-    let http = free_address()?;
-    let mut command = Command::new(env::current_exe()?);
-    Ok(Process::start(command.args(["constant", &http.to_string()]), http)?.0)
-}
-
-fn prototype(path: &str, node: &NodeAccess) -> Result<Process, Box<dyn Error>> {
-    let http = free_address()?;
-    let NodeAccess { address, user, password, .. } = node;
-    let mut command = Command::new(path);
-    command.env("PROTOTYPE_DSN", format!("{user}:{password}@tcp({address})/"));
-    command.env("PROTOTYPE_LISTEN", http.to_string());
-    Ok(Process::start(&mut command, http)?.0)
 }

@@ -22,6 +22,8 @@ pub struct NodeAccess {
     pub address: String,
     pub user: String,
     pub password: String,
+    /// The server's process, if it is known.
+    pid: Option<u32>,
     /// The stand-in, if it is the node under test.
     pub stand_in: Option<Node>,
 }
@@ -33,7 +35,8 @@ impl NodeAccess {
         let Some(address) = variable("BENCH_NODE") else { return Self::stand_in() };
         let user = variable("BENCH_USER").unwrap_or(USER.to_owned());
         let password = variable("BENCH_PASSWORD").unwrap_or_default();
-        Ok(Self { address, user, password, stand_in: None })
+        let pid = variable("BENCH_NODE_PID").map(|pid| pid.parse()).transpose()?;
+        Ok(Self { address, user, password, pid, stand_in: None })
     }
 
     pub fn stand_in() -> Result<Self, Box<dyn Error>> {
@@ -50,7 +53,12 @@ impl NodeAccess {
             })
         });
         let (user, password) = (USER.to_owned(), PASSWORD.to_owned());
-        Ok(Self { address, user, password, stand_in: Some(node) })
+        Ok(Self { address, user, password, pid: None, stand_in: Some(node) })
+    }
+
+    /// Processor time of the server's threads, if its process is known.
+    pub fn processor_time(&self) -> io::Result<Option<Duration>> {
+        self.pid.map(processor_time).transpose()
     }
 }
 
@@ -96,13 +104,7 @@ impl Process {
 
     /// Processor time of all threads.
     pub fn processor_time(&self) -> io::Result<Duration> {
-        let mut nanoseconds = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.id()))? {
-            let schedule = fs::read_to_string(thread?.path().join("schedstat"))?;
-            let first = schedule.split(' ').next().and_then(|field| field.parse::<u64>().ok());
-            nanoseconds += first.unwrap_or_default();
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        processor_time(self.id())
     }
 
     /// Resident memory in KiB.
@@ -124,6 +126,18 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time of a process's threads. It lacks that of threads that have ended; MariaDB
+/// caches its threads and ends none.
+fn processor_time(pid: u32) -> io::Result<Duration> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let schedule = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let first = schedule.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+        nanoseconds += first.unwrap_or_default();
+    }
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 pub fn free_address() -> io::Result<SocketAddr> {

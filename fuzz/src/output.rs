@@ -68,6 +68,11 @@ fn check_commands(mut output: &[u8]) {
     assert!(output.is_empty() || output == [1, 0, 0, 0, 1], "{output:?}");
 }
 
+/// Returns whether the greeting ends with the plugin's name, with its NUL or without.
+fn greeting_names(greeting: &[u8], plugin: &[u8]) -> bool {
+    greeting.ends_with(plugin) || greeting.ends_with(&plugin[..plugin.len() - 1])
+}
+
 /// Checks the payload of Protocol::HandshakeResponse41.
 fn check_login(greeting: &[u8], login: &[u8]) {
     let end = 32 + USER.len();
@@ -79,6 +84,9 @@ fn check_login(greeting: &[u8], login: &[u8]) {
     if plugin.is_empty() || plugin == b"mysql_native_password\0" {
         let nonce = wire::nonce(greeting);
         assert!(wire::accepts_native(PASSWORD.as_bytes(), &nonce, scramble));
+    } else {
+        assert!(plugin == b"sha256_password\0" && scramble.is_empty());
+        assert!(greeting_names(greeting, b"caching_sha2_password\0"));
     }
     // The login sets no capability that the server did not offer.
     let offered = [at(14, 2), at(19, 2)].concat();

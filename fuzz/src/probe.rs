@@ -92,11 +92,21 @@ fn greeting_and_login(
     // A session can need PROTOCOL_41, SSL and SECURE_CONNECTION. Other flags are optional.
     let capabilities = source.arbitrary::<u32>()? | 1 << 9 | 1 << 11 | 1 << 15;
     let nonce = source.arbitrary()?;
-    let greeting = wire::greeting(&version, capabilities, &nonce, &short(source)?);
+    // Other plugins than caching_sha2_password make no difference.
+    let begins_with_sha2 = capabilities & 1 << 19 != 0 && source.arbitrary()?;
+    let tail = match begins_with_sha2 {
+        true => b"\0caching_sha2_password\0".to_vec(),
+        false => [b"\0another ", &short(source)?[..]].concat(),
+    };
+    let greeting = wire::greeting(&version, capabilities, &nonce, &tail);
     let mut packets = vec![(0, greeting)];
     let mut stored = Some(wire::native_hash(account::PASSWORD.as_bytes()));
     // SSLRequest and the login have sequence numbers too.
     let mut sequence = if account::is_tls(channel) { 3 } else { 2 };
+    if begins_with_sha2 {
+        // The login has no response that could prove anything.
+        stored = None;
+    }
     for _ in 0..source.int_in_range(0..=3)? {
         let requests;
         (requests, stored) = plugin(source, channel)?;

@@ -7,11 +7,8 @@ use zeroize::Zeroizing;
 use super::auth::{LONG_NONCE_LENGTH, NONCE_LENGTH, Password};
 use super::channel::Channel;
 use super::error::{Error, escape};
+use super::packet::NATIVE;
 use super::reader::Reader;
-
-/// The plugin that every login begins with. The server switches to the account's plugin if
-/// that is a different one.
-pub(super) const FIRST_PLUGIN: &str = "mysql_native_password";
 
 /// The most plugin switches in one login. A server tries the plugins of an account one
 /// after the other, and accounts with up to three plugins are known. A switch can cost a
@@ -41,7 +38,7 @@ pub(super) struct Login {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 enum Plugin {
-    /// mysql_native_password, which every login begins with.
+    /// mysql_native_password.
     Native,
     /// client_ed25519.
     Ed25519,
@@ -110,6 +107,21 @@ impl Login {
             Plugin::Other => return None,
         };
         Some(Zeroizing::new(hash))
+    }
+
+    /// Returns the response in the login packet, for the plugin that it begins with. The
+    /// server switches to the account's plugin if that is a different one.
+    pub(super) fn begin(
+        &mut self,
+        plugin: &str,
+        nonce: &[u8; NONCE_LENGTH],
+        password: &Password,
+    ) -> Payload {
+        if plugin != NATIVE {
+            self.plugin = Plugin::Other;
+            return Payload::default();
+        }
+        Zeroizing::new(password.scramble_native(nonce).map_or(Vec::new(), Vec::from))
     }
 
     /// Responds to Protocol::AuthSwitchRequest: the server names the account's plugin, with

@@ -5,7 +5,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::auth::NONCE_LENGTH;
 use super::error::{Error, ServerError};
 use super::framing::{ERR_HEADER, MAX_PAYLOAD, frame};
-use super::login::FIRST_PLUGIN;
 use super::reader::Reader;
 
 // Source: MySQL's protocol documents, "Capabilities Flags".
@@ -23,6 +22,12 @@ const WANTED: u32 = LONG_PASSWORD | PROTOCOL_41 | TRANSACTIONS | SECURE_CONNECTI
 /// `utf8mb4_general_ci`, known to every server since MySQL 5.5.
 const COLLATION: u8 = 45;
 
+/// The plugin that a login begins with, and responds to.
+pub(super) const NATIVE: &str = "mysql_native_password";
+
+/// A plugin that a login can begin with to be switched to the account's. It needs no response.
+const SHA256: &str = "sha256_password";
+
 /// The server's first packet, Protocol::HandshakeV10.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
@@ -31,6 +36,11 @@ pub(super) struct Greeting {
     capabilities: u32,
     /// Whether the server offers TLS.
     pub(super) ssl: bool,
+    /// The plugin that the login begins with: one that no account has, if the server's
+    /// default is caching_sha2_password. The server then switches to the account's plugin.
+    /// Behind MySQL Router only the response to that switch reaches the server, and in reply to
+    /// caching_sha2_password the Router would request the cleartext password.
+    pub(super) plugin: &'static str,
     pub(super) nonce: [u8; NONCE_LENGTH],
 }
 
@@ -63,13 +73,25 @@ impl Greeting {
         // MySQL sends zeros. MariaDB sends further capability flags, none of which is used.
         reader.array::<10>("reserved")?;
         let second: [u8; 12] = reader.array("auth-plugin-data-part-2")?;
-        // The rest is the nonce's terminator and the name of the default plugin. That name
-        // is not needed: the server switches to the account's plugin.
+        let plugin = match reader.rest().strip_prefix(b"\0") {
+            // Some servers omit the last NUL.
+            Some(b"caching_sha2_password\0" | b"caching_sha2_password")
+                if capabilities & PLUGIN_AUTH != 0 =>
+            {
+                SHA256
+            }
+            _ => NATIVE,
+        };
         let mut nonce = [0; NONCE_LENGTH];
         for (byte, sent) in nonce.iter_mut().zip(first.into_iter().chain(second)) {
             *byte = sent;
         }
-        Ok(Self { capabilities: capabilities & WANTED, ssl: capabilities & SSL != 0, nonce })
+        Ok(Self {
+            capabilities: capabilities & WANTED,
+            ssl: capabilities & SSL != 0,
+            plugin,
+            nonce,
+        })
     }
 
     /// Writes Protocol::SSLRequest, after which the client begins TLS. It equals the first
@@ -86,25 +108,17 @@ impl Greeting {
         payload.put_bytes(0, 23);
     }
 
-    /// Writes Protocol::HandshakeResponse41, without a database.
-    pub(super) fn write_login(
-        &self,
-        payload: &mut BytesMut,
-        user: &str,
-        scramble: Option<[u8; 20]>,
-    ) {
+    /// Writes Protocol::HandshakeResponse41, without a database. `response` is that of the
+    /// first plugin, at most 32 bytes.
+    pub(super) fn write_login(&self, payload: &mut BytesMut, user: &str, response: &[u8]) {
         self.write_fixed_part(payload);
         payload.put_slice(user.as_bytes());
         payload.put_u8(0);
-        match scramble {
-            Some(scramble) => {
-                payload.put_u8(20);
-                payload.put_slice(&scramble);
-            }
-            None => payload.put_u8(0),
-        }
+        let [length, ..] = response.len().to_le_bytes();
+        payload.put_u8(length);
+        payload.put_slice(response);
         if self.capabilities & PLUGIN_AUTH != 0 {
-            payload.put_slice(FIRST_PLUGIN.as_bytes());
+            payload.put_slice(self.plugin.as_bytes());
             payload.put_u8(0);
         }
     }
@@ -316,6 +330,25 @@ mod tests {
             let greeting = Greeting::parse(&payload).unwrap();
             assert_eq!(&greeting.nonce, b"0123456789abcdefghij");
             assert_eq!(greeting.capabilities & PLUGIN_AUTH != 0, plugin_auth);
+            let is_sha2 = payload.windows(CACHING.len()).any(|part| part == CACHING);
+            assert_eq!(greeting.plugin == "sha256_password", is_sha2);
+        }
+    }
+
+    #[test]
+    fn the_login_begins_with_a_plugin_to_switch_from_if_the_default_is_caching_sha2_password() {
+        let native = "mysql_native_password";
+        for (upper, tail, plugin) in [
+            (0xDFFF, CACHING, "sha256_password"),
+            (0xDFFF, &CACHING[..CACHING.len() - 1], "sha256_password"),
+            // Without PLUGIN_AUTH the server would not read the plugin's name.
+            (0, CACHING, native),
+            (0xDFFF, &CACHING[..CACHING.len() - 2], native),
+            (0xDFFF, b"89abcdefghij\0client_ed25519\0", native),
+            (0xDFFF, b"89abcdefghij", native),
+        ] {
+            let payload = greeting(b"x", 0xFFFF, upper, [0; 10], tail);
+            assert_eq!(Greeting::parse(&payload).unwrap().plugin, plugin);
         }
     }
 
@@ -347,7 +380,7 @@ mod tests {
             let payload = greeting(b"x", lower, upper, [0; 10], NATIVE);
             let mut login = BytesMut::new();
             let greeting = Greeting::parse(&payload).unwrap();
-            greeting.write_login(&mut login, "probe", Some([7; 20]));
+            greeting.write_login(&mut login, "probe", &[7; 20]);
             login
         };
         let all = login(0xFFFF, 0xFFFF);
@@ -368,7 +401,7 @@ mod tests {
         let (mut request, mut secured) = (BytesMut::new(), BytesMut::new());
         greeting.write_ssl_request(&mut request);
         assert_eq!(request[..], [&[0x01, 0xAA, 0x08, 0x00], &all[4..32]].concat());
-        greeting.write_login(&mut secured, "probe", Some([7; 20]));
+        greeting.write_login(&mut secured, "probe", &[7; 20]);
         assert_eq!(secured[..], [&request[..], &all[32..]].concat());
 
         let bare = login(0x8200, 0);

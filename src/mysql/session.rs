@@ -227,8 +227,9 @@ impl Session {
 
     fn log_in(&mut self, greeting: &Greeting, output: &mut BytesMut) -> Result<(), Error> {
         let credentials = Arc::clone(&self.credentials);
-        let scramble = credentials.password().scramble_native(&greeting.nonce);
-        self.send(output, |login| greeting.write_login(login, credentials.user(), scramble))
+        let password = credentials.password();
+        let response = self.login.begin(greeting.plugin, &greeting.nonce, password);
+        self.send(output, |login| greeting.write_login(login, credentials.user(), &response))
     }
 
     fn on_login_packet(&mut self, payload: &[u8], output: &mut BytesMut) -> Result<Next, Error> {
@@ -405,6 +406,22 @@ mod tests {
         assert!(output.is_empty());
         assert_eq!(session.receive(&[*last], &mut output), Ok(Progress::Wait(Stage::Login)));
         assert!(!output.is_empty());
+    }
+
+    #[test]
+    fn a_login_to_a_server_of_caching_sha2_password_begins_without_a_response() {
+        let greeting = [&GREETING[..GREETING.len() - 22], b"caching_sha2_password\0"].concat();
+        let mut session = session();
+        let mut output = BytesMut::new();
+        session.receive(&greeting, &mut output).unwrap();
+        assert!(output.split().ends_with(b"probe\0\0sha256_password\0"));
+        // The server switches to the account's plugin.
+        let nonce: [u8; 20] = SWITCH[27..47].try_into().unwrap();
+        session.receive(SWITCH, &mut output).unwrap();
+        let scramble = Password::new("secret").scramble_native(&nonce).unwrap();
+        assert_eq!(output[..], [&[20, 0, 0, 3][..], &scramble].concat());
+        let result = session.receive(&with_sequence(OK, 4), &mut output);
+        assert_eq!(result, Ok(Progress::LoggedIn));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Tests logins to MySQL 9 and MariaDB 11.8, which are newer than the servers of
-//! `tests/galera`. `tests/servers/run` fetches and starts them.
+//! `tests/galera`, and MySQL Router 9. `tests/servers/run` fetches and starts them, and a
+//! Galera node to compare with.
 
+mod init_connect;
 #[path = "../support/program.rs"]
 mod program;
+mod proof;
+mod router;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -13,10 +17,12 @@ use std::process::Command;
 use program::{command, output};
 use support::node::PASSWORD;
 
-/// A running server from a Debian suite. `folder` holds its programs and data.
+/// A running server.
 struct Server {
-    folder: PathBuf,
+    socket: PathBuf,
     address: &'static str,
+    /// Arguments that every `check` of this server needs.
+    arguments: &'static [&'static str],
 }
 
 impl Server {
@@ -28,13 +34,18 @@ impl Server {
         Self::from_suite("trixie", "127.0.0.1:13812")
     }
 
+    /// A node of this system's MariaDB.
+    fn galera_node() -> Self {
+        let socket = env::var_os("GALERA_SOCKET").expect("tests/servers/run sets it").into();
+        Self { socket, address: "127.0.0.1:13813", arguments: &[] }
+    }
+
     fn from_suite(suite: &str, address: &'static str) -> Self {
-        let folder = env::var_os("SERVERS_DIR").expect("tests/servers/run sets it");
-        Self { folder: PathBuf::from(folder).join(suite), address }
+        Self { socket: folder(suite).join("sock"), address, arguments: &["--standalone"] }
     }
 
     fn sql(&self, statements: &str) {
-        let socket = format!("--socket={}", self.folder.join("sock").display());
+        let socket = format!("--socket={}", self.socket.display());
         let client = ["--no-defaults", "--user=root", &socket, "--execute", statements];
         let output = Command::new("mariadb").args(client).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -46,9 +57,9 @@ impl Server {
         self.sql(&format!("DROP USER IF EXISTS {name}; CREATE USER {name} {how}"));
     }
 
-    /// The path of a certificate or key that MySQL generated.
-    fn file(&self, name: &str) -> String {
-        self.folder.join("data").join(name).to_str().unwrap().to_owned()
+    /// Installs an authentication plugin of MariaDB.
+    fn install(&self, plugin: &str) {
+        self.sql(&format!("INSTALL PLUGIN IF NOT EXISTS {plugin} SONAME 'auth_{plugin}'"));
     }
 
     async fn tcp(&self, user: &str, password: &str, arguments: &[&str]) -> (String, String) {
@@ -56,8 +67,11 @@ impl Server {
     }
 
     async fn socket(&self, user: &str, password: &str) -> (String, String) {
-        let target = format!("unix:{}", self.folder.join("sock").display());
-        self.check(&target, user, password, &[]).await
+        self.check(&self.socket_address(), user, password, &[]).await
+    }
+
+    fn socket_address(&self) -> String {
+        format!("unix:{}", self.socket.display())
     }
 
     /// Runs `check`. Returns `serve` or the reason, and the log.
@@ -68,14 +82,30 @@ impl Server {
         password: &str,
         arguments: &[&str],
     ) -> (String, String) {
-        let common = ["check", "--standalone", "--target", target, "--user", user];
-        let mut command = command(&[&common[..], arguments].concat());
+        let common = ["check", "--target", target, "--user", user];
+        let mut command = command(&[&common[..], self.arguments, arguments].concat());
         command.env("GALERA_PROBE_PASSWORD", password);
         let output = output(command).await;
         let [stdout, log] =
             [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         (stdout.split(':').next().unwrap().to_owned(), log)
     }
+}
+
+/// The folder of a server's programs and data.
+fn folder(suite: &str) -> PathBuf {
+    PathBuf::from(env::var_os("SERVERS_DIR").expect("tests/servers/run sets it")).join(suite)
+}
+
+/// The path of a certificate or key that MySQL generated.
+fn mysql_file(name: &str) -> String {
+    folder("sid").join("data").join(name).to_str().unwrap().to_owned()
+}
+
+/// The user that runs the tests.
+fn system_user() -> String {
+    let name = Command::new("id").arg("-un").output().unwrap().stdout;
+    String::from_utf8(name).unwrap().trim().to_owned()
 }
 
 const REQUIRED: &[&str] = &["--ssl-mode", "required"];
@@ -85,7 +115,7 @@ const REQUIRED: &[&str] = &["--ssl-mode", "required"];
 async fn caching_sha2_password_needs_verified_tls_or_the_socket_until_the_server_has_cached_it() {
     let server = Server::mysql();
     server.create_account("sha", &format!("IDENTIFIED WITH caching_sha2_password BY '{PASSWORD}'"));
-    let ca = server.file("ca.pem");
+    let ca = mysql_file("ca.pem");
     let verified = &["--ssl-mode", "verify-ca", "--ssl-ca", &ca];
     for over_socket in [true, false] {
         // Empties the cache, as a restart does.
@@ -122,8 +152,7 @@ async fn mysql_accounts_without_a_password_or_with_a_client_certificate_log_in()
     server.create_account("bare", "IDENTIFIED BY ''");
     assert_eq!(server.tcp("bare", "", &[]).await.0, "serve");
     server.create_account("strict", &format!("IDENTIFIED BY '{PASSWORD}' REQUIRE X509"));
-    let [ca, cert, key] =
-        ["ca.pem", "client-cert.pem", "client-key.pem"].map(|name| server.file(name));
+    let [ca, cert, key] = ["ca.pem", "client-cert.pem", "client-key.pem"].map(mysql_file);
     let verified = ["--ssl-mode", "verify-ca", "--ssl-ca", &ca];
     assert_eq!(server.tcp("strict", PASSWORD, &verified).await.0, "access-denied");
     let arguments = [&verified[..], &["--ssl-cert", &cert, "--ssl-key", &key]].concat();
@@ -134,10 +163,9 @@ async fn mysql_accounts_without_a_password_or_with_a_client_certificate_log_in()
 #[ignore = "needs a real server: tests/servers/run"]
 async fn mysql_auth_socket_accounts_log_in_as_the_system_user() {
     let server = Server::mysql();
-    let user = Command::new("id").arg("-un").output().unwrap().stdout;
-    let user = String::from_utf8(user).unwrap();
+    let user = system_user();
     server.sql("INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'");
-    for (name, expected) in [(user.trim(), "serve"), ("nobody", "access-denied")] {
+    for (name, expected) in [(user.as_str(), "serve"), ("nobody", "access-denied")] {
         server.create_account("local", &format!("IDENTIFIED WITH auth_socket AS '{name}'"));
         assert_eq!(server.socket("local", PASSWORD).await.0, expected);
     }
@@ -149,7 +177,7 @@ async fn mysql_auth_socket_accounts_log_in_as_the_system_user() {
 async fn parsec_and_ed25519_accounts_log_in_only_with_their_password() {
     let server = Server::mariadb();
     for plugin in ["parsec", "ed25519"] {
-        server.sql(&format!("INSTALL SONAME 'auth_{plugin}'"));
+        server.install(plugin);
         for password in [PASSWORD, "", "with spaces and \u{fc}"] {
             let how = format!("IDENTIFIED VIA {plugin} USING PASSWORD('{password}')");
             server.create_account("signer", &how);

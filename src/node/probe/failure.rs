@@ -119,8 +119,8 @@ fn advice(error: &mysql::Error) -> &'static str {
             ": enable TLS on the server, or give --ssl-mode disabled if the network to it is trusted"
         }
         mysql::Error::NeedsTls { .. } => {
-            ": give --ssl-mode verify-ca or verify-identity, or the server's socket as --target; \
-             --allow-cleartext-password sends the password to any server, over --ssl-mode required"
+            ": give --ssl-mode verify-ca or verify-identity, --ssl-fingerprint, or the server's \
+             socket as --target; --allow-cleartext-password sends the password to any server, over --ssl-mode required"
         }
         mysql::Error::UnsupportedPlugin { plugin } if plugin == "dialog" => {
             ": set pam_use_cleartext_plugin=ON on the server, and give --allow-cleartext-password"

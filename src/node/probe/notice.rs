@@ -21,7 +21,8 @@ impl LoginNotice {
             LoginNotice::ReliesOnCache => warn!(
                 "this login works only while the server has the password in its cache \
                  (caching_sha2_password), and will fail after its next restart: \
-                 give --ssl-mode verify-ca or verify-identity, or the server's socket as --target"
+                 give --ssl-mode verify-ca or verify-identity, --ssl-fingerprint, or the server's \
+                 socket as --target"
             ),
             LoginNotice::IsProven => info!(
                 "the server proved its certificate by the account's password: \
