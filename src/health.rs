@@ -199,8 +199,11 @@ reasons! {
     StalledTls "stalled-tls" "the server did not finish the TLS handshake within the deadline"
     StalledLogin "stalled-login" "the server did not answer the login within the deadline"
     StalledQuery "stalled-query" "the server did not answer the statements within the deadline"
+    StalledCausality "stalled-causality" "the node did not prove within the deadline that it is in contact with its group"
     // The node recovered from such a stall. Rule: `Tracker::settling_verdict` of `monitor`.
-    Settling "settling" "the node recovered from a stall and must stay fit for a while before it serves again"
+    Settling "settling" "the node recovered from a stall and has not yet proven that it is in contact with its group, or stayed fit for long enough"
+    // The node is fit, and `--causality-check always` asked in vain. Rule: `Tracker::unproven`.
+    Unproven "unproven" "the node could not prove that it is in contact with its group"
     // The connection failed. Rule: `Failure::reason` of `node::probe`, and `TlsError` of
     // `node::tls` for TLS.
     ConnectionRefused "connection-refused" "nothing is listening at the node's address"

@@ -13,12 +13,14 @@ use std::io;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use galera_probe::galera::{Facts, Policy, judge};
+use galera_probe::galera::{Policy, judge};
 use galera_probe::health::{Role, Verdict};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::CredentialSource;
-use galera_probe::node::probe::{Deadlines, Failure, Probe, Stalled, Step};
+use galera_probe::node::probe::{
+    Answer, Deadlines, Failure, Milestone, Probe, Questions, Stalled, Step,
+};
 use galera_probe::node::security::Security;
 use galera_probe::node::transport::{Transport, TransportFuture};
 use tokio::io::duplex;
@@ -37,7 +39,7 @@ fn begin(node: &dyn Connect) -> Probe {
         node,
         &CredentialSource::fixed(credentials),
         Deadlines { step: STEP, whole: WHOLE },
-        None,
+        Questions::default(),
     )
 }
 
@@ -48,7 +50,7 @@ async fn all_closed(node: &Node) {
     }
 }
 
-type Outcome = Result<Result<Facts, Failure>, Stalled>;
+type Outcome = Result<Result<Answer, Failure>, Stalled>;
 
 /// A kind of login over a kind of transport, and where the steps of its probe run end.
 struct Scenario {
@@ -62,8 +64,8 @@ struct Scenario {
 impl Scenario {
     async fn new(script: Script, security: Security) -> Self {
         let node = Node::new(script.clone()).over(security.clone());
-        let facts = begin(&node).run().await.unwrap().unwrap();
-        assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
+        let answer = begin(&node).run().await.unwrap().unwrap();
+        assert_eq!(judge(&answer.facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
         // The node counts the bytes when the connection ends.
         all_closed(&node).await;
         let sent = *node.seen.sent.lock().unwrap();
@@ -242,8 +244,9 @@ async fn a_stalled_probe_run_can_be_finished_when_the_node_wakes() {
     let mut probe = begin(&node);
     assert_eq!(probe.run().await.unwrap_err().step, Step::Greeting);
     node.set_script(Script::synced());
-    let facts = probe.finish().await.unwrap();
-    assert_eq!(judge(&facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
+    assert!(matches!(probe.finish().await, Milestone::LoggedIn));
+    let Milestone::Ended(Ok(answer)) = probe.finish().await else { panic!("no answer") };
+    assert_eq!(judge(&answer.facts, Policy::default(), Role::ReadWrite), Verdict::Serve);
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,6 +45,25 @@ async fn get(address: std::net::SocketAddr, path: &str) -> Response {
     request(address, &format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n")).await
 }
 
+/// The program is stopped for longer than its deadlines, as in a paused container. The node
+/// answers meanwhile, and no stall is seen.
+#[tokio::test]
+async fn the_programs_own_sleep_is_not_the_nodes() {
+    let (node, address) = node(Script::frozen()).await;
+    let timeouts = ["--step-timeout", "1s", "--timeout", "1s"];
+    let probe = Serve::start(&[&["--target", &address][..], &timeouts].concat()).await;
+    let answer = probe.get("/");
+    tokio::pin!(answer);
+    while connections(&node) == 0 {
+        assert!(timeout(Duration::from_millis(1), &mut answer).await.is_err());
+    }
+    probe.signal("STOP").await;
+    node.set_script(Script::synced());
+    assert!(timeout(Duration::from_secs(2), &mut answer).await.is_err());
+    probe.signal("CONT").await;
+    assert_eq!(timeout(TIMEOUT, answer).await.unwrap().word(), "serve");
+}
+
 #[tokio::test]
 async fn one_probe_answers_every_role() {
     let script = Script::synced().with(&[("read_only", "ON"), ("wsrep_local_index", "1")]);

@@ -17,7 +17,7 @@ use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::CredentialSource;
-use galera_probe::node::probe::{Deadlines, LoginNotice, Probe};
+use galera_probe::node::probe::{Answer, Deadlines, LoginNotice, Probe, Questions};
 use galera_probe::node::security::Security;
 use galera_probe::node::tls::Check;
 use galera_probe::node::transport::{Transport, TransportFuture};
@@ -40,14 +40,14 @@ async fn probe_with(
     let source = CredentialSource::fixed(Credentials::new(USER, Password::new(password)).unwrap());
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    let mut probe = Probe::begin(node, &source, deadlines, None);
+    let mut probe = Probe::begin(node, &source, deadlines, Questions::default());
     let outcome = probe.run().await;
     let notice = probe.login_notice();
     drop(probe);
     // Lets the node's tasks run until they are idle.
     tokio::time::sleep(second).await;
     match outcome {
-        Ok(Ok(facts)) => {
+        Ok(Ok(Answer { facts, .. })) => {
             let word = judge(&facts, Policy::default(), Role::ReadWrite).as_str();
             (word, notice, String::new())
         }

@@ -26,31 +26,28 @@ use std::future::pending;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fastrand::Rng;
 use galera_probe::galera::Policy;
 use galera_probe::health::Reason;
 use galera_probe::http::{self, Format, Problem, Route};
-use galera_probe::monitor::{Handle, Monitor, Settings, Timing};
+use galera_probe::monitor::{CausalityCheck, Handle, Monitor, Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::Deadlines;
-use galera_probe::node::transport::{Transport, TransportFuture};
+use galera_probe::node::transport::TransportFuture;
 use galera_probe::server::{MAX_CONNECTIONS, Server};
-use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::runtime::{self, Builder};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use support::node::{Fault, Node, PASSWORD, Script, USER};
+use support::counted::OpenGuard;
+use support::node::{Contact, Fault, Node, PASSWORD, Script, USER};
 use support::wire;
 
 const SEEDS: Range<u64> = 0..2000;
@@ -63,9 +60,12 @@ const RUN_TIME: Duration = Duration::from_secs(120);
 /// The rounding error of a time in a response, which has one decimal.
 const ROUNDING: Duration = Duration::from_millis(50);
 
-/// The limit for the recovery of a healthy node: the longest back-off or hold, and
-/// settling.
-const MAX_RECOVERY: Duration = Duration::from_secs(21 * 60);
+/// The limit for the recovery of a healthy node within the first quarter of an hour: the
+/// first hold, a scout, and settling.
+const MAX_RECOVERY: Duration = Duration::from_secs(80 + 5 + 12);
+
+const MODES: [CausalityCheck; 3] =
+    [CausalityCheck::AfterStall, CausalityCheck::Always, CausalityCheck::Never];
 
 #[test]
 #[expect(clippy::print_stdout, reason = "prints the figures")]
@@ -217,6 +217,7 @@ struct NodeState {
     variables_fit: bool,
     /// Once the node falls silent, it stays silent until the next change.
     silent: bool,
+    contact: Contact,
 }
 
 impl SimulatedNode {
@@ -227,6 +228,7 @@ impl SimulatedNode {
         let node = Self {
             inner: Node::new(Script::synced()),
             timing: Timing {
+                causality_check: *random.choice(&MODES).unwrap(),
                 max_age: choose(&[0, 500, 1000, 3000], random),
                 settle: choose(&[0, 4000, 10_000], random),
                 grace: choose(&[0, 0, 5000], random),
@@ -261,6 +263,7 @@ impl SimulatedNode {
             status_fit: answers && has("wsrep_local_state", "4") && has("wsrep_ready", "ON"),
             variables_fit: answers && has("read_only", "OFF"),
             silent: matches!(network, Network::Up) && (script.frozen || stalls),
+            contact: script.contact,
         };
         self.states.lock().unwrap().push((Instant::now(), state));
         *self.network.lock().unwrap() = network;
@@ -286,16 +289,28 @@ impl SimulatedNode {
         *self.states.lock().unwrap().iter().rev().find(|(start, _)| *start <= time).unwrap()
     }
 
-    /// Whether each of the two replies could be that of a fit node at some time between
-    /// `from` and `to`.
-    fn was_fit(&self, from: Instant, to: Instant) -> bool {
+    /// The node's states between `from` and `to`.
+    fn states_between(&self, from: Instant, to: Instant) -> Vec<NodeState> {
         let states = self.states.lock().unwrap();
         let ends = states.iter().skip(1).map(|(end, _)| *end).chain([to]);
         let overlapping =
             states.iter().zip(ends).filter(|((start, _), end)| *start <= to && *end >= from);
-        let (status, variables): (Vec<_>, Vec<_>) =
-            overlapping.map(|((_, state), _)| (state.status_fit, state.variables_fit)).unzip();
-        status.contains(&true) && variables.contains(&true)
+        overlapping.map(|((_, state), _)| *state).collect()
+    }
+
+    /// Whether each of the two replies could be that of a fit node at some time between
+    /// `from` and `to`.
+    fn was_fit(&self, from: Instant, to: Instant) -> bool {
+        let states = self.states_between(from, to);
+        states.iter().any(|state| state.status_fit)
+            && states.iter().any(|state| state.variables_fit)
+    }
+
+    /// Whether a causality check could pass at some time between `from` and `to`, or be
+    /// answered by a server that has none.
+    fn had_contact(&self, from: Instant, to: Instant) -> bool {
+        let has = |state: &NodeState| matches!(state.contact, Contact::Proven | Contact::Unknown);
+        self.states_between(from, to).iter().any(has)
     }
 
     fn check_responses(&self, responses: &[Response]) -> Verdicts {
@@ -316,6 +331,11 @@ impl SimulatedNode {
                 let max_age = self.timing.max_age.max(self.timing.grace) + self.deadlines.whole;
                 let from = response.sent_at.checked_sub(max_age).unwrap_or(response.sent_at);
                 assert!(self.was_fit(from, response.answered_at), "{response:?} on old facts");
+                let always = self.timing.causality_check == CausalityCheck::Always;
+                assert!(
+                    !always || self.had_contact(from, response.answered_at),
+                    "{response:?} without proof"
+                );
             }
             let is_earlier = |earlier: &&Response| earlier.answered_at < response.answered_at;
             for earlier in responses[..index].iter().filter(is_earlier) {
@@ -336,13 +356,22 @@ impl SimulatedNode {
         {
             assert_eq!(response.answered_at, response.sent_at, "{response:?} after {earlier:?}");
         }
-        // Law 6: a node that woke has to stay fit for twice as long as it was stalled.
-        if self.timing.grace.is_zero() && response.word == "serve" {
-            let settling = (2 * stalled).min(self.timing.settle);
-            assert!(
-                response.answered_at >= earlier.answered_at + settling,
-                "{response:?} after {earlier:?}"
-            );
+        // Law 6: a node that woke has to prove itself. One that cannot be asked has to stay fit
+        // for twice as long as it was stalled, and one that does not answer for the limit.
+        if self.timing.grace.is_zero()
+            && response.word == "serve"
+            && earlier.word != "stalled-causality"
+        {
+            let (from, to) = (earlier.answered_at, response.answered_at);
+            let contacts = self.states_between(from, to).into_iter().map(|state| state.contact);
+            let asks = self.timing.causality_check != CausalityCheck::Never;
+            let contacts: Vec<_> = contacts.collect();
+            let needed = match asks {
+                true if contacts.contains(&Contact::Proven) => Duration::ZERO,
+                true if !contacts.contains(&Contact::Unknown) => self.timing.settle,
+                _ => (2 * stalled).min(self.timing.settle),
+            };
+            assert!(to >= from + needed, "{response:?} after {earlier:?}");
         }
     }
 
@@ -361,7 +390,7 @@ impl SimulatedNode {
 fn script(random: &mut Rng) -> Script {
     let byte = random.usize(0..700);
     let pause = random_time(random, SECOND);
-    match random.u8(0..16) {
+    match random.u8(0..20) {
         0 => Script::fault(Fault::FreezeAfter(byte)),
         1 => Script::fault(Fault::StallAfter(byte)),
         2 => Script::fault(Fault::CloseAfter(byte)),
@@ -377,24 +406,19 @@ fn script(random: &mut Rng) -> Script {
         10 => Script { switch: true, ..Script::synced() },
         11 => Script::donor(),
         12 => Script::synced().with(&[("read_only", "ON")]),
+        13 => Script::synced().contact(Contact::Awaited),
+        14 => Script::synced().contact(Contact::Lost),
+        15 => Script::synced().contact(Contact::Unknown),
         _ => Script::synced(),
-    }
-}
-
-/// Counts one connection or connection attempt until it is dropped.
-struct OpenGuard(Arc<AtomicUsize>);
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
     }
 }
 
 impl Connect for SimulatedNode {
     fn connect(&self, budget: Duration) -> TransportFuture {
-        // Law 2.
-        assert_eq!(self.open.fetch_add(1, SeqCst), 0, "a second connection");
-        let open = OpenGuard(Arc::clone(&self.open));
+        // Law 2: one connection, and two scouts while it is held.
+        let before = self.open.load(SeqCst);
+        assert!(before < 3, "{before} connections are open already");
+        let open = OpenGuard::counted(&self.open);
         let network = *self.network.lock().unwrap();
         let connecting = self.inner.connect(budget);
         Box::pin(async move {
@@ -406,43 +430,8 @@ impl Connect for SimulatedNode {
                 Network::Unreachable => return Err(io::ErrorKind::HostUnreachable.into()),
             }
             let stream = connecting.await?;
-            Ok(Box::new(CountedTransport { stream, _open: open }) as Box<dyn Transport>)
+            Ok(open.over(stream))
         })
-    }
-}
-
-struct CountedTransport {
-    stream: Box<dyn Transport>,
-    _open: OpenGuard,
-}
-
-impl Transport for CountedTransport {}
-
-impl AsyncRead for CountedTransport {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for CountedTransport {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -11,7 +11,7 @@ use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::address::Address;
 use galera_probe::node::connector::{Connect, Connector};
 use galera_probe::node::credentials::CredentialSource;
-use galera_probe::node::probe::{Deadlines, Probe};
+use galera_probe::node::probe::{Answer, Deadlines, Probe, Questions};
 use galera_probe::node::transport::TransportFuture;
 
 use support::node::{Node, PASSWORD, Script, USER};
@@ -22,8 +22,8 @@ async fn verdict_of(node: &dyn Connect, password: &str) -> &'static str {
     let credentials = CredentialSource::fixed(credentials);
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { step: second, whole: 2 * second };
-    match Probe::begin(node, &credentials, deadlines, None).run().await {
-        Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
+    match Probe::begin(node, &credentials, deadlines, Questions::default()).run().await {
+        Ok(Ok(Answer { facts, .. })) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
         Ok(Err(failure)) => failure.reason().as_str(),
         Err(stalled) => stalled.reason().as_str(),
     }

@@ -18,7 +18,7 @@ use galera_probe::http::{Format, Parsed, Response, parse};
 use galera_probe::mysql::{Credentials, Password, Progress, Reply, Session};
 use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::CredentialSource;
-use galera_probe::node::probe::{Deadlines, Probe};
+use galera_probe::node::probe::{Deadlines, Probe, Questions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
@@ -125,9 +125,9 @@ impl StandIn {
     pub fn probe(&self) -> Facts {
         let deadlines = Deadlines { step: SECOND, whole: SECOND };
         self.runtime.block_on(async {
-            let known = self.known.clone();
-            let mut probe = Probe::begin(&self.node, &self.credentials, deadlines, known);
-            probe.run().await.unwrap().unwrap()
+            let questions = Questions { known: self.known.clone(), causality: None };
+            let mut probe = Probe::begin(&self.node, &self.credentials, deadlines, questions);
+            probe.run().await.unwrap().unwrap().facts
         })
     }
 

@@ -10,7 +10,7 @@ use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::address::Address;
 use galera_probe::node::connector::Connector;
 use galera_probe::node::credentials::CredentialSource;
-use galera_probe::node::probe::{Deadlines, Probe};
+use galera_probe::node::probe::{Deadlines, Probe, Questions};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::floor::{Kept, Recording, known_variables};
@@ -39,9 +39,9 @@ pub fn compare(node: &NodeAccess) -> Outcome {
     let credentials = CredentialSource::fixed(credentials);
     let connector = Connector::new(&address);
     let variables = known_variables(node)?;
-    let known = Some(Arc::new(variables.clone()));
-    let known_to_first = known.clone();
-    let begin = move || Probe::begin(&connector, &credentials, DEADLINES, known_to_first.clone());
+    let questions = Questions { known: Some(Arc::new(variables.clone())), causality: None };
+    let first = questions.clone();
+    let begin = move || Probe::begin(&connector, &credentials, DEADLINES, first.clone());
     println!("{:<42}{:>10}{:>8}", "", "median µs", "ratio");
     let recording = Recording::new(node, &variables)?;
     in_turns(
@@ -59,8 +59,8 @@ pub fn compare(node: &NodeAccess) -> Outcome {
         || timed(|| floor.query()),
         || {
             let probe = kept.take();
-            let known = known.clone();
-            let (elapsed, probe) = run(&runtime, move || probe?.repeat(DEADLINES, known))?;
+            let questions = questions.clone();
+            let (elapsed, probe) = run(&runtime, move || probe?.repeat(DEADLINES, questions))?;
             kept = probe;
             Ok(elapsed)
         },

@@ -13,7 +13,7 @@ use super::arguments::{Cli, Command};
 use super::config::{Action, Config, Node, Serve};
 use super::shared_arguments::{LogArgs, NodeArgs, TimingArgs};
 use crate::galera::Policy;
-use crate::monitor::{Settings, Timing};
+use crate::monitor::{CausalityCheck, Settings, Timing};
 use crate::node::probe::Deadlines;
 use crate::os::logging::LogSettings;
 
@@ -139,6 +139,7 @@ impl NodeArgs {
         };
         warnings.extend(warning);
         let security = self.tls.read(&address)?;
+        let timing = Timing { causality_check: self.causality_check.into(), ..timing };
         let settings = Settings { credentials, deadlines, policy, timing };
         Ok(Node { address, security, settings })
     }
@@ -147,6 +148,7 @@ impl NodeArgs {
 impl TimingArgs {
     fn read(self) -> Timing {
         Timing {
+            causality_check: CausalityCheck::default(),
             max_age: self.max_age,
             settle: self.settle,
             grace: self.grace,

@@ -11,6 +11,7 @@ use super::log_format::LOG_FORMAT_VARIABLE;
 use super::tls::TlsArgs;
 use super::values;
 use crate::galera;
+use crate::monitor;
 use crate::node::address::Address;
 use crate::os::logging;
 
@@ -47,7 +48,7 @@ pub(super) struct NodeArgs {
     pub(super) defaults_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) tls: TlsArgs,
-    /// Deadline of each step: connect, greeting, tls, login, query.
+    /// Deadline of each step: connect, greeting, tls, login, query, causality.
     #[arg(
         long,
         env = "GALERA_PROBE_STEP_TIMEOUT",
@@ -84,6 +85,38 @@ pub(super) struct NodeArgs {
         default_value = "refuse"
     )]
     pub(super) donor: Donor,
+    /// When a fit node must prove that it is in contact with its group
+    ///
+    /// `check` asks only with always.
+    #[arg(
+        long,
+        env = "GALERA_PROBE_CAUSALITY_CHECK",
+        hide_env_values = true,
+        value_name = "WHEN",
+        default_value = "after-stall"
+    )]
+    pub(super) causality_check: CausalityCheck,
+}
+
+/// The values of `--causality-check`.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum CausalityCheck {
+    /// Once after each stall, before the node serves again.
+    AfterStall,
+    /// In each probe run; readers are served without it.
+    Always,
+    /// Never; after a stall the node must stay fit for a time.
+    Never,
+}
+
+impl From<CausalityCheck> for monitor::CausalityCheck {
+    fn from(check: CausalityCheck) -> Self {
+        match check {
+            CausalityCheck::AfterStall => Self::AfterStall,
+            CausalityCheck::Always => Self::Always,
+            CausalityCheck::Never => Self::Never,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -99,7 +132,7 @@ pub(super) struct TimingArgs {
         value_parser = values::duration
     )]
     pub(super) max_age: Duration,
-    /// Maximum time that a node must stay fit after a stall before it serves.
+    /// Maximum time that a node must stay fit after a stall without proof.
     #[arg(
         long,
         env = "GALERA_PROBE_SETTLE",

@@ -42,7 +42,7 @@ mod statements;
 use crate::health::{Reason, Role, Verdict};
 
 pub use facts::Facts;
-pub use statements::{KnownVariables, STATEMENTS, UNKNOWN_VARIABLE};
+pub use statements::{CANNOT_PROVE, CAUSALITY_CHECK, KnownVariables, STATEMENTS, UNKNOWN_VARIABLE};
 
 /// The operator's choices about which nodes may serve.
 ///
@@ -79,6 +79,12 @@ pub fn judge(facts: &Facts, policy: Policy, role: Role) -> Verdict {
         Some(reason) => Verdict::Refuse(reason),
         None => Verdict::Serve,
     }
+}
+
+/// Returns whether the facts are those of a node of a Galera cluster, which can be asked for a
+/// [`CAUSALITY_CHECK`].
+pub fn is_node(facts: &Facts) -> bool {
+    facts.wsrep_on.as_deref().is_some_and(is_on)
 }
 
 /// Returns why the node is refused to every role.

@@ -22,6 +22,21 @@ pub const STATEMENTS: [&str; 3] = [
      'wsrep_sst_donor_rejects_queries')",
 ];
 
+/// The statements of Galera's causality check, in this order, for a node whose facts are fit.
+///
+/// The SELECT waits until the node has exchanged a message with its group and has applied
+/// everything up to it. So rows prove that the node is in contact with its group now.
+/// [`CANNOT_PROVE`] means that it is not. A partitioned node, and one that has just woken,
+/// does not reply for seconds. Any other ERR means that the server cannot be asked.
+///
+/// wsrep_sync_wait stays on for the session: send the first of [`STATEMENTS`] before the next
+/// SHOW.
+pub const CAUSALITY_CHECK: [&str; 2] = ["SET SESSION wsrep_sync_wait=1", "SELECT 1"];
+
+/// The error code of ER_LOCK_WAIT_TIMEOUT: in reply to [`CAUSALITY_CHECK`], the node has no
+/// contact with its group.
+pub const CANNOT_PROVE: u16 = 1205;
+
 /// The error code of ER_UNKNOWN_SYSTEM_VARIABLE: the server has no variable of that name.
 pub const UNKNOWN_VARIABLE: u16 = 1193;
 

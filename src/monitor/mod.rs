@@ -17,15 +17,18 @@
 
 mod back_off;
 mod handle;
+mod held;
 mod prober;
 mod report;
 mod settings;
+mod settling;
 mod state;
 mod task;
 mod tracker;
+mod unproven;
 mod verdict_cache;
 
 pub use handle::Handle;
 pub use report::{Activity, BUCKETS, Change, Counters, Histogram, LastProbe, Report};
-pub use settings::{Settings, Timing};
+pub use settings::{CausalityCheck, Settings, Timing};
 pub use task::Monitor;

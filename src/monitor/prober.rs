@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::Settings;
-use crate::galera::{Facts, KnownVariables};
+use crate::galera::{Facts, KnownVariables, Policy};
 use crate::node::connector::Connect;
 use crate::node::credentials::CredentialSource;
-use crate::node::probe::{Deadlines, Probe};
+use crate::node::probe::{Deadlines, Probe, Questions};
 use crate::node::tls::Tls;
 
 /// Connects to one node and logs in.
@@ -24,12 +24,14 @@ pub(super) struct Prober {
     kept: Option<Probe>,
     /// The variables that the node had when it was last probed, whichever server it was.
     known: Option<Arc<KnownVariables>>,
+    policy: Policy,
 }
 
 impl Prober {
     pub(super) fn new(node: impl Connect + 'static, settings: Settings) -> Self {
         Self {
             tls: node.security().tls,
+            policy: settings.policy,
             node: Box::new(node),
             credentials: settings.credentials,
             deadlines: settings.deadlines,
@@ -39,26 +41,40 @@ impl Prober {
         }
     }
 
-    /// Begins a probe run, on the kept connection if there is one.
-    pub(super) fn begin(&mut self) -> Probe {
+    /// Begins a probe run, on the kept connection if there is one. `causality`: a fit node is
+    /// asked for a causality check.
+    pub(super) fn begin(&mut self, causality: bool) -> Probe {
         // Read the files while the node is probed. A login reads the password file itself,
         // so only a kept connection needs a re-read of the credentials.
         self.tls.iter().for_each(Tls::schedule_reread);
-        let kept =
-            self.kept.take().and_then(|kept| kept.repeat(self.deadlines, self.known.clone()));
+        let questions = self.questions(causality);
+        let kept = self.kept.take();
+        let kept = kept.and_then(|kept| kept.repeat(self.deadlines, questions.clone()));
         if kept.is_some() {
             self.credentials.schedule_reread();
         }
         kept.unwrap_or_else(|| {
-            Probe::begin(&*self.node, &self.credentials, self.deadlines, self.known.clone())
+            Probe::begin(&*self.node, &self.credentials, self.deadlines, questions)
                 .kept(self.keep_connection)
         })
     }
 
     /// Begins a probe run on a new connection, to replace one that failed on the kept
     /// connection. It gets the time that the callers of the failed one have left.
-    pub(super) fn replace(&self, failed: Probe) -> Probe {
-        failed.replace(&*self.node, &self.credentials, self.deadlines, self.known.clone())
+    pub(super) fn replace(&self, failed: Probe, causality: bool) -> Probe {
+        let questions = self.questions(causality);
+        failed.replace(&*self.node, &self.credentials, self.deadlines, questions)
+    }
+
+    /// Begins a probe run on another connection, while one or two are held.
+    pub(super) fn scout(&self, causality: bool) -> Probe {
+        let questions = self.questions(causality);
+        Probe::begin(&*self.node, &self.credentials, self.deadlines, questions)
+            .kept(self.keep_connection)
+    }
+
+    fn questions(&self, causality: bool) -> Questions {
+        Questions { known: self.known.clone(), causality: causality.then_some(self.policy) }
     }
 
     /// Remembers which variables the node has, so that the next probe run can SELECT them.

@@ -1,34 +1,34 @@
-//! The state of a monitor's probe run (it has at most one), and the events that change it.
+//! The state of a monitor's probe run, and the events that change it.
 
 use std::future::pending;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::handle::Caller;
+use super::held::{Held, HeldEvent};
 use super::report::Activity;
-use crate::galera::Facts;
-use crate::node::probe::{Failure, Probe, Stalled};
+use crate::node::probe::{Answer, Failure, Probe, Stalled};
 
 /// Whether a probe run is under way.
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is seldom moved")]
 pub(super) enum State {
     /// No probe run. The next caller may start one.
     Idle,
     /// A probe run is within its deadlines, and these callers wait for it.
     Probing { probe: Probe, callers: Vec<Caller> },
-    /// A probe run stalled after the connect step. It is held in the step that stalled,
-    /// until the node wakes or `until` passes (law 4). No caller waits for it.
-    Held { probe: Probe, until: Instant },
+    /// A probe run stalled after the connect step. It is held in the step that stalled
+    /// (law 4), with its scouts. No caller waits for it.
+    Held(Held),
 }
 
 /// An event of the probe run, which changes the state.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, moved once")]
 pub(super) enum Event {
     /// The node answered, or the probe run failed.
-    Ended(Result<Facts, Failure>),
+    Ended(Result<Answer, Failure>),
     /// A deadline of the probe run passed.
     Stalled(Stalled),
-    /// The node did not wake while the probe run was held.
-    HoldExpired,
+    /// An event of a held connection.
+    Held(HeldEvent),
 }
 
 impl State {
@@ -42,10 +42,16 @@ impl State {
                 Ok(outcome) => Event::Ended(outcome),
                 Err(stalled) => Event::Stalled(stalled),
             },
-            State::Held { probe, until } => match timeout_at(*until, probe.finish()).await {
-                Ok(outcome) => Event::Ended(outcome),
-                Err(_) => Event::HoldExpired,
-            },
+            State::Held(held) => Event::Held(held.next_event().await),
+        }
+    }
+
+    /// Closes the connections of the probe run when it ends, instead of keeping one.
+    pub(super) fn retire(&mut self) {
+        match self {
+            State::Idle => {}
+            State::Probing { probe, .. } => probe.retire(),
+            State::Held(held) => held.probes.iter_mut().for_each(|held| held.probe.retire()),
         }
     }
 
@@ -56,10 +62,13 @@ impl State {
             State::Probing { probe, .. } => {
                 Activity::Probing { step: probe.step(), so_far: now - probe.started() }
             }
-            State::Held { probe, until } => Activity::Held {
-                step: probe.step(),
-                so_far: now - probe.started(),
-                left: until.saturating_duration_since(now),
+            State::Held(held) => match held.oldest() {
+                None => Activity::Idle,
+                Some(probe) => Activity::Held {
+                    step: probe.step(),
+                    so_far: now - probe.started(),
+                    left: held.until.saturating_duration_since(now),
+                },
             },
         }
     }

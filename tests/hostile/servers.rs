@@ -7,7 +7,7 @@ use galera_probe::health::Role;
 use galera_probe::mysql::{Credentials, Password};
 use galera_probe::node::connector::Connect;
 use galera_probe::node::credentials::CredentialSource;
-use galera_probe::node::probe::{Deadlines, Probe};
+use galera_probe::node::probe::{Answer, Deadlines, Probe, Questions};
 use galera_probe::node::transport::{Transport, TransportFuture};
 use tokio::io::duplex;
 use tokio::time::Instant;
@@ -268,10 +268,13 @@ async fn gives_the_verdict_on_every_hostile_server_in_its_time() {
     for server in servers() {
         let began = Instant::now();
         let deadlines = Deadlines { step: SECOND, whole: 2 * SECOND };
-        let outcome = Probe::begin(&server, &credentials, deadlines, None).run().await;
+        let outcome =
+            Probe::begin(&server, &credentials, deadlines, Questions::default()).run().await;
         let shown = format!("{outcome:?}");
         let word = match outcome {
-            Ok(Ok(facts)) => judge(&facts, Policy::default(), Role::ReadWrite).as_str(),
+            Ok(Ok(Answer { facts, .. })) => {
+                judge(&facts, Policy::default(), Role::ReadWrite).as_str()
+            }
             Ok(Err(failure)) => failure.reason().as_str(),
             Err(stalled) => stalled.reason().as_str(),
         };

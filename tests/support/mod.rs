@@ -4,5 +4,6 @@
 //! feature `tls`, so each includes them with `#[path]`.
 #![allow(dead_code, reason = "each user needs only a part")]
 
+pub mod counted;
 pub mod node;
 pub mod wire;

@@ -46,6 +46,8 @@ pub struct Script {
     pub replies: Vec<Vec<u8>>,
     /// Bytes to send instead of the reply to a SELECT.
     pub instead_of_select: Option<Vec<u8>>,
+    /// What the node replies to a causality check.
+    pub contact: Contact,
     /// The status and system variables.
     pub variables: BTreeMap<String, String>,
     /// Accepts connections and sends nothing, as a host does whose server process is
@@ -53,6 +55,19 @@ pub struct Script {
     pub frozen: bool,
     /// The fault of each connection.
     pub fault: Fault,
+}
+
+/// The node's contact with its group, as a causality check finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// The check passes at once.
+    Proven,
+    /// The node does not reply until the script changes.
+    Awaited,
+    /// Error 1205.
+    Lost,
+    /// The server has no causality check.
+    Unknown,
 }
 
 /// An authentication plugin that needs more than one round trip.
@@ -122,6 +137,7 @@ impl Script {
             statement_error: None,
             replies: Vec::new(),
             instead_of_select: None,
+            contact: Contact::Proven,
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             frozen: false,
             fault: Fault::None,
@@ -141,11 +157,18 @@ impl Script {
     }
 
     pub fn non_primary() -> Self {
-        Self::synced().with(&[
-            ("wsrep_cluster_status", "non-Primary"),
-            ("wsrep_local_state", "0"),
-            ("wsrep_ready", "OFF"),
-        ])
+        Self::synced()
+            .with(&[
+                ("wsrep_cluster_status", "non-Primary"),
+                ("wsrep_local_state", "0"),
+                ("wsrep_ready", "OFF"),
+            ])
+            .contact(Contact::Lost)
+    }
+
+    /// The same node with this contact to its group.
+    pub fn contact(self, contact: Contact) -> Self {
+        Self { contact, ..self }
     }
 
     pub fn frozen() -> Self {
@@ -174,8 +197,10 @@ pub struct Seen {
     pub statements: AtomicUsize,
     /// SHOW VARIABLES statements.
     pub shows: AtomicUsize,
-    /// SELECT statements.
+    /// SELECT statements for variables.
     pub selects: AtomicUsize,
+    /// Causality checks.
+    pub checks: AtomicUsize,
     /// Bytes that the node sent on the last connection, in the steps greeting, tls, login and
     /// query.
     pub sent: Mutex<[usize; 4]>,
@@ -316,6 +341,12 @@ impl Node {
         }
     }
 
+    /// Waits as the node does for its group.
+    async fn await_contact(&self) {
+        let mut script = self.script.subscribe();
+        let _ = script.wait_for(|script| script.contact != Contact::Awaited).await;
+    }
+
     async fn log_in(
         &self,
         (mut sequence, login): (u8, Vec<u8>),
@@ -356,6 +387,8 @@ impl Node {
         *logged_in = true;
 
         let mut replies = script.replies.into_iter();
+        // wsrep_sync_wait.
+        let mut waits = false;
         loop {
             let (sequence, command) = wire::read_packet(reading).await?;
             writer.step.store(3, SeqCst);
@@ -368,12 +401,21 @@ impl Node {
                     return Ok(());
                 }
                 Some((0x03, statement)) => {
-                    let script = writer.script.borrow().clone();
                     let statement = String::from_utf8_lossy(statement);
                     let seen = &self.seen;
+                    match &*statement {
+                        "SET SESSION wsrep_sync_wait=0" => waits = false,
+                        "SET SESSION wsrep_sync_wait=1" => waits = true,
+                        "SELECT 1" => seen.checks.store(seen.checks.load(SeqCst) + 1, SeqCst),
+                        _ => {}
+                    }
+                    if waits && statement.starts_with('S') && !statement.starts_with("SET") {
+                        self.await_contact().await;
+                    }
+                    let script = writer.script.borrow().clone();
                     seen.statements.fetch_add(1, SeqCst);
                     seen.shows.fetch_add(usize::from(statement.contains("VARIABLES")), SeqCst);
-                    seen.selects.fetch_add(usize::from(statement.starts_with("SELECT")), SeqCst);
+                    seen.selects.fetch_add(usize::from(statement.starts_with("SELECT '")), SeqCst);
                     let reply = replies.next().unwrap_or_else(|| reply(&script, &statement));
                     writer.send(&reply).await?;
                 }
@@ -435,6 +477,15 @@ impl Connect for Node {
 fn reply(script: &Script, statement: &str) -> Vec<u8> {
     if let Some((code, text)) = &script.statement_error {
         return wire::err(1, *code, text);
+    }
+    if script.contact == Contact::Unknown && statement.ends_with("wsrep_sync_wait=1") {
+        return wire::err(1, 1193, "Unknown system variable");
+    }
+    if statement == "SELECT 1" {
+        return match script.contact {
+            Contact::Lost => wire::err(1, 1205, "Lock wait timeout exceeded"),
+            _ => wire::table(1, &[vec!["1".to_owned()]]),
+        };
     }
     if let Some(columns) = statement.strip_prefix("SELECT ") {
         if let Some(bytes) = &script.instead_of_select {

@@ -95,12 +95,17 @@ impl Serve {
         }
     }
 
-    /// Sends a signal and waits for the exit. Returns the exit code and the time it took.
-    pub async fn end(&mut self, signal: &str) -> (Option<i32>, Duration) {
+    /// Sends a signal.
+    pub async fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
-        let began = Instant::now();
         let kill = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await;
         assert!(kill.unwrap().success());
+    }
+
+    /// Sends a signal and waits for the exit. Returns the exit code and the time it took.
+    pub async fn end(&mut self, signal: &str) -> (Option<i32>, Duration) {
+        let began = Instant::now();
+        self.signal(signal).await;
         let status = timeout(TIMEOUT, self.child.wait()).await.expect("the program ends").unwrap();
         (status.code(), began.elapsed())
     }

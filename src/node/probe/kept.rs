@@ -1,7 +1,6 @@
 //! Kept connections: a connection that stays logged in for repeated probe runs.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -10,9 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use super::inquiry::Inquiry;
-use super::{Connection, Deadlines, Probe, Step};
-use crate::galera::KnownVariables;
+use super::{Connection, Deadlines, Probe, Questions, Step};
 use crate::mysql::Session;
 use crate::node::connector::Connect;
 use crate::node::credentials::CredentialSource;
@@ -45,17 +42,13 @@ impl Probe {
     ///
     /// The probe run gets half of `deadlines.whole`, which leaves the other half for a new
     /// connection ([`replace`](Probe::replace)).
-    pub fn repeat(
-        mut self,
-        deadlines: Deadlines,
-        known: Option<Arc<KnownVariables>>,
-    ) -> Option<Self> {
+    pub fn repeat(mut self, deadlines: Deadlines, questions: Questions) -> Option<Self> {
         let is_kept = self.is_kept();
         let Connection::Open(stream, _) = &mut self.connection else { return None };
         if !is_kept || !is_quiet(stream.as_mut()) {
             return None;
         }
-        self.inquiry = Inquiry::repeat(known);
+        self.inquiry = self.inquiry.repeat(questions);
         self.send_statement().ok()?;
         self.deadlines = Deadlines { whole: deadlines.whole / 2, ..deadlines };
         self.began = Instant::now();
@@ -80,7 +73,7 @@ impl Probe {
         node: &dyn Connect,
         source: &CredentialSource,
         deadlines: Deadlines,
-        known: Option<Arc<KnownVariables>>,
+        questions: Questions,
     ) -> Self {
         let began = self.began;
         let keep = self.keep;
@@ -88,7 +81,7 @@ impl Probe {
         drop(self);
         let whole = deadlines.whole.saturating_sub(began.elapsed());
         let deadlines = Deadlines { whole, ..deadlines };
-        let mut probe = Self::begin(node, source, deadlines, known).kept(keep);
+        let mut probe = Self::begin(node, source, deadlines, questions).kept(keep);
         probe.silent_since = Some(began);
         probe
     }
@@ -103,8 +96,10 @@ impl Drop for Probe {
             // count a connection that was reset.
             Step::Greeting => stream.reset_on_close(),
             // A command that is half sent cannot be followed by another one.
-            Step::Login | Step::Query if self.output.is_empty() => quit(stream.as_mut(), session),
-            Step::Connect | Step::Tls | Step::Login | Step::Query => {}
+            Step::Login | Step::Query | Step::Causality if self.output.is_empty() => {
+                quit(stream.as_mut(), session)
+            }
+            Step::Connect | Step::Tls | Step::Login | Step::Query | Step::Causality => {}
         }
     }
 }

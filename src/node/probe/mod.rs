@@ -1,6 +1,8 @@
 //! One probe run: a MySQL conversation with the node from connect to the facts, under
 //! deadlines. COM_QUIT follows when it is dropped.
 
+mod cost;
+mod deadlines;
 mod failure;
 mod inquiry;
 mod kept;
@@ -11,16 +13,15 @@ use std::future::pending;
 use std::io;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use zeroize::Zeroize;
 
-use crate::galera::{Facts, KnownVariables};
-use crate::mysql::{Channel, Progress, Session};
+use crate::galera::Facts;
+use crate::mysql::{Channel, Progress, Session, Stage};
 use crate::node::connector::Connect;
 use crate::node::credentials::CredentialSource;
 use crate::node::tls::{Tls, Verification};
@@ -28,7 +29,11 @@ use crate::node::transport::{Transport, TransportFuture};
 
 use inquiry::Inquiry;
 
+pub use cost::Cost;
+pub use deadlines::Milestone;
+pub(crate) use deadlines::OVERSLEPT;
 pub use failure::Failure;
+pub use inquiry::{Answer, Causality, Questions};
 pub use notice::LoginNotice;
 pub use step::{Deadlines, Stalled, Step};
 
@@ -75,13 +80,12 @@ enum Connection {
 type Connected = Result<(Box<dyn Transport>, Box<Session>), Failure>;
 
 impl Probe {
-    /// Begins a probe run on a new connection. The deadlines count from this call. `known`
-    /// are the variables that the node had when it was last probed.
+    /// Begins a probe run on a new connection. The deadlines count from this call.
     pub fn begin(
         node: &dyn Connect,
         source: &CredentialSource,
         deadlines: Deadlines,
-        known: Option<Arc<KnownVariables>>,
+        questions: Questions,
     ) -> Self {
         let now = Instant::now();
         let security = node.security();
@@ -107,7 +111,7 @@ impl Probe {
                 let stream = opening.await.map_err(Failure::Connect)?;
                 Ok((stream, Box::new(session)))
             })),
-            inquiry: Inquiry::begin(known),
+            inquiry: Inquiry::begin(questions),
             tls: security.tls,
             input: BytesMut::with_capacity(READ),
             output: BytesMut::with_capacity(READ),
@@ -124,59 +128,11 @@ impl Probe {
         }
     }
 
-    /// Runs until the probe run has facts or fails, or until a deadline passes.
-    ///
-    /// A stalled probe run is intact: drop it, or continue it with
-    /// [`finish`](Probe::finish).
-    ///
-    /// # Errors
-    /// [`Stalled`] at the deadline of the step or of the whole probe run, whichever comes
-    /// first. Also if connecting itself times out before that (`Failure::Connect`).
-    pub async fn run(&mut self) -> Result<Result<Facts, Failure>, Stalled> {
-        loop {
-            let whole = self.began + self.deadlines.whole;
-            let deadline = whole.min(self.step_began + self.deadlines.step);
-            // `timeout_at` does not check its timer while the peer always has more bytes to
-            // read, so check the clock here.
-            let outcome = match Instant::now() < deadline {
-                true => timeout_at(deadline, self.advance()).await.ok(),
-                false => None,
-            };
-            match outcome {
-                Some(Err(failure)) if failure.is_stalled_connect() => return Err(self.stalled()),
-                Some(outcome) => {
-                    if let Some(outcome) = outcome.transpose() {
-                        return Ok(outcome);
-                    }
-                }
-                None => return Err(self.stalled()),
-            }
-        }
-    }
-
-    /// The stall of the current step.
-    fn stalled(&self) -> Stalled {
-        let since = self.silent_since.unwrap_or(self.step_began);
-        Stalled { step: self.step, waited: since.elapsed() }
-    }
-
-    /// Runs until the probe run has facts or fails, without a deadline.
-    ///
-    /// # Errors
-    /// The [`Failure`] that ended the probe run.
-    pub async fn finish(&mut self) -> Result<Facts, Failure> {
-        loop {
-            if let Some(result) = self.advance().await.transpose() {
-                return result;
-            }
-        }
-    }
-
     /// Performs one round of I/O: completes the connect or the TLS handshake; or, on an open
-    /// connection, sends the output and reads once. Returns the facts when they are complete.
+    /// connection, sends the output and reads once. Returns the answer when it is complete.
     ///
     /// Cancel safe: the next call continues where this one stopped.
-    async fn advance(&mut self) -> Result<Option<Facts>, Failure> {
+    async fn advance(&mut self) -> Result<Option<Answer>, Failure> {
         let step = self.step;
         let broken = |error| Failure::broken(step, error);
         let (stream, session) = match &mut self.connection {
@@ -222,28 +178,25 @@ impl Probe {
     }
 
     /// Enters the step that the session has reached, and sends the next statement if it is
-    /// due. Returns the facts if they are complete.
-    fn apply(&mut self, progress: Progress) -> Result<Option<Facts>, Failure> {
-        self.enter(match &progress {
-            Progress::StartTls => Step::Tls,
-            Progress::Wait(stage) => (*stage).into(),
-            Progress::LoggedIn | Progress::Reply(_) => Step::Query,
-        });
+    /// due. Returns the answer if it is complete.
+    fn apply(&mut self, progress: Progress) -> Result<Option<Answer>, Failure> {
         match progress {
-            Progress::StartTls | Progress::Wait(_) => return Ok(None),
-            Progress::LoggedIn => {}
-            Progress::Reply(reply) => {
-                if let Some(facts) = self.inquiry.take(reply)? {
-                    return Ok(Some(facts));
-                }
-            }
+            Progress::StartTls => self.enter(Step::Tls),
+            Progress::Wait(Stage::Greeting) => self.enter(Step::Greeting),
+            Progress::Wait(Stage::Login) => self.enter(Step::Login),
+            Progress::Wait(Stage::Query) => {}
+            Progress::LoggedIn => self.send_statement()?,
+            Progress::Reply(reply) => match self.inquiry.take(reply)? {
+                None => self.send_statement()?,
+                answer => return Ok(answer),
+            },
         }
-        self.send_statement()?;
         Ok(None)
     }
 
-    /// Appends the next statement to the output.
+    /// Appends the next statement to the output, and enters its step.
     fn send_statement(&mut self) -> Result<(), Failure> {
+        self.enter(self.inquiry.step());
         let Connection::Open(_, session) = &mut self.connection else { return Ok(()) };
         session.query(self.inquiry.statement(), &mut self.output).map_err(Failure::Session)
     }
@@ -263,7 +216,12 @@ impl Probe {
         self.began
     }
 
-    /// The current or last step. In [`Step::Query`] the login is complete.
+    /// The facts so far. In [`Step::Causality`] they are complete.
+    pub fn facts(&self) -> &Facts {
+        self.inquiry.facts()
+    }
+
+    /// The current or last step.
     pub fn step(&self) -> Step {
         self.step
     }

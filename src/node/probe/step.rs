@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::health::Reason;
-use crate::mysql::Stage;
 
 /// A part of a probe run with its own deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,16 +18,8 @@ pub enum Step {
     Login,
     /// Sends the statements and reads their replies.
     Query,
-}
-
-impl From<Stage> for Step {
-    fn from(stage: Stage) -> Self {
-        match stage {
-            Stage::Greeting => Step::Greeting,
-            Stage::Login => Step::Login,
-            Stage::Query => Step::Query,
-        }
-    }
+    /// Waits for the node's proof that it is in contact with its group.
+    Causality,
 }
 
 impl Step {
@@ -40,7 +31,14 @@ impl Step {
             Step::Tls => "tls",
             Step::Login => "login",
             Step::Query => "query",
+            Step::Causality => "causality",
         }
+    }
+
+    /// Whether the login is complete, so that the server holds nothing against a connection
+    /// that is given up.
+    pub fn is_logged_in(self) -> bool {
+        matches!(self, Step::Query | Step::Causality)
     }
 }
 
@@ -78,6 +76,7 @@ impl Stalled {
             Step::Tls => Reason::StalledTls,
             Step::Login => Reason::StalledLogin,
             Step::Query => Reason::StalledQuery,
+            Step::Causality => Reason::StalledCausality,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The monitor's task: takes requests and events of the probe run one at a time, and
 //! answers the callers.
 
+mod answers;
+mod holding;
+
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -10,17 +13,18 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::galera::{self, Facts, Policy};
-use crate::health::{Health, Role, Verdict};
+use crate::health::{Role, Verdict};
 use crate::node::connector::Connect;
-use crate::node::probe::{Failure, LoginNotice, Probe, Stalled, Step};
+use crate::node::probe::{Answer, Failure, LoginNotice, Probe, Stalled, Step};
 
-use super::handle::{Caller, Handle, Request};
-use super::prober::Prober;
-use super::report::{Recorder, Report, Source};
-use super::settings::Settings;
-use super::state::{Event, State};
-use super::tracker::Tracker;
-use super::verdict_cache::{CachedVerdict, VerdictCache};
+use crate::monitor::handle::{Caller, Handle, Request};
+use crate::monitor::held::Held;
+use crate::monitor::prober::Prober;
+use crate::monitor::report::{Recorder, Report, Source};
+use crate::monitor::settings::Settings;
+use crate::monitor::state::{Event, State};
+use crate::monitor::tracker::{Ended, Tracker};
+use crate::monitor::verdict_cache::VerdictCache;
 
 /// Owns a node and the one probe run with it (law 2).
 ///
@@ -108,24 +112,32 @@ impl Monitor {
     /// Answers a caller from the tracker, or adds it to the probe run under way, or
     /// starts a probe run.
     fn handle_caller(&mut self, caller: Caller, now: Instant) {
+        if self.tracker.has_settled_by_time(now) {
+            // The check that the node is not waited for any more.
+            self.state = State::Idle;
+        }
         let health = match &self.state {
             State::Idle => self.tracker.cached(now),
-            State::Probing { .. } | State::Held { .. } => self.tracker.silent_verdict(now),
+            State::Probing { .. } | State::Held(_) => self.tracker.silent_verdict(now),
         };
         match (health, &mut self.state) {
-            (Some(health), _) => {
+            (Some(health), state) => {
+                let is_probe_due = matches!(state, State::Idle) && self.tracker.is_probe_due(now);
                 self.count_caller(Source::Cached);
                 if self.tracker.back_off(now).is_some() {
                     // New credentials or certificates end the back-off.
                     self.prober.schedule_reread();
                 }
                 self.answer(health, [caller], &"no new answer from the node", now);
+                if is_probe_due {
+                    self.start_probe(Vec::new());
+                }
             }
             (None, State::Probing { callers, .. }) => {
                 callers.push(caller);
                 self.count_caller(Source::Shared);
             }
-            (None, State::Idle | State::Held { .. }) => {
+            (None, State::Idle | State::Held(_)) => {
                 self.count_caller(Source::Probe);
                 self.start_probe(vec![caller]);
             }
@@ -143,42 +155,52 @@ impl Monitor {
             {
                 self.replace_kept(probe, callers, &failure);
             }
-            (State::Probing { probe, callers }, Event::Stalled(stalled)) if probe.is_repeated() => {
+            (State::Probing { probe, callers }, Event::Stalled(stalled))
+                if probe.is_repeated() && stalled.step != Step::Causality =>
+            {
                 self.replace_kept(probe, callers, &stalled);
             }
             (State::Probing { probe, callers }, Event::Ended(outcome)) => {
-                self.probe_ended(probe, outcome, callers, now);
-            }
-            (State::Held { probe, .. }, Event::Ended(outcome)) => {
-                self.probe_ended(probe, outcome, Vec::new(), now);
+                self.probe_ended(probe, outcome, callers, false, now);
             }
             (State::Probing { probe, callers }, Event::Stalled(stalled)) => {
-                debug!(%stalled, "probe run stalled");
-                self.recorder.report.counters.count_timeout(stalled);
-                let (health, hold) = self.tracker.probe_stalled(stalled, now);
-                self.answer(health, callers, &stalled, now);
-                match hold {
-                    Some(until) => self.state = State::Held { probe, until },
-                    None => self.recorder.probe_ended(&probe, Err(stalled.reason())),
-                }
+                self.probe_stalled(probe, stalled, callers, now);
             }
-            (State::Held { probe, .. }, Event::HoldExpired) => {
-                let stalled = Stalled { step: probe.step(), waited: now - probe.started() };
-                self.recorder.probe_ended(&probe, Err(stalled.reason()));
-                self.recorder.report.counters.abandoned += u64::from(stalled.step != Step::Query);
-                // The node sees one connection at a time: close this one first.
-                drop(probe);
-                self.tracker.hold_expired();
-                self.start_probe(Vec::new());
-            }
+            (State::Held(held), Event::Held(event)) => self.handle_held(held, event, now),
             // The other combinations do not occur.
             (state, _) => self.state = state,
         }
     }
 
+    fn probe_stalled(
+        &mut self,
+        probe: Probe,
+        stalled: Stalled,
+        callers: Vec<Caller>,
+        now: Instant,
+    ) {
+        debug!(%stalled, "probe run stalled");
+        self.recorder.report.counters.count_timeout(stalled);
+        if stalled.step == Step::Causality {
+            // The facts are complete, and fit.
+            self.prober.remember(probe.facts());
+            self.facts = probe.facts().clone();
+        }
+        let (health, hold) = self.tracker.probe_stalled(stalled, probe.started(), now);
+        self.answer(health, callers, &stalled, now);
+        match hold {
+            Some(until) => {
+                let is_first = !self.tracker.has_given_up();
+                self.state = State::Held(Held::new(probe, until, is_first, now));
+            }
+            None => self.recorder.probe_ended(&probe, Err(stalled.reason())),
+        }
+    }
+
     fn start_probe(&mut self, callers: Vec<Caller>) {
         self.login_changed = false;
-        self.state = State::Probing { probe: self.prober.begin(), callers };
+        let probe = self.prober.begin(self.tracker.wants_proof());
+        self.state = State::Probing { probe, callers };
     }
 
     /// Continues on a new connection after a probe run on a kept one failed or stalled: the
@@ -186,22 +208,23 @@ impl Monitor {
     fn replace_kept(&mut self, failed: Probe, callers: Vec<Caller>, cause: &dyn fmt::Display) {
         debug!(%cause, "replacing the kept connection");
         self.recorder.report.counters.count_replaced();
-        self.state = State::Probing { probe: self.prober.replace(failed), callers };
+        let probe = self.prober.replace(failed, self.tracker.wants_proof());
+        self.state = State::Probing { probe, callers };
     }
 
     /// Closes the kept connection. A probe run under way closes its own when it ends.
     fn drop_kept(&mut self) {
         self.prober.drop_kept();
-        if let State::Probing { probe, .. } | State::Held { probe, .. } = &mut self.state {
-            probe.retire();
-        }
+        self.state.retire();
     }
 
+    /// `was_held`: the probe run stalled before it ended.
     fn probe_ended(
         &mut self,
         probe: Probe,
-        outcome: Result<Facts, Failure>,
+        outcome: Result<Answer, Failure>,
         callers: Vec<Caller>,
+        was_held: bool,
         now: Instant,
     ) {
         let (began, step) = (probe.started(), probe.step());
@@ -211,16 +234,20 @@ impl Monitor {
             self.logged_notice = notice;
             notice.into_iter().for_each(LoginNotice::log);
         }
-        self.recorder.probe_ended(&probe, outcome.as_ref().map_err(Failure::reason));
+        let facts = outcome.as_ref().map(|answer| &answer.facts);
+        self.recorder.probe_ended(&probe, facts.map_err(Failure::reason));
         // A node that is refused to readers is refused for every role.
         let policy = self.policy;
-        let judged = outcome.as_ref().map(|facts| galera::judge(facts, policy, Role::Reader));
-        let health = self.tracker.probe_ended(judged, step, began, now);
+        let judged = outcome
+            .as_ref()
+            .map(|answer| (galera::judge(&answer.facts, policy, Role::Reader), answer.causality));
+        let ended = Ended { outcome: judged, step, began, was_held };
+        let health = self.tracker.probe_ended(ended, now);
         if mem::take(&mut self.login_changed) {
             self.tracker.reset_back_off();
         }
         match outcome {
-            Ok(facts) => {
+            Ok(Answer { facts, .. }) => {
                 let cause = facts.to_string();
                 self.prober.remember(&facts);
                 self.facts = facts;
@@ -229,45 +256,6 @@ impl Monitor {
             }
             Err(failure) => self.answer(health, callers, &failure, now),
         }
-    }
-
-    /// Records `health`, which is the one for readers, and sends each caller the health
-    /// for its role.
-    fn answer(
-        &mut self,
-        health: Health,
-        callers: impl IntoIterator<Item = Caller>,
-        cause: &dyn fmt::Display,
-        now: Instant,
-    ) {
-        self.record(health, cause, now);
-        for Caller { role, reply } in callers {
-            let _ = reply.send(self.for_role(health, role));
-        }
-    }
-
-    fn record(&mut self, health: Health, cause: &dyn fmt::Display, now: Instant) {
-        let healths = Role::ALL.map(|role| self.for_role(health, role));
-        self.recorder.record(healths, cause, now);
-    }
-
-    /// The health for `role`, from the one for readers.
-    fn for_role(&self, health: Health, role: Role) -> Health {
-        match health.verdict {
-            Verdict::Serve => galera::judge(&self.facts, self.policy, role).into(),
-            Verdict::Refuse(_) => health,
-        }
-    }
-
-    /// The verdict that every caller would get until the next event, if it may be cached.
-    fn cacheable(&self, now: Instant) -> Option<CachedVerdict> {
-        let State::Idle = self.state else { return None };
-        let until = self.tracker.serves_until(now)?;
-        let healths = Role::ALL.map(|role| self.for_role(Verdict::Serve.into(), role));
-        // If the verdict has changed, the task itself answers the next caller, to record the
-        // change.
-        let is_recorded = self.recorder.report.verdicts == Some(healths);
-        is_recorded.then_some(CachedVerdict { healths, until })
     }
 
     fn report(&self, now: Instant) -> Report {
