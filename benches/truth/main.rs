@@ -62,40 +62,12 @@ async fn run(directory: &Path) -> Outcome<()> {
         Ok(seed) => seed.parse()?,
         Err(_) => fastrand::u64(..1_000_000),
     };
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut faults = faults::chosen(&env::var("TRUTH_FAULTS").unwrap_or_default());
-    random.shuffle(&mut faults);
     println!("seed {seed}; every fault is on node {}", faults::NODE);
-
     create_accounts().await?;
-    let clock = Clock::default();
-    let probers = probers::start(clock, directory).await?;
-    let oracle = Oracle::start(clock);
-    until_recovered(&oracle, &probers, clock, 3_000, START).await;
-    if let Some(problem) = problem(&oracle, &probers) {
-        return Err(format!("before the first fault, {problem}").into());
-    }
+    let cluster = Observed::start(directory).await?;
+    let done = cluster.suffer_all(fastrand::Rng::with_seed(seed)).await?;
 
-    let mut done = Vec::new();
-    for fault in faults {
-        if clock.now() > LAST_FAULT {
-            println!("left out, because the run takes too long: {}", fault.name);
-            continue;
-        }
-        // At any moment of the second in which the probers are asked.
-        sleep(Duration::from_millis(random.u64(..1000))).await;
-        println!("{:>6.1} s  {}", clock.seconds(), fault.name);
-        let begun = clock.now();
-        fault.perform().await.map_err(|error| format!("{}: {error}", fault.name))?;
-        let ended = clock.now();
-        until_recovered(&oracle, &probers, clock, PAUSE, LONGEST_PAUSE).await;
-        if let Some(problem) = problem(&oracle, &probers) {
-            println!("          {} s after it, {problem}", (clock.now() - ended) / 1000);
-        }
-        done.push(Done { fault, time: begun..ended });
-    }
-    println!("{:>6.1} s  end\n", clock.seconds());
-
+    let Observed { clock, oracle, probers } = cluster;
     let report = Report::new(&done, &oracle, &probers, clock.now());
     let tables = report.tables();
     print!("{tables}");
@@ -127,32 +99,78 @@ async fn create_accounts() -> Outcome<()> {
     cluster(&["sql", "1", &statements]).await
 }
 
-/// Waits for at least the shorter time, and then until the node and all probers serve, but
-/// not for longer than the longer time.
-async fn until_recovered(
-    oracle: &Oracle,
-    probers: &[Prober],
+/// The cluster, and what observes it.
+struct Observed {
     clock: Clock,
-    shortest: Millis,
-    longest: Millis,
-) {
-    let began = clock.now();
-    sleep(Duration::from_millis(shortest)).await;
-    while problem(oracle, probers).is_some() && clock.now() - began < longest {
-        sleep(Duration::from_millis(100)).await;
-    }
+    oracle: Oracle,
+    probers: Vec<Prober>,
 }
 
-/// Who does not serve now.
-fn problem(oracle: &Oracle, probers: &[Prober]) -> Option<String> {
-    if !oracle.writes_succeed() {
-        return Some("writes fail".to_owned());
+impl Observed {
+    /// Starts oracle and probers.
+    ///
+    /// # Errors
+    /// If one of them does not find the healthy node fit.
+    async fn start(directory: &Path) -> Outcome<Self> {
+        let clock = Clock::default();
+        let probers = probers::start(clock, directory).await?;
+        let observed = Self { clock, oracle: Oracle::start(clock), probers };
+        match observed.until_healthy(0, START).await {
+            None => Ok(observed),
+            Some(problem) => Err(format!("before the first fault: {problem}").into()),
+        }
     }
-    probers.iter().find_map(|prober| match prober.last() {
-        Some((answer, _)) if answer.serves => None,
-        Some((_, word)) => Some(format!("{} says {word}", prober.name)),
-        None => Some(format!("{} says nothing", prober.name)),
-    })
+
+    /// Does the chosen faults in random order.
+    async fn suffer_all(&self, mut random: fastrand::Rng) -> Outcome<Vec<Done>> {
+        let mut faults = faults::chosen(&env::var("TRUTH_FAULTS").unwrap_or_default());
+        random.shuffle(&mut faults);
+        let mut done = Vec::new();
+        for fault in faults {
+            let now = self.clock.now();
+            if now > LAST_FAULT {
+                println!("left out, because the run takes too long: {}", fault.name);
+                continue;
+            }
+            println!("{:>4} s  {}", now / 1000, fault.name);
+            // At any moment of the second in which the probers are asked.
+            sleep(Duration::from_millis(random.u64(..1000))).await;
+            let begun = self.clock.now();
+            fault.perform().await.map_err(|error| format!("{}: {error}", fault.name))?;
+            done.push(Done { fault, time: begun..self.clock.now() });
+            if let Some(problem) = self.until_healthy(PAUSE, LONGEST_PAUSE).await {
+                println!("        not recovered: {problem}");
+            }
+        }
+        println!("{:>4} s  end\n", self.clock.now() / 1000);
+        Ok(done)
+    }
+
+    /// Waits for at least the shorter time, and then until the node and all probers serve, but
+    /// not for longer than the longer time. Returns what is not healthy then.
+    async fn until_healthy(&self, shortest: Millis, longest: Millis) -> Option<String> {
+        let began = self.clock.now();
+        sleep(Duration::from_millis(shortest)).await;
+        loop {
+            let problem = self.problem()?;
+            if self.clock.now() - began > longest {
+                return Some(problem);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What is not healthy now.
+    fn problem(&self) -> Option<String> {
+        if !self.oracle.writes_succeed() {
+            return Some("writes fail".to_owned());
+        }
+        self.probers.iter().find_map(|prober| match prober.last() {
+            Some((answer, _)) if answer.serves => None,
+            Some((_, word)) => Some(format!("{} says {word}", prober.name)),
+            None => Some(format!("{} has not answered", prober.name)),
+        })
+    }
 }
 
 const PASSWORD: &str = "secret";
@@ -187,10 +205,6 @@ impl Default for Clock {
 impl Clock {
     fn now(self) -> Millis {
         self.0.elapsed().as_millis().try_into().unwrap_or(Millis::MAX)
-    }
-
-    fn seconds(self) -> f64 {
-        self.0.elapsed().as_secs_f64()
     }
 }
 
