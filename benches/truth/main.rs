@@ -32,8 +32,8 @@ use score::Millis;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// The pause after each fault. It lasts longer while the node or a prober has not recovered,
-/// so that each fault meets a healthy node that every prober serves.
+/// The pause after each fault. It lasts longer while the node or a prober has not recovered, so
+/// that each fault begins on a healthy node that all probers find fit.
 const PAUSE: Millis = 16_000;
 const LONGEST_PAUSE: Millis = 60_000;
 

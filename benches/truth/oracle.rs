@@ -44,14 +44,14 @@ impl Oracle {
         writes
     }
 
-    /// Whether the node has served for at least two of the last three seconds, and does now.
+    /// Whether the node has served for at least four of the last five seconds, and does now.
     pub fn writes_succeed(&self) -> bool {
-        const RECENT: Millis = 3000;
+        const RECENT: Millis = 5000;
         let since = self.clock.now().saturating_sub(RECENT);
         let mut recent: Vec<_> = self.writes().into_iter().map(|(write, _)| write).collect();
         recent.retain(|write| write.begun >= since);
         match truth(&recent).last() {
-            Some(span) => span.serves && span.time.end - span.time.start >= RECENT * 2 / 3,
+            Some(span) => span.serves && span.time.end - span.time.start >= RECENT * 4 / 5,
             None => false,
         }
     }
