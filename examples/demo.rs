@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use support::node::{Node, PASSWORD, Script, USER};
+use support::node::{Contact, Node, PASSWORD, Script, USER};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -70,16 +70,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let response = request(balancer).await?;
         println!("{state:<44}{response:<24}{:.1} ms", began.elapsed().as_secs_f64() * 1e3);
     }
-    node.set_script(Script::synced());
-    let woke = Instant::now();
-    for (state, expected) in [
-        ("awake, and reports that it is synced", "503 settling"),
-        ("fit for twice as long as it was stalled", "200 serve"),
+    let synced = Script::synced();
+    for (state, script, expected) in [
+        (
+            "awake: says Synced, cannot prove it",
+            synced.clone().contact(Contact::Awaited),
+            "503 stalled-causality",
+        ),
+        ("its group has answered it", synced, "200 serve"),
     ] {
+        node.set_script(script);
+        let began = Instant::now();
         while request(balancer).await? != expected {
+            if began.elapsed() > 10 * step {
+                return Err(format!("not {expected}").into());
+            }
             sleep(Duration::from_millis(1)).await;
         }
-        println!("{state:<44}{expected:<24}{:.1} ms", woke.elapsed().as_secs_f64() * 1e3);
+        println!("{state:<44}{expected:<24}{:.1} ms", began.elapsed().as_secs_f64() * 1e3);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::task::Poll;
 use tokio::time::{Instant, sleep_until};
 
 use super::back_off::SCOUTS;
-use crate::node::probe::{Answer, Failure, Milestone, Probe, Stalled};
+use crate::node::probe::{Answer, Failure, Milestone, Probe, Stalled, Step};
 
 /// The connections of a stalled probe run and of its scouts, the oldest first. At least one.
 pub(super) struct Held {
@@ -18,6 +18,8 @@ pub(super) struct Held {
     since: Instant,
     /// How many scouts were sent, apart from those that could not connect.
     scouts: usize,
+    /// How many may be sent.
+    limit: usize,
     /// When the next scout is due, if one is to be sent.
     next_scout: Option<Instant>,
 }
@@ -47,10 +49,18 @@ pub(super) enum HeldEvent {
 impl Held {
     /// Holds a probe run that stalled. `is_first`: scouts are sent. They were sent already if
     /// a connection was given up since the stall began.
+    ///
+    /// A causality check gets only one. The server goes on with a check for 30 s although its
+    /// connection is closed, and the account's MAX_USER_CONNECTIONS counts it.
     pub(super) fn new(probe: Probe, until: Instant, is_first: bool, now: Instant) -> Self {
         let probes = vec![HeldProbe { probe, is_trying: false }];
-        let scouts = if is_first { 0 } else { SCOUTS.len() };
-        let mut held = Self { probes, until, since: now, scouts, next_scout: None };
+        let is_check = probes.iter().any(|held| held.probe.step() == Step::Causality);
+        let limit = match (is_first, is_check) {
+            (true, false) => SCOUTS.len(),
+            (true, true) => 1,
+            (false, _) => 0,
+        };
+        let mut held = Self { probes, until, since: now, scouts: 0, limit, next_scout: None };
         held.schedule_scout();
         held
     }
@@ -100,8 +110,10 @@ impl Held {
     /// Gives up the oldest connection. A scout takes its place, if there is one.
     pub(super) fn give_up_oldest(&mut self, now: Instant) -> Probe {
         let oldest = self.probes.remove(0).probe;
-        self.scouts = self.scouts.saturating_sub(1);
-        self.next_scout = Some(now);
+        if !self.probes.is_empty() {
+            self.scouts = self.scouts.saturating_sub(1);
+            self.next_scout = Some(now);
+        }
         oldest
     }
 
@@ -124,7 +136,8 @@ impl Held {
     }
 
     fn schedule_scout(&mut self) {
-        self.next_scout = SCOUTS.get(self.scouts).map(|after| self.since + *after);
+        let next = SCOUTS.get(self.scouts).filter(|_| self.scouts < self.limit);
+        self.next_scout = next.map(|after| self.since + *after);
     }
 }
 

@@ -2,6 +2,7 @@
 //! the prober's address afterwards.
 
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use crate::cluster::{
     serve_address, sql, try_cluster,
 };
 use crate::program::{Serve, request};
-use crate::support::node::PASSWORD;
+use crate::support::node::{PASSWORD, USER};
 
 /// Lower than the default, so that a prober's connect errors show soon.
 const MAX_CONNECT_ERRORS: u64 = 10;
@@ -78,6 +79,7 @@ fn limit_connect_errors() {
 
 #[tokio::test]
 #[ignore = "needs real nodes: tests/run"]
+#[expect(clippy::print_stdout, reason = "prints the times")]
 async fn a_freeze_of_a_minute_under_20_requests_a_second_causes_no_connect_error() {
     drop(healthy().await);
     limit_connect_errors();
@@ -89,20 +91,45 @@ async fn a_freeze_of_a_minute_under_20_requests_a_second_causes_no_connect_error
     cluster(["freeze", NODE]);
     for _ in 0..60 {
         request_for(&probe, Duration::from_secs(1), &mut words).await;
-        assert!(open_connections(PROBER.1) <= 1);
+        // The one that is held, and two scouts.
+        assert!(open_connections(PROBER.1) <= 3);
     }
     cluster(["thaw", NODE]);
+    let oracle = tokio::task::spawn_blocking(first_write);
     request_until_word(&probe, "serve", &mut words).await;
+    let served = Instant::now();
+    let wrote = oracle.await.unwrap();
 
-    // While settling, the node learns that it was voted out, and rejoins.
-    let [first, stalled, settling, .., last] = &words[..] else { panic!("{words:?}") };
-    assert_eq!([first, settling, last], ["serve", "settling", "serve"], "{words:?}");
+    // The node learns that it was voted out, and rejoins. It is served when it has proven that.
+    let [first, stalled, .., last] = &words[..] else { panic!("{words:?}") };
+    assert_eq!([first, last], ["serve", "serve"], "{words:?}");
     assert!(stalled.starts_with("stalled-"), "{words:?}");
-    assert_eq!(words[words.len() - 2], "settling", "{words:?}");
     assert_eq!(words.iter().filter(|word| *word == "serve").count(), 2, "{words:?}");
-    assert_eq!(error_counters(PROBER.1), before);
-    assert_eq!(before[0], 0);
+    let late = served.saturating_duration_since(wrote);
+    let early = wrote.saturating_duration_since(served);
+    println!("served {late:?} after the first write, or {early:?} before it: {words:?}");
+    assert!(late <= Duration::from_secs(2) && early <= Duration::from_secs(2), "{words:?}");
+    // The two scouts were dropped when the first login succeeded. That blocks nobody.
+    let [errors, connects, clients] = error_counters(PROBER.1);
+    assert_eq!([before[0], errors], [0, 0]);
+    assert!(connects + clients <= before[1] + before[2] + 2, "{connects}, {clients}");
     assert!(check(PROBER.0, &[]).await.starts_with("serve: "));
+}
+
+/// Writes through the node again and again, until a write succeeds. Returns when that was.
+fn first_write() -> Instant {
+    let write = "CREATE DATABASE IF NOT EXISTS oracle; CREATE TABLE IF NOT EXISTS oracle.written \
+                 (at TIMESTAMP); INSERT INTO oracle.written VALUES (NOW())";
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(60) {
+        // A write on a node that was voted out waits.
+        let mut attempt = Command::new("timeout");
+        attempt.args(["1", SCRIPT, "sql", NODE, write]).stderr(Stdio::null());
+        if attempt.status().unwrap().success() {
+            return Instant::now();
+        }
+    }
+    panic!("no write succeeded")
 }
 
 #[tokio::test]
@@ -163,11 +190,12 @@ async fn a_stall_after_the_login_is_held_and_causes_no_connect_error() {
 
     proxy.stuck.send_replace(true);
     request_for(&probe, Duration::from_secs(10), &mut words).await;
-    assert_eq!(*proxy.connections.borrow(), connections + 1);
+    // A scout logs in after 5 s, and is held instead.
+    assert_eq!(*proxy.connections.borrow(), connections + 2);
     proxy.stuck.send_replace(false);
     request_until_word(&probe, "serve", &mut words).await;
 
-    assert_eq!(words, ["serve", "stalled-query", "settling", "serve"]);
+    assert_eq!(words, ["serve", "stalled-query", "serve"]);
     assert_eq!(error_counters(BRIDGE), before);
     assert_eq!(before[0], 0);
 }
@@ -336,10 +364,11 @@ async fn a_freeze_under_a_kept_connection_causes_no_connect_error() {
         cluster(["thaw", NODE]);
     }
     request_until_word(&probe, "serve", &mut words).await;
-    // In each freeze, the probe gave up the kept connection before the node could reply,
-    // which counts as one aborted client.
-    let [errors, connects, clients] = before;
-    assert_eq!(error_counters(PROBER.1), [errors, connects, clients + 3], "{words:?}");
+    // In each freeze, the probe gave up the kept connection before the node could reply, and
+    // dropped a scout when the node woke.
+    let [errors, connects, clients] = error_counters(PROBER.1);
+    assert_eq!([before[0], errors], [0, 0], "{words:?}");
+    assert!(connects <= before[1] + 3 && clients <= before[2] + 3, "{words:?}");
 }
 
 #[tokio::test]
@@ -362,4 +391,118 @@ async fn serves_on_when_the_network_drops_the_packets_of_a_kept_connection() {
     rule("-D");
     assert_eq!(response.word(), "serve");
     assert!(response.took > Duration::from_millis(900), "{:?}", response.took);
+}
+
+/// The node's packets on the probe's open connection are lost, as behind a firewall that has
+/// forgotten it. New connections work.
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+#[expect(clippy::print_stdout, reason = "prints the time")]
+async fn a_lost_connection_keeps_a_healthy_node_out_for_8_s_at_most() {
+    drop(healthy().await);
+    let probe = serve(NODE, &["--keep-connection", "60s", "--max-age", "0s"]).await;
+    probe.assert(200, "serve").await;
+    cluster(["freeze", NODE]);
+    assert_eq!(probe.get("/").await.word(), "stalled-greeting");
+    // From here on, only the connections that are open now are lost.
+    let open = cluster(["exec", NODE, "ss", "-Htn", "state", "established", "dst", PROBER.1]);
+    let ports: Vec<_> = open
+        .lines()
+        .filter_map(|line| line.split_whitespace().last()?.rsplit(':').next())
+        .collect();
+    assert!(!ports.is_empty(), "{open}");
+    let rule = |action: &str| {
+        for port in &ports {
+            let rule = ["OUTPUT", "-p", "tcp", "--sport", "3306", "--dport", port, "-j", "DROP"];
+            cluster([&["exec", NODE, "iptables", action][..], &rule].concat());
+        }
+    };
+    rule("-A");
+    cluster(["thaw", NODE]);
+    let began = Instant::now();
+    let mut words = Vec::new();
+    request_until_word(&probe, "serve", &mut words).await;
+    let waited = began.elapsed();
+    rule("-D");
+    println!("served after {waited:?}: {words:?}");
+    assert!(waited <= Duration::from_secs(8), "{waited:?}");
+}
+
+/// Galera's packets are lost, and MySQL's are not. The node believes itself Synced for
+/// seconds.
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+#[expect(clippy::print_stdout, reason = "prints the times")]
+async fn a_partitioned_node_is_refused_by_always_before_it_knows() {
+    drop(healthy().await);
+    let always = serve(NODE, &["--max-age", "0s", "--causality-check", "always"]).await;
+    let default = serve(NODE, &["--max-age", "0s"]).await;
+    always.assert(200, "serve").await;
+    default.assert(200, "serve").await;
+    cluster(["partition", NODE]);
+    let began = Instant::now();
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    request_until(&always, &mut first, |_, word| word != "serve").await;
+    let refused = began.elapsed();
+    request_until(&default, &mut second, |_, word| word != "serve").await;
+    let noticed = began.elapsed();
+    cluster(["heal", NODE]);
+    println!("always: {refused:?}, {first:?}; after-stall: {noticed:?}, {second:?}");
+    assert!(refused <= Duration::from_millis(2500) && refused < noticed);
+    assert_eq!(second.last().unwrap(), "non-primary");
+    let mut words = Vec::new();
+    request_until_word(&always, "serve", &mut words).await;
+    request_until_word(&default, "serve", &mut words).await;
+}
+
+/// An ALTER under TOI stalls the check on every node, and commits too.
+#[tokio::test]
+#[ignore = "needs real nodes: tests/run"]
+#[expect(clippy::print_stdout, reason = "prints the words")]
+async fn a_long_alter_refuses_nobody_unless_always_proof_is_asked_for() {
+    drop(healthy().await);
+    sql(
+        NODE,
+        "CREATE DATABASE IF NOT EXISTS big; CREATE OR REPLACE TABLE big.rows (id INT PRIMARY KEY, \
+         text VARCHAR(200)); INSERT INTO big.rows SELECT seq, REPEAT('x', 200) FROM \
+         big.seq_1_to_15000",
+    );
+    // Three probes share the account.
+    let limit = |limit| {
+        let account = format!("{USER}@'{}'", PROBER.1);
+        sql(NODE, &format!("ALTER USER {account} WITH MAX_USER_CONNECTIONS {limit}"));
+    };
+    limit(9);
+    let modes = ["after-stall", "always", "never"];
+    let mut probes = Vec::new();
+    for mode in modes {
+        probes.push(serve(NODE, &["--max-age", "0s", "--causality-check", mode]).await);
+    }
+    // Each node computes a hash of 300 kB for each row.
+    let alter = tokio::task::spawn_blocking(|| {
+        let began = Instant::now();
+        let hash = "SHA2(REPEAT(text, 1500), 512)";
+        sql("2", &format!("ALTER TABLE big.rows ADD hash CHAR(128) AS ({hash}) PERSISTENT"));
+        began.elapsed()
+    });
+    let mut second = 0;
+    while !alter.is_finished() {
+        for (mode, probe) in modes.iter().zip(&probes) {
+            let mut words = Vec::new();
+            for path in ["/", "/reader", "/writer"] {
+                let response = probe.get(path).await;
+                words.push(response.word().to_owned());
+                let is_refused = response.status == 503 && response.word() != "not-writer";
+                assert!(!is_refused || *mode == "always", "{mode}, {second} s: {response:?}");
+            }
+            println!("{second} s, {mode}: {words:?}");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        second += 1;
+    }
+    let took = alter.await.unwrap();
+    println!("the ALTER took {took:?}");
+    assert!(took >= Duration::from_secs(10), "{took:?}");
+    limit(3);
+    sql(NODE, "DROP DATABASE big");
 }

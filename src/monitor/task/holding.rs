@@ -24,7 +24,7 @@ impl Monitor {
             HeldEvent::ScoutStalled(index, _) => held.hold_scout(index),
             HeldEvent::ScoutDue => {
                 debug!("trying another connection while one is held");
-                held.send_scout(self.prober.scout(self.tracker.wants_proof()));
+                held.send_scout(self.prober.scout(self.tracker.wants_proof(now)));
             }
             // This process was stopped meanwhile: the node may have answered.
             HeldEvent::Expired if now.duration_since(held.until) >= OVERSLEPT => {
@@ -35,7 +35,7 @@ impl Monitor {
                 let until = now + self.give_up(&mut held, now);
                 held.until = until;
                 if held.probes.is_empty() {
-                    return self.start_probe(Vec::new());
+                    return self.start_probe(Vec::new(), now);
                 }
             }
             HeldEvent::Ended(index, outcome) => {

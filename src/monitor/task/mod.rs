@@ -112,8 +112,8 @@ impl Monitor {
     /// Answers a caller from the tracker, or adds it to the probe run under way, or
     /// starts a probe run.
     fn handle_caller(&mut self, caller: Caller, now: Instant) {
-        if self.tracker.has_settled_by_time(now) {
-            // The check that the node is not waited for any more.
+        let gives_up = self.tracker.gives_up_check(now);
+        if gives_up {
             self.state = State::Idle;
         }
         let health = match &self.state {
@@ -122,7 +122,8 @@ impl Monitor {
         };
         match (health, &mut self.state) {
             (Some(health), state) => {
-                let is_probe_due = matches!(state, State::Idle) && self.tracker.is_probe_due(now);
+                let is_idle = matches!(state, State::Idle);
+                let is_probe_due = gives_up || is_idle && self.tracker.is_probe_due(now);
                 self.count_caller(Source::Cached);
                 if self.tracker.back_off(now).is_some() {
                     // New credentials or certificates end the back-off.
@@ -130,7 +131,7 @@ impl Monitor {
                 }
                 self.answer(health, [caller], &"no new answer from the node", now);
                 if is_probe_due {
-                    self.start_probe(Vec::new());
+                    self.start_probe(Vec::new(), now);
                 }
             }
             (None, State::Probing { callers, .. }) => {
@@ -139,7 +140,7 @@ impl Monitor {
             }
             (None, State::Idle | State::Held(_)) => {
                 self.count_caller(Source::Probe);
-                self.start_probe(vec![caller]);
+                self.start_probe(vec![caller], now);
             }
         }
     }
@@ -153,12 +154,12 @@ impl Monitor {
             (State::Probing { probe, callers }, Event::Ended(Err(failure)))
                 if probe.is_repeated() =>
             {
-                self.replace_kept(probe, callers, &failure);
+                self.replace_kept(probe, callers, &failure, now);
             }
             (State::Probing { probe, callers }, Event::Stalled(stalled))
                 if probe.is_repeated() && stalled.step != Step::Causality =>
             {
-                self.replace_kept(probe, callers, &stalled);
+                self.replace_kept(probe, callers, &stalled, now);
             }
             (State::Probing { probe, callers }, Event::Ended(outcome)) => {
                 self.probe_ended(probe, outcome, callers, false, now);
@@ -197,18 +198,24 @@ impl Monitor {
         }
     }
 
-    fn start_probe(&mut self, callers: Vec<Caller>) {
+    fn start_probe(&mut self, callers: Vec<Caller>, now: Instant) {
         self.login_changed = false;
-        let probe = self.prober.begin(self.tracker.wants_proof());
+        let probe = self.prober.begin(self.tracker.wants_proof(now));
         self.state = State::Probing { probe, callers };
     }
 
     /// Continues on a new connection after a probe run on a kept one failed or stalled: the
     /// cause may be the connection and not the node. The callers wait for the new result.
-    fn replace_kept(&mut self, failed: Probe, callers: Vec<Caller>, cause: &dyn fmt::Display) {
+    fn replace_kept(
+        &mut self,
+        failed: Probe,
+        callers: Vec<Caller>,
+        cause: &dyn fmt::Display,
+        now: Instant,
+    ) {
         debug!(%cause, "replacing the kept connection");
         self.recorder.report.counters.count_replaced();
-        let probe = self.prober.replace(failed, self.tracker.wants_proof());
+        let probe = self.prober.replace(failed, self.tracker.wants_proof(now));
         self.state = State::Probing { probe, callers };
     }
 

@@ -44,6 +44,7 @@ impl Tracker {
         if let Some(settling) = &mut self.settling {
             settling.check_stalled(began, &self.timing, now);
         }
+        self.settling = self.settling.take().filter(|settling| !settling.is_over(now));
         let verdict = self.unproven_verdict(unproven);
         self.last = Some((verdict, now));
         (self.health(verdict, now), Some(now + self.back_off.hold_time(now)))

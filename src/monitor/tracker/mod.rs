@@ -6,6 +6,7 @@
 
 mod events;
 
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -107,9 +108,11 @@ impl Tracker {
     }
 
     /// Whether the next probe run asks a fit node for a causality check.
-    pub(in crate::monitor) fn wants_proof(&self) -> bool {
+    pub(in crate::monitor) fn wants_proof(&self, now: Instant) -> bool {
         match self.timing.causality_check {
-            CausalityCheck::AfterStall => self.settling.is_some(),
+            CausalityCheck::AfterStall => {
+                self.settling.as_ref().is_some_and(|settling| !settling.is_over(now))
+            }
             CausalityCheck::Always => true,
             CausalityCheck::Never => false,
         }
@@ -151,19 +154,15 @@ impl Tracker {
         }
     }
 
-    /// Ends the settling of a node whose facts have been fit for `--settle` while its check
-    /// stalled, as behind a long ALTER. Returns whether it did: then the next caller gets a
-    /// new probe run, and the check need not be waited for.
-    pub(in crate::monitor) fn has_settled_by_time(&mut self, now: Instant) -> bool {
-        let is_held = self.unproven.is_some_and(|unproven| unproven.is_held);
-        let settling = self.settling.as_ref();
-        let is_over = is_held && settling.is_some_and(|settling| settling.is_over(now));
-        if is_over {
-            self.settling = None;
-            self.unproven = None;
-            self.last = None;
+    /// Gives up a check that stalled, if the node has settled by time meanwhile: its facts have
+    /// been fit for `--settle`, as behind a long ALTER. Returns whether it did. Then a probe run
+    /// without a check is due.
+    pub(in crate::monitor) fn gives_up_check(&mut self, now: Instant) -> bool {
+        let has_settled = self.settling.as_ref().is_some_and(|settling| settling.is_over(now));
+        match &mut self.unproven {
+            Some(unproven) if has_settled => mem::replace(&mut unproven.is_held, false),
+            _ => false,
         }
-        is_over
     }
 
     /// Whether a held probe run was given up since the last login.
