@@ -41,6 +41,21 @@ pub struct Prober {
 }
 
 impl Prober {
+    /// Starts the process, waits for its first answer, and asks it from then on.
+    async fn start(
+        name: &'static str,
+        question: Question,
+        mut command: Command,
+        log: File,
+        clock: Clock,
+    ) -> Outcome<Self> {
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        let prober = Self { name, answers: Log::default(), _process: command.spawn()? };
+        until_answered(&question).await.map_err(|error| format!("{name}: {error}"))?;
+        tokio::spawn(ask(question, clock, prober.answers.clone()));
+        Ok(prober)
+    }
+
     pub fn answers(&self) -> Vec<(Answer, String)> {
         self.answers.all()
     }
@@ -50,7 +65,7 @@ impl Prober {
     }
 }
 
-/// Starts the probers that this machine has, and asks each from now on.
+/// Starts the probers that this machine has.
 pub async fn start(clock: Clock, directory: &Path) -> Outcome<Vec<Prober>> {
     let probe = env::var("PROBE").unwrap_or(env!("CARGO_BIN_EXE_galera-probe").to_owned());
     let mut all = Vec::new();
@@ -65,28 +80,17 @@ pub async fn start(clock: Clock, directory: &Path) -> Outcome<Vec<Prober>> {
         Ok(path) => all.push(("Go prototype", Question::Http(5), prototype(&path, 5))),
         Err(_) => println!("left out, because it is not built: Go prototype"),
     }
-    let sockets = directory.join("haproxy.socket");
-    all.push(("HAProxy mysql-check", Question::Haproxy(sockets.clone()), haproxy(directory, 6)?));
+    let socket = directory.join("haproxy.socket");
+    let haproxy = haproxy(directory, &socket, 6)?;
+    all.push(("HAProxy mysql-check", Question::Haproxy(socket), haproxy));
     all.push(("clustercheck", Question::Http(7), clustercheck(7)?));
 
     let mut probers = Vec::new();
-    for (name, question, mut command) in all {
+    for (name, question, command) in all {
         let log = File::create(directory.join(format!("{}.log", file_name(name))))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
-        let process = command.spawn()?;
-        until_answered(&question).await.map_err(|error| format!("{name}: {error}"))?;
-        probers.push((name, question, process));
+        probers.push(Prober::start(name, question, command, log, clock).await?);
     }
-    Ok((0..)
-        .zip(probers)
-        .map(|(n, (name, question, process))| {
-            let answers = Log::default();
-            // Not all at the same moment, so that they do not wait for each other's processor time.
-            let delay = Duration::from_millis(40 * n);
-            tokio::spawn(ask(question, delay, clock, answers.clone()));
-            Prober { name, answers, _process: process }
-        })
-        .collect())
+    Ok(probers)
 }
 
 /// The program with its defaults and its modes.
@@ -118,9 +122,8 @@ fn prototype(path: &str, number: u8) -> Command {
 }
 
 /// Acts on the first failure and the first success, so as to be compared with the others.
-fn haproxy(directory: &Path, number: u8) -> io::Result<Command> {
+fn haproxy(directory: &Path, socket: &Path, number: u8) -> io::Result<Command> {
     let path = directory.join("haproxy.cfg");
-    let socket = directory.join("haproxy.socket");
     let config = format!(
         "global\n  stats socket {}\n\
          defaults\n  mode tcp\n  timeout connect 1s\n  timeout check 1s\n  timeout client 30s\n  \
@@ -180,8 +183,7 @@ async fn until_answered(question: &Question) -> Outcome<()> {
 }
 
 /// Asks once an interval. If an answer takes longer, the next question follows it at once.
-async fn ask(question: Question, delay: Duration, clock: Clock, log: Log<Answer>) {
-    sleep(delay).await;
+async fn ask(question: Question, clock: Clock, log: Log<Answer>) {
     let mut ticks = interval(match question {
         Question::Http(_) => INTERVAL,
         Question::Haproxy(_) => HAPROXY_INTERVAL,
