@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use allocation_counter::measure;
 use galera_probe::cli::{Action, Config};
-use galera_probe::commands::serve;
+use galera_probe::commands::serve::{self, Hangups};
 use galera_probe::server::{Listen, Listener};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -74,7 +74,7 @@ async fn start() -> Result<SocketAddr, Box<dyn Error>> {
         return Err("serve does not listen on exactly one TCP address".into());
     };
     let address = *address;
-    tokio::spawn(serve::serve(listeners, None, *serve, pending()));
+    tokio::spawn(serve::serve(listeners, None, *serve, pending(), Hangups::none()));
     Ok(address)
 }
 

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use galera_probe::cli;
-use galera_probe::commands::serve;
+use galera_probe::commands::serve::{self, Hangups};
 use galera_probe::galera::Policy;
 use galera_probe::monitor::{Settings, Timing};
 use galera_probe::mysql::{Credentials, Password};
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         drain: Duration::ZERO,
         node: node_settings,
     };
-    tokio::spawn(serve::serve(vec![http], None, settings, pending()));
+    tokio::spawn(serve::serve(vec![http], None, settings, pending(), Hangups::none()));
 
     println!("stand-in node: 127.0.0.1:{port}; galera-probe: http://{balancer}/\n");
     println!("{:<44}{:<24}after", "the node is", "the balancer gets");

@@ -208,6 +208,7 @@ reasons! {
     // `node::tls` for TLS.
     ConnectionRefused "connection-refused" "nothing is listening at the node's address"
     Unreachable "unreachable" "the node's address cannot be resolved or reached, or its socket does not exist"
+    ProbeError "probe-error" "the probe lacks file descriptors, memory or threads, and cannot check the node"
     Disconnected "disconnected" "the server closed or reset the connection before it answered"
     TlsNotOffered "tls-not-offered" "the server does not offer TLS, and --ssl-mode requires it"
     TlsUntrusted "tls-untrusted" "no CA of --ssl-ca signed the server's certificate, or its fingerprint is not in --ssl-fingerprint"
@@ -258,6 +259,11 @@ impl Reason {
             }
             Reason::UserLimit => "raise the account's MAX_USER_CONNECTIONS to 3 or more",
             Reason::NoGalera => "use --standalone for a plain server",
+            Reason::ProbeError => {
+                "raise the limit of the probe that the cause names: LimitNOFILE, MemoryMax or \
+                 TasksMax in systemd's unit, or ulimit; if the whole machine lacks it, find the \
+                 program that uses it up"
+            }
             _ => return None,
         })
     }
@@ -308,6 +314,7 @@ mod tests {
             (Reason::TooManyConnections, "max_connections"),
             (Reason::UserLimit, "MAX_USER_CONNECTIONS"),
             (Reason::NoGalera, "--standalone"),
+            (Reason::ProbeError, "LimitNOFILE"),
         ];
         for reason in Reason::ALL {
             let part = known.iter().find(|(known, _)| known == reason).map(|(_, part)| *part);

@@ -6,10 +6,12 @@
 mod program;
 mod support;
 
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use galera_probe::server::MAX_CONNECTIONS;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -151,24 +153,19 @@ async fn start_with_descriptors(descriptors: u32) -> Serve {
     Serve::start_command(command).await
 }
 
-async fn signal(probe: &Serve, signal: &str) {
-    let pid = probe.child.id().unwrap().to_string();
-    assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
-}
-
 #[tokio::test]
 async fn answers_every_request_of_a_burst_over_the_connection_limit() {
     for descriptors in [64, 40, 30] {
         let probe = start_with_descriptors(descriptors).await;
         // All requests are in the listener's queue before the first is accepted.
-        signal(&probe, "-STOP").await;
+        probe.signal("STOP").await;
         let mut burst = Vec::new();
         for _ in 0..120 {
             let mut stream = connect(&probe).await;
             stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
             burst.push(stream);
         }
-        signal(&probe, "-CONT").await;
+        probe.signal("CONT").await;
         for mut stream in burst {
             let mut response = String::new();
             stream.read_to_string(&mut response).await.unwrap();
@@ -195,4 +192,54 @@ async fn answers_with_64_file_descriptors_and_500_connections() {
     assert!(percent < 20.0, "{percent} % of a processor");
     drop(crowd);
     median_response_time(&probe, 10).await;
+}
+
+/// Lets the program open as many files as it has open, and this many more.
+fn limit_descriptors(probe: &Serve, more: usize) {
+    let pid = Pid::from_raw(probe.child.id().unwrap().try_into().unwrap()).unwrap();
+    let open: BTreeSet<u64> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    // A new file gets the lowest free number, and the limit is on the number.
+    let last = (0..).filter(|number| !open.contains(number)).nth(more).unwrap();
+    let limit = Rlimit { current: Some(last), ..getrlimit(Resource::Nofile) };
+    prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+}
+
+#[tokio::test]
+async fn raises_the_soft_limit_of_file_descriptors_within_the_hard_one() {
+    let node = node().await;
+    // The connections, one listener, and the reserve.
+    let wanted = MAX_CONNECTIONS as u64 + 1 + 36;
+    for (soft, hard, expected) in
+        [(64, 4096, wanted), (1024, 1500, 1500), (3000, 4096, 3000), (64, 64, 64)]
+    {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn $1 && ulimit -Hn $2 && shift 2 && exec \"$@\"", "sh"]);
+        command.args([&soft.to_string(), &hard.to_string(), env!("CARGO_BIN_EXE_galera-probe")]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--target", &node]).kill_on_drop(true);
+        let probe = Serve::start_command(command).await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", probe.child.id().unwrap()));
+        let limits = limits.unwrap();
+        let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        assert!(limit.trim_start().starts_with(&format!("{expected} ")), "{soft} {hard}: {limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_shortage_of_file_descriptors_is_not_taken_for_a_fault_of_the_node() {
+    let (node, address) = program::node(Script::synced()).await;
+    let mut probe = Serve::start(&["--target", &address, "--max-age", "0s"]).await;
+    // One for the request, and none for the connection to the node.
+    limit_descriptors(&probe, 1);
+    probe.assert(503, "probe-error").await;
+    // The node does not settle afterwards.
+    limit_descriptors(&probe, 16);
+    probe.assert(200, "serve").await;
+    assert_eq!(node.seen.connections.load(SeqCst), 1);
+    probe.end("TERM").await;
+    let mut log = String::new();
+    probe.log.read_to_string(&mut log).await.unwrap();
+    assert!(log.contains("Too many open files") && log.contains("LimitNOFILE"), "{log}");
 }

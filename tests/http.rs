@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use galera_probe::health::{Reason, Verdict};
 use galera_probe::http::{Format, Response, Route};
 use galera_probe::server::{Listen, Listener, MAX_CONNECTIONS, Server};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, yield_now};
@@ -261,6 +263,32 @@ async fn serves_tcp_and_unix_listeners_in_turn() {
     server.abort();
     let _ = server.await;
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_socket_of_any_type_is_replaced_only_if_no_process_has_it_open() {
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, listens) in [
+        (SocketType::STREAM, false),
+        (SocketType::STREAM, true),
+        (SocketType::SEQPACKET, false),
+        (SocketType::SEQPACKET, true),
+        (SocketType::DGRAM, false),
+    ] {
+        let path = directory.path().join("probe.sock");
+        let other = socket(AddressFamily::UNIX, kind, None).unwrap();
+        bind(&other, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        if listens {
+            listen(&other, 1).unwrap();
+        }
+        let inode = std::fs::metadata(&path).unwrap().ino();
+        let error = Listener::bind(&Listen::Unix(path.clone())).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{kind:?} {listens}");
+        assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode, "{kind:?} {listens}");
+        drop(other);
+        // Dropping the listener removes its socket.
+        drop(Listener::bind(&Listen::Unix(path)).await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -454,7 +454,7 @@ fn serve_under_manager(socket: &Path, target: &str) -> tokio::process::Command {
 }
 
 #[tokio::test]
-async fn notifies_systemd_of_readiness_the_watchdog_and_the_stop() {
+async fn notifies_systemd_of_readiness_the_watchdog_a_reload_and_the_stop() {
     let (_node, address) = node(Script::synced()).await;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("notify");
@@ -469,6 +469,17 @@ async fn notifies_systemd_of_readiness_the_watchdog_and_the_stop() {
     for _ in 0..3 {
         assert_eq!(next().await, "WATCHDOG=1");
     }
+    probe.signal("HUP").await;
+    let mut reloads = Vec::new();
+    while reloads.len() < 2 {
+        match next().await.as_str() {
+            "WATCHDOG=1" => {}
+            notice => reloads.push(notice.to_owned()),
+        }
+    }
+    let (reloading, time) = reloads[0].split_once("\nMONOTONIC_USEC=").unwrap();
+    assert!(time.parse::<u64>().is_ok(), "{time}");
+    assert_eq!((reloading, reloads[1].as_str()), ("RELOADING=1", "READY=1"));
     let (ended, stopping) = tokio::join!(probe.end("TERM"), async {
         loop {
             match next().await.as_str() {

@@ -236,6 +236,10 @@ fn the_limits_in_the_recipes_match_the_program() {
     let limit: usize = limit.lines().next().unwrap().parse().unwrap();
     // The admin listener has 16, and the program reserves 22.
     assert!(limit >= MAX_CONNECTIONS + 16 + 22, "{limit}");
+    // One program, one need.
+    assert!(unit.contains("\nMemoryMax=96M\n"));
+    let pod = text("statefulset.yaml");
+    assert!(pod.contains("limits: {memory: 96Mi}") && pod.contains("{cpu: 50m, memory: 32Mi}"));
 }
 
 #[test]

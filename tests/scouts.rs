@@ -177,3 +177,21 @@ async fn a_scout_that_cannot_connect_costs_nothing_and_is_sent_again() {
         assert!(waited <= 8 * SECOND, "{state:?}: {waited:?}");
     }
 }
+
+/// SIGHUP: the operator knows that the node is back.
+#[tokio::test(start_paused = true)]
+async fn a_reload_sends_a_scout_at_once_unless_three_connections_are_open() {
+    for (seconds, all) in [(1, 3), (10, 4), (30, 4)] {
+        let setup = Setup::start();
+        assert_eq!(setup.query().await, "serve");
+        setup.node.set_script(Script::fault(Fault::StallAfter(10)));
+        assert_eq!(setup.query().await, "stalled-greeting");
+        sleep(seconds * SECOND).await;
+        setup.node.set_script(Script::synced());
+        setup.handle.reload().await;
+        sleep(MILLISECOND).await;
+        assert_eq!(setup.connections().0, all, "after {seconds} s");
+        let is_served = setup.query().await == "serve";
+        assert_eq!(is_served, seconds < 30);
+    }
+}

@@ -3,7 +3,6 @@
 //! A password is never an argument, because every user of the machine can read arguments.
 
 use std::env;
-use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
 use std::os::unix::fs::MetadataExt;
@@ -20,6 +19,7 @@ use crate::mysql::{Credentials, Password};
 use crate::node::address::Address;
 use crate::node::credentials::CredentialSource;
 use crate::os::background::run_with_timeout;
+use crate::os::regular_file::{self, Accept};
 
 /// The environment variable that holds the password itself.
 pub(super) const PASSWORD_VARIABLE: &str = "GALERA_PROBE_PASSWORD";
@@ -56,9 +56,9 @@ pub(super) fn read(flags: AccountFlags) -> Result<Account<CredentialSource>, cla
     let reader = AccountReader { flags, variable };
     let files = reader.describe_files();
     // A dead mount, or a pipe without a writer, must not block the start.
-    let (reader, read) = run_with_timeout(TIMEOUT, move || {
-        let read = reader.read();
-        Ok((reader, read))
+    let (reader, is_repeatable, read) = run_with_timeout(TIMEOUT, move || {
+        let (is_repeatable, read) = (reader.is_repeatable(), reader.read(Accept::Any));
+        Ok((reader, is_repeatable, read))
     })
     .map_err(|error| {
         invalid(format_args!(
@@ -66,10 +66,10 @@ pub(super) fn read(flags: AccountFlags) -> Result<Account<CredentialSource>, cla
         ))
     })?;
     let Account { credentials, address, warning } = read.map_err(invalid)?;
-    let credentials = match files.is_empty() {
-        true => CredentialSource::fixed(credentials),
-        false => CredentialSource::reloaded(credentials, move || {
-            reader.read().map(|account| account.credentials)
+    let credentials = match is_repeatable {
+        false => CredentialSource::fixed(credentials),
+        true => CredentialSource::reloaded(credentials, move || {
+            reader.read(Accept::RegularFile).map(|account| account.credentials)
         }),
     };
     Ok(Account { credentials, address, warning })
@@ -83,6 +83,14 @@ struct AccountReader {
 }
 
 impl AccountReader {
+    /// Whether there are files, and all can be read again. A pipe, as of a shell's process
+    /// substitution, is empty the second time.
+    fn is_repeatable(&self) -> bool {
+        let AccountFlags { password_file, defaults_file, .. } = &self.flags;
+        let mut files = [password_file, defaults_file].into_iter().flatten().peekable();
+        files.peek().is_some() && files.all(|path| path.is_file())
+    }
+
     /// Returns the files and their flags, for an error text. Empty if no file is given.
     fn describe_files(&self) -> String {
         let AccountFlags { password_file, defaults_file, .. } = &self.flags;
@@ -94,17 +102,17 @@ impl AccountReader {
     }
 
     /// Reads the files. The error names the flag, the cause and the fix.
-    fn read(&self) -> Result<Account<Credentials>, String> {
+    fn read(&self, accept: Accept) -> Result<Account<Credentials>, String> {
         let AccountFlags { user: (user, user_given), .. } = &self.flags;
         let OptionFile { user: option_user, password, host, port, socket } =
-            self.read_option_file()?;
+            self.read_option_file(accept)?;
         let has_user = *user_given || option_user.is_some();
         let user = match option_user {
             Some(option) if !user_given => utf8(option, "user")?,
             _ => user.clone(),
         };
         let passwords =
-            [self.read_password_file()?, self.variable.clone(), password.map(Password::new)];
+            [self.read_password_file(accept)?, self.variable.clone(), password.map(Password::new)];
         let mut passwords = passwords.into_iter().flatten();
         let password = passwords.next();
         let warning = match has_user || password.is_some() {
@@ -134,20 +142,21 @@ impl AccountReader {
         ))
     }
 
-    fn read_option_file(&self) -> Result<OptionFile, String> {
+    fn read_option_file(&self, accept: Accept) -> Result<OptionFile, String> {
         let Some(path) = &self.flags.defaults_file else { return Ok(OptionFile::default()) };
         let wrong = |what: &str| format!("{DEFAULTS_FILE} '{}' {what}", path.display());
-        let file = read_file(path, MAX_OPTION_FILE).map_err(|problem| wrong(&problem))?;
+        let file = read_file(path, accept, MAX_OPTION_FILE).map_err(|problem| wrong(&problem))?;
         if file.len() > MAX_OPTION_FILE {
             return Err(wrong("is not an option file: it is over 64 KiB"));
         }
         option_file::parse(&file).map_err(|error| wrong(&error.to_string()))
     }
 
-    fn read_password_file(&self) -> Result<Option<Password>, String> {
+    fn read_password_file(&self, accept: Accept) -> Result<Option<Password>, String> {
         let Some(path) = &self.flags.password_file else { return Ok(None) };
         let wrong = |what: &str| format!("{PASSWORD_FILE} '{}' {what}", path.display());
-        let mut password = read_file(path, MAX_PASSWORD + 2).map_err(|problem| wrong(&problem))?;
+        let password = read_file(path, accept, MAX_PASSWORD + 2);
+        let mut password = password.map_err(|problem| wrong(&problem))?;
         // Editors and `echo` add a line end.
         if password.last() == Some(&b'\n') {
             password.pop();
@@ -184,8 +193,8 @@ const WORLD_READABLE: u32 = 0o004;
 ///
 /// # Errors
 /// The cause and the fix, to follow the file's name.
-fn read_file(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, String> {
-    let file = read_bytes(path, max)
+fn read_file(path: &Path, accept: Accept, max: usize) -> Result<Zeroizing<Vec<u8>>, String> {
+    let file = read_bytes(path, accept, max)
         .map_err(|error| format!("cannot be read: {error}: name a file that this user may read"))?;
     match check_encoding(&file) {
         Ok(()) => Ok(file),
@@ -193,9 +202,9 @@ fn read_file(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, String> {
     }
 }
 
-fn read_bytes(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+fn read_bytes(path: &Path, accept: Accept, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     static WARNED: AtomicBool = AtomicBool::new(false);
-    let file = File::open(path)?;
+    let file = regular_file::open(path, accept)?;
     let is_world_readable = file.metadata()?.mode() & WORLD_READABLE != 0;
     // There is no log yet when the file is first read. The first login reads it again.
     if is_world_readable && enabled!(Level::WARN) && !WARNED.swap(true, Ordering::Relaxed) {
@@ -278,7 +287,8 @@ mod tests {
                 password_file: write("password", self.password_file),
                 defaults_file: write("probe.cnf", self.defaults_file),
             };
-            AccountReader { flags, variable: self.variable.map(Password::new) }.read()
+            let variable = self.variable.map(Password::new);
+            AccountReader { flags, variable }.read(Accept::RegularFile)
         }
     }
 

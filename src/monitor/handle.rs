@@ -24,6 +24,8 @@ pub(super) enum Request {
     Health(Caller),
     /// A caller is refused for the operator's reason, such as maintenance.
     Refuse(Reason, oneshot::Sender<Health>),
+    /// The operator has changed something: the next caller gets a new probe run.
+    Reload(oneshot::Sender<()>),
     /// `/metrics` or `/status` wants the report.
     Report(oneshot::Sender<Report>),
 }
@@ -57,6 +59,12 @@ impl Handle {
     pub async fn refuse(&self, reason: Reason) -> Health {
         let health = self.request(|reply| Request::Refuse(reason, reply)).await;
         health.unwrap_or(Verdict::Refuse(reason).into())
+    }
+
+    /// Ends the back-off and forgets the last verdict, so that the next caller gets a new probe
+    /// run, on a new connection.
+    pub async fn reload(&self) {
+        self.request(Request::Reload).await;
     }
 
     /// What the monitor has seen and done. Empty once the monitor is gone.

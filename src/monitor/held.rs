@@ -70,6 +70,13 @@ impl Held {
         self.probes.first().map(|held| &held.probe)
     }
 
+    /// Sends a scout at once, unless the node has as many connections as it may have.
+    pub(super) fn hurry_scout(&mut self, now: Instant) {
+        if self.probes.len() <= SCOUTS.len() {
+            self.next_scout = Some(now);
+        }
+    }
+
     /// Adds a scout.
     pub(super) fn send_scout(&mut self, probe: Probe) {
         self.probes.push(HeldProbe { probe, is_trying: true });

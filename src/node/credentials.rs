@@ -4,10 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
-
 use crate::mysql::Credentials;
-use crate::os::log_throttle::LogThrottle;
 use crate::os::reloaded::Reloaded;
 
 /// How long a probe run waits for the files. A working disk takes well under a
@@ -41,19 +38,8 @@ impl CredentialSource {
         first: Credentials,
         read: impl Fn() -> Result<Credentials, String> + Send + Sync + 'static,
     ) -> Self {
-        let throttle = LogThrottle::default();
-        Self(Reloaded::new("credentials", first, move |old| match read() {
-            Ok(new) if new != *old => {
-                info!("the credentials have changed");
-                Some(new)
-            }
-            Ok(_) => None,
-            Err(error) => {
-                if throttle.is_due() {
-                    warn!("{error}; keeping the last credentials");
-                }
-                None
-            }
+        Self(Reloaded::new("credentials", first, move |old| {
+            read().map(|new| (new != *old).then_some(new))
         }))
     }
 
@@ -67,6 +53,11 @@ impl CredentialSource {
     /// [`changed`](Self::changed) returns if the credentials have changed.
     pub fn schedule_reread(&self) {
         self.0.schedule_reread(REREAD_PAUSE);
+    }
+
+    /// Reads the files again for the operator, within a second.
+    pub(crate) async fn reload(&self) {
+        self.0.reload().await;
     }
 
     /// Waits for a change since the last call. Never returns for fixed credentials.

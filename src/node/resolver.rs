@@ -39,9 +39,8 @@ struct Cache {
     is_fallback_logged: bool,
 }
 
-/// The result of one lookup. `io::Error` is not `Clone`, so an error is kept as its kind and
-/// text.
-type Outcome = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
+/// The result of one lookup. `io::Error` is not `Clone`.
+type Outcome = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
 impl Resolver {
     /// Creates a resolver for `host`, a name or an IP address. The port is added to each
@@ -58,14 +57,15 @@ impl Resolver {
         let host: Arc<str> = host.into();
         let cache: Arc<Mutex<Cache>> = Arc::default();
         let (name, shared) = (Arc::clone(&host), Arc::clone(&cache));
-        let lookup = BackgroundTask::new("resolver", move || {
-            let outcome = look_up(&name, port, &system);
+        let remember = move |outcome: Outcome| {
             if let Ok(addresses) = &outcome {
                 let found = Some((addresses.clone(), Instant::now()));
                 *lock(&shared) = Cache { found, is_fallback_logged: false };
             }
             outcome
-        });
+        };
+        let lookup =
+            BackgroundTask::new("resolver", move || look_up(&name, port, &system), remember);
         Self { host, port, lookup, cache }
     }
 
@@ -97,9 +97,9 @@ impl Resolver {
         };
         match (outcome, self.cached()) {
             (Some(Ok(addresses)), _) => Ok(addresses),
-            (Some(Err((_, error))), Some(cached)) => Ok(self.fall_back(cached, &error)),
-            (Some(Err((kind, error))), None) => Err(io::Error::new(kind, error)),
-            (None, _) => Err(io::Error::other("the lookup's thread panicked")),
+            (Some(Err(error)), Some(cached)) => Ok(self.fall_back(cached, &error.to_string())),
+            (Some(Err(error)), None) => Err(copy(&error)),
+            (None, _) => Err(io::Error::other("the lookup was given up")),
         }
     }
 
@@ -123,11 +123,18 @@ fn look_up(
     port: u16,
     system: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>>,
 ) -> Outcome {
-    let mut addresses = system(host, port).map_err(|error| (error.kind(), error.to_string()))?;
+    let mut addresses = system(host, port)?;
     addresses.truncate(MAX_ADDRESSES);
     match addresses.is_empty() {
-        true => Err((io::ErrorKind::NotFound, "the name has no address".to_owned())),
+        true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into()),
         false => Ok(addresses),
+    }
+}
+
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
@@ -235,5 +242,18 @@ mod tests {
         let resolver =
             Resolver::with_system("db", 3306, |_, _| Ok((0..200).map(address).collect()));
         assert_eq!(resolver.resolve(Duration::from_secs(10)).await.unwrap().len(), 8);
+    }
+
+    #[tokio::test]
+    async fn an_error_keeps_its_code_or_its_kind_and_text() {
+        let (resolver, results, _) = controlled();
+        let (code, other) = (io::Error::from_raw_os_error(24), io::Error::other("no such name"));
+        for (error, code, text) in
+            [(code, Some(24), "Too many open files (os error 24)"), (other, None, "no such name")]
+        {
+            results.send(Err(error)).unwrap();
+            let error = resolver.resolve(Duration::from_secs(10)).await.unwrap_err();
+            assert_eq!((error.raw_os_error(), error.to_string().as_str()), (code, text));
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tracing::warn;
 
 use crate::os::background::{BackgroundTask, run_with_timeout};
 use crate::os::log_throttle::LogThrottle;
+use crate::os::regular_file::NONBLOCKING;
 
 /// How long a health request waits for a check of the file. A working disk takes well
 /// under a millisecond.
@@ -55,8 +57,8 @@ impl MaintenanceFile {
     ) -> Self {
         let last: Arc<Mutex<LastCheck>> = Arc::default();
         let result = Arc::clone(&last);
-        let check = BackgroundTask::new("maintenance", move || {
-            let is_on = exists().map_err(|error| error.to_string())?;
+        let check = BackgroundTask::new("maintenance", exists, move |exists| {
+            let is_on = exists.map_err(|error| error.to_string())?;
             *lock(&result) = LastCheck { is_on, checked: Some(Instant::now()) };
             Ok(())
         });
@@ -83,6 +85,13 @@ impl MaintenanceFile {
     async fn check(&self) -> Result<(), String> {
         self.check.run_with_timeout(TIMEOUT).await.map_err(|error| error.to_string())?
     }
+
+    /// Checks the file now, for the operator: also after a check that just succeeded, and gives
+    /// up one that hangs. If it fails, the next [`is_on`](Self::is_on) checks again and warns.
+    pub async fn recheck(&self) {
+        lock(&self.last).checked = None;
+        let _ = self.check.run_anew(TIMEOUT).await;
+    }
 }
 
 fn lock(last: &Mutex<LastCheck>) -> MutexGuard<'_, LastCheck> {
@@ -96,7 +105,9 @@ fn lock(last: &Mutex<LastCheck>) -> MutexGuard<'_, LastCheck> {
 pub fn on(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     run_with_timeout(COMMAND_TIMEOUT, move || {
-        OpenOptions::new().create(true).truncate(false).write(true).open(path).map(drop)
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).custom_flags(NONBLOCKING);
+        options.open(path).map(drop)
     })
 }
 

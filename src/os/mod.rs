@@ -5,5 +5,6 @@ pub(crate) mod background;
 pub(crate) mod log_throttle;
 pub mod logging;
 pub mod maintenance_file;
+pub(crate) mod regular_file;
 pub(crate) mod reloaded;
 pub mod systemd;

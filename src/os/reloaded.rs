@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::os::background::BackgroundTask;
 use crate::os::log_throttle::LogThrottle;
+
+/// How long [`Reloaded::reload`] waits for the files.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The last valid value that was read from some files. Clones share it.
 #[derive(Clone)]
@@ -17,39 +20,43 @@ pub(crate) struct Reloaded<T> {
     /// `None` for a fixed value.
     reread: Option<BackgroundTask<()>>,
     last_scheduled: Arc<Mutex<Option<Instant>>>,
-    log_throttle: Arc<LogThrottle>,
+    problems: Arc<ProblemLog>,
 }
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
     /// Creates a value that never changes.
     pub(crate) fn fixed(value: T) -> Self {
         let (_, value) = watch::channel(Arc::new(value));
-        Self { value, reread: None, last_scheduled: Arc::default(), log_throttle: Arc::default() }
+        Self { value, reread: None, last_scheduled: Arc::default(), problems: Arc::default() }
     }
 
     /// Creates a value that starts as `first`.
     ///
     /// `read` gets the present value and returns the new one if the files have changed. It
     /// may block: it runs on a background thread called `name`. `name` also names the value
-    /// in log messages, in the plural ("certificates").
+    /// in log messages, in the plural ("certificates"). If `read` fails, its error is logged
+    /// and the last value stays.
     pub(crate) fn new(
         name: &'static str,
         first: T,
-        read: impl Fn(&T) -> Option<T> + Send + Sync + 'static,
+        read: impl Fn(&T) -> Result<Option<T>, String> + Send + Sync + 'static,
     ) -> Self {
         let (sender, value) = watch::channel(Arc::new(first));
-        let reread = BackgroundTask::new(name, move || {
-            let old = Arc::clone(&sender.borrow());
-            if let Some(new) = read(&old) {
+        let problems: Arc<ProblemLog> = Arc::default();
+        let (present, log) = (value.clone(), Arc::clone(&problems));
+        let read = move || {
+            let old = Arc::clone(&present.borrow());
+            read(&old)
+        };
+        let reread = BackgroundTask::new(name, read, move |read| match read {
+            Ok(None) => {}
+            Ok(Some(new)) => {
+                info!("the {name} have changed");
                 sender.send_replace(Arc::new(new));
             }
+            Err(problem) => log.warn(name, problem),
         });
-        Self {
-            value,
-            reread: Some(reread),
-            last_scheduled: Arc::default(),
-            log_throttle: Arc::default(),
-        }
+        Self { value, reread: Some(reread), last_scheduled: Arc::default(), problems }
     }
 
     /// The last value that was read. Does not touch the files.
@@ -58,15 +65,12 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     }
 
     /// Reads the files again and returns the value. If that takes longer than `timeout` or
-    /// no thread can be created, logs a warning (at most once per minute) and returns the
-    /// last value.
+    /// no thread can be created, logs a warning and returns the last value.
     pub(crate) async fn read(&self, timeout: Duration) -> Arc<T> {
         if let Some(reread) = &self.reread
             && let Err(error) = reread.run_with_timeout(timeout).await
-            && self.log_throttle.is_due()
         {
-            let name = reread.name();
-            warn!("cannot read the {name} again: {error}: keeping the last ones");
+            self.problems.warn_unread(reread.name(), &error.to_string());
         }
         self.get()
     }
@@ -80,10 +84,19 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
             *last = Some(Instant::now());
             // If no thread can be created, the first call after `pause` tries again.
             let is_stuck = reread.run_from_now().is_ok_and(|run| run.time_left(pause).is_zero());
-            if is_stuck && self.log_throttle.is_due() {
-                let name = reread.name();
-                warn!("cannot read the {name} again: timed out: keeping the last ones");
+            if is_stuck {
+                self.problems.warn_unread(reread.name(), "timed out");
             }
+        }
+    }
+
+    /// Reads the files again for the operator: waits for it up to a second, gives up a read
+    /// that hangs, and logs a problem also if that is not its first time.
+    pub(crate) async fn reload(&self) {
+        let Some(reread) = &self.reread else { return };
+        self.problems.forget();
+        if let Err(error) = reread.run_anew(RELOAD_TIMEOUT).await {
+            self.problems.warn_unread(reread.name(), &error.to_string());
         }
     }
 
@@ -92,5 +105,31 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         if self.value.changed().await.is_err() {
             std::future::pending().await
         }
+    }
+}
+
+/// Logs why files cannot be read again: a problem that is new, and then once per minute.
+#[derive(Default)]
+struct ProblemLog {
+    last: Mutex<String>,
+    throttle: LogThrottle,
+}
+
+impl ProblemLog {
+    fn warn_unread(&self, name: &str, cause: &str) {
+        self.warn(name, format!("the {name} cannot be read again: {cause}"));
+    }
+
+    fn warn(&self, name: &str, problem: String) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.throttle.is_due() || *last != problem {
+            warn!("{problem}; keeping the last {name}");
+            *last = problem;
+        }
+    }
+
+    /// The next problem counts as new.
+    fn forget(&self) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -17,7 +17,7 @@ const QUEUE: usize = 8;
 /// Sends notifications from a thread of its own, since a send may block.
 pub struct Notifier {
     /// `None` without a service manager, or if the thread cannot be created.
-    queue: Option<SyncSender<NotifyState<'static>>>,
+    queue: Option<SyncSender<Vec<NotifyState<'static>>>>,
 }
 
 impl Notifier {
@@ -26,10 +26,10 @@ impl Notifier {
         if env::var_os("NOTIFY_SOCKET").is_none() {
             return Self { queue: None };
         }
-        let (queue, states) = sync_channel(QUEUE);
+        let (queue, states) = sync_channel::<Vec<_>>(QUEUE);
         let thread = thread::Builder::new().name("notify".to_owned()).spawn(move || {
             for state in states {
-                if let Err(error) = sd_notify::notify(&[state]) {
+                if let Err(error) = sd_notify::notify(&state) {
                     warn!(%error, "cannot notify the service manager (NOTIFY_SOCKET)");
                     break;
                 }
@@ -41,14 +41,21 @@ impl Notifier {
         Self { queue: thread.is_ok().then_some(queue) }
     }
 
-    /// Reports that the program answers health requests.
+    /// Reports that the program answers health requests, or has reloaded.
     pub fn ready(&self) {
-        self.send(NotifyState::Ready);
+        self.send(vec![NotifyState::Ready]);
+    }
+
+    /// Reports that the program reloads, until [`ready`](Self::ready). For
+    /// `Type=notify-reload`, the same message has the time.
+    pub fn reloading(&self) {
+        let time = NotifyState::monotonic_usec_now();
+        self.send([NotifyState::Reloading].into_iter().chain(time).collect());
     }
 
     /// Reports that the program is shutting down.
     pub fn stopping(&self) {
-        self.send(NotifyState::Stopping);
+        self.send(vec![NotifyState::Stopping]);
     }
 
     /// Feeds the watchdog twice per `WatchdogSec=` period. Never returns.
@@ -59,13 +66,13 @@ impl Notifier {
             let mut ticks = interval((period / 2).max(Duration::from_millis(1)));
             loop {
                 ticks.tick().await;
-                self.send(NotifyState::Watchdog);
+                self.send(vec![NotifyState::Watchdog]);
             }
         }
         std::future::pending().await
     }
 
-    fn send(&self, state: NotifyState<'static>) {
+    fn send(&self, state: Vec<NotifyState<'static>>) {
         if let Some(queue) = &self.queue {
             // A notification is dropped if the queue is full. The watchdog's are repeated.
             let _ = queue.try_send(state);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::UnixStream;
+use tokio::net::{UnixDatagram, UnixStream};
 
 use super::socket::Listening;
 
@@ -99,10 +99,19 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Returns whether the path is a socket without a listener. A refused connection alone does
-/// not show that: connecting to another kind of file is refused as well.
+/// Returns whether the path is a socket that no process has open.
+///
+/// A connection is also refused by another kind of file, and by a socket that another process
+/// has bound and does not listen on yet. But only for a socket that nobody has open is a
+/// datagram refused too: else the kernel finds the socket, and that it is of another type
+/// (EPROTOTYPE). The stream decides where the kernel is not Linux.
 async fn is_dead_socket(path: &Path) -> bool {
+    fn is_refused<T>(connected: io::Result<T>) -> bool {
+        connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    let connected = UnixStream::connect(path).await;
-    is_socket && connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    is_socket
+        && is_refused(UnixDatagram::unbound().and_then(|socket| socket.connect(path)))
+        && is_refused(UnixStream::connect(path).await)
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -150,6 +150,18 @@ where
         if poll_fn(|context| Poll::Ready(served.as_mut().poll(context))).await.is_pending() {
             tokio::spawn(served);
         }
+    }
+}
+
+/// Raises the soft limit of file descriptors to what [`MAX_CONNECTIONS`] need, as far as the hard
+/// one allows. The soft one is 1,024 by tradition, and a pod cannot set it.
+pub fn raise_descriptor_limit(listeners: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = u64::try_from(MAX_CONNECTIONS + listeners + OTHER_DESCRIPTORS).ok();
+    let needed = needed.map(|needed| limit.maximum.map_or(needed, |hard| needed.min(hard)));
+    if limit.current.is_some_and(|soft| needed.is_some_and(|needed| soft < needed)) {
+        // If this fails, fewer connections are served.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: needed, ..limit });
     }
 }
 

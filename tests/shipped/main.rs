@@ -27,7 +27,11 @@ fn binary() -> PathBuf {
 /// Creates a root folder with the binary and these files.
 fn root(files: &[(&str, &str)]) -> TempDir {
     let root = tempfile::tempdir().unwrap();
-    fs::copy(binary(), root.path().join("galera-probe")).unwrap();
+    // Not by this process: a child that another test starts meanwhile would inherit the file,
+    // open for writing, and the kernel does not execute such a file ("Text file busy").
+    let copy = root.path().join("galera-probe");
+    let status = std::process::Command::new("cp").arg(binary()).arg(copy).status();
+    assert!(status.unwrap().success());
     for (name, content) in files {
         fs::write(root.path().join(name), content).unwrap();
     }

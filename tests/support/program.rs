@@ -63,7 +63,11 @@ impl Serve {
     }
 
     pub async fn start_command(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(command.stderr(Stdio::piped()).spawn().unwrap()).await
+    }
+
+    /// Waits until a process that was started listens. Its standard error is a pipe.
+    pub async fn of(mut child: Child) -> Self {
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         timeout(TIMEOUT, log.read_line(&mut line)).await.expect("the program starts").unwrap();

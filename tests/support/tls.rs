@@ -1,7 +1,7 @@
 //! Certificates for tests, and the server side of TLS.
 #![allow(dead_code, reason = "each user needs only a part")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use galera_probe::node::security::Security;
@@ -211,5 +211,40 @@ impl Client {
 
     pub fn security(&self, check: Check, name: &str) -> Security {
         Security { tls: Some(self.tls(check, name)), ..Security::default() }
+    }
+}
+
+/// A CA, a server, and a client whose certificate the server requires, all of that CA.
+pub struct Mutual {
+    pub ca: Authority,
+    pub server: Issued,
+    pub client: Client,
+}
+
+impl Mutual {
+    pub const FILES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
+
+    pub fn new() -> Self {
+        let ca = Authority::new();
+        let client = Client::new(Some(&ca), Some(&ca.issue(&["probe"])));
+        Self { server: ca.issue(&["node"]), client, ca }
+    }
+
+    pub fn script(&self) -> node::Script {
+        let tls = Some(server(&self.server, Some(&self.ca)));
+        node::Script { tls, ..node::Script::synced() }
+    }
+
+    /// The path of one of [`FILES`](Self::FILES).
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.client.path().join(name)
+    }
+
+    /// The client's flags.
+    pub fn flags(&self) -> Vec<String> {
+        let files = ["--ssl-ca", "--ssl-cert", "--ssl-key"].into_iter().zip(Self::FILES);
+        let files = files.flat_map(|(flag, name)| [flag.into(), self.path(name)]);
+        let flags = ["--ssl-mode".into(), "verify-ca".into()].into_iter().chain(files);
+        flags.map(|flag| flag.into_os_string().into_string().unwrap()).collect()
     }
 }

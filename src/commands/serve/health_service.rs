@@ -63,6 +63,13 @@ impl HealthService {
         }
     }
 
+    /// Looks for the maintenance file now.
+    pub(super) async fn recheck_maintenance(&self) {
+        if let Some(maintenance) = &self.maintenance {
+            maintenance.recheck().await;
+        }
+    }
+
     /// Returns whether the maintenance file exists.
     pub(super) async fn in_maintenance(&self) -> bool {
         match &self.maintenance {

@@ -29,7 +29,7 @@ fn fix(listen: &Listen, error: ErrorKind) -> &'static str {
             "a port below 1024 needs CAP_NET_BIND_SERVICE: choose a higher one"
         }
         (Listen::Unix(_), ErrorKind::AddrInUse) => {
-            "another program listens there (ss -lxp shows which), or the file is not a socket: \
+            "another program uses it (ss -xap shows which), or the file is not a socket: \
              choose another path"
         }
         (Listen::Unix(_), ErrorKind::NotFound) => "create its folder first",

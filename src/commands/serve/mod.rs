@@ -4,6 +4,7 @@ pub mod admin;
 mod admin_service;
 mod health_service;
 mod listeners;
+mod reload;
 mod signals;
 
 use std::io;
@@ -18,14 +19,15 @@ use tracing::info;
 
 use self::admin_service::AdminService;
 use self::health_service::HealthService;
+use self::reload::Reloader;
 use self::signals::Signals;
 use crate::cli::{Node, Serve};
 use crate::monitor::Monitor;
 use crate::node::connector::Connector;
 use crate::os::systemd::Notifier;
-use crate::server::{Listener, MAX_CONNECTIONS, Server};
+use crate::server::{Listener, MAX_CONNECTIONS, Server, raise_descriptor_limit};
 
-pub use self::signals::Stop;
+pub use self::signals::{Hangups, Stop};
 
 /// How long the shutdown waits for the exchanges under way, and then again for the responses
 /// to callers that still waited for the node. The process exits within twice this time.
@@ -35,12 +37,13 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(30);
 const MAX_ADMIN_CONNECTIONS: usize = 16;
 
 /// Opens the listeners and serves until SIGTERM or SIGINT. A second signal ends the
-/// program at once.
+/// program at once. SIGHUP reloads.
 ///
 /// # Errors
 /// A listener's address cannot be bound. The error has the flag and the fix.
 pub async fn run(config: Serve) -> io::Result<()> {
-    let mut signals = Signals::new()?;
+    let (mut signals, hangups) = (Signals::new()?, Hangups::new()?);
+    raise_descriptor_limit(config.listen.len());
     let mut health = Vec::new();
     for listen in &config.listen {
         health.push(listeners::bind("--listen", listen, "listening").await?);
@@ -54,7 +57,8 @@ pub async fn run(config: Serve) -> io::Result<()> {
         info!(path = %path::absolute(file)?.display(), "maintenance file");
     }
     let (stop, stopped) = oneshot::channel();
-    let serving = serve(health, admin, config, async { stopped.await.unwrap_or(Stop::Now) });
+    let stopped = async { stopped.await.unwrap_or(Stop::Now) };
+    let serving = serve(health, admin, config, stopped, hangups);
     let second_signal = async {
         let _ = stop.send(signals.next().await);
         signals.next().await
@@ -76,16 +80,19 @@ pub async fn serve(
     admin: Option<Listener>,
     config: Serve,
     stop: impl Future<Output = Stop>,
+    hangups: Hangups,
 ) {
     let Serve { maintenance_file, drain, node, .. } = config;
     let Node { address, security, settings } = node;
+    let (credentials, tls) = (settings.credentials.clone(), security.tls.clone());
     let (monitor, handle) = Monitor::new(Connector::with_security(&address, security), settings);
     let health = Arc::new(HealthService::new(handle.clone(), maintenance_file));
     if health.in_maintenance().await {
         info!("in maintenance");
     }
     info!(target = %address, version = admin::VERSION, "ready to probe");
-    let pages = Arc::new(AdminService::new(handle, Arc::clone(&health), address));
+    let pages = Arc::new(AdminService::new(handle.clone(), Arc::clone(&health), address));
+    let reloader = Reloader { handle, credentials, tls, health: Arc::clone(&health) };
     let server = Server::new(listeners, MAX_CONNECTIONS, {
         let health = Arc::clone(&health);
         move |route, format| Arc::clone(&health).answer(route, format)
@@ -103,6 +110,7 @@ pub async fn serve(
         () = server.run() => {}
         () = admin.run() => {}
         () = notifier.feed() => {}
+        () = reloader.run(hangups, &notifier) => {}
         () = stop_and_drain(stop, drain, &notifier, &health) => {}
     }
     notifier.stopping();

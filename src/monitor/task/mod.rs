@@ -103,6 +103,15 @@ impl Monitor {
                 self.record(health, &"set by the operator", now);
                 let _ = reply.send(health);
             }
+            Request::Reload(reply) => {
+                self.login_changed = true;
+                self.tracker.reload();
+                self.drop_kept();
+                if let State::Held(held) = &mut self.state {
+                    held.hurry_scout(now);
+                }
+                let _ = reply.send(());
+            }
             Request::Report(reply) => {
                 let _ = reply.send(self.report(now));
             }

@@ -107,6 +107,13 @@ impl Tracker {
         }
     }
 
+    /// Ends the back-off like [`reset_back_off`](Self::reset_back_off), and forgets the last
+    /// verdict: the operator wants the node to be probed.
+    pub(in crate::monitor) fn reload(&mut self) {
+        self.reset_back_off();
+        self.last = None;
+    }
+
     /// Whether the next probe run asks a fit node for a causality check.
     pub(in crate::monitor) fn wants_proof(&self, now: Instant) -> bool {
         match self.timing.causality_check {

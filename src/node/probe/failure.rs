@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
+
 use super::Step;
 use crate::health::Reason;
 use crate::mysql::{self, ServerError};
@@ -48,6 +50,9 @@ impl Failure {
     /// The reason to refuse the node.
     pub fn reason(&self) -> Reason {
         match self {
+            Failure::Connect(error) | Failure::Broken { error, .. } if is_shortage(error) => {
+                Reason::ProbeError
+            }
             Failure::Connect(error) => connect_reason(error),
             Failure::Broken { .. } => Reason::Disconnected,
             Failure::Session(mysql::Error::Refused(error)) | Failure::Statement(error) => {
@@ -150,6 +155,14 @@ fn server_advice(code: u16) -> &'static str {
     }
 }
 
+/// Whether the probe's process or machine lacks something: `OutOfMemory` is also the error of
+/// a thread that cannot be created.
+fn is_shortage(error: &io::Error) -> bool {
+    let lacks =
+        matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS));
+    lacks || error.kind() == io::ErrorKind::OutOfMemory
+}
+
 fn connect_reason(error: &io::Error) -> Reason {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
@@ -205,5 +218,25 @@ mod tests {
         }
         let other = Failure::Session(plugin("auth_gssapi_client")).to_string();
         assert!(other.ends_with("auth_gssapi_client"), "{other}");
+    }
+
+    #[test]
+    fn a_shortage_of_the_probe_is_no_fault_of_the_node_and_neither_starts_nor_ends_a_stall() {
+        for error in [
+            Errno::MFILE.into(),
+            Errno::NFILE.into(),
+            Errno::NOMEM.into(),
+            Errno::NOBUFS.into(),
+            io::Error::new(io::ErrorKind::OutOfMemory, "no thread can be created"),
+        ] {
+            let failure = Failure::Connect(error);
+            assert_eq!(failure.reason(), Reason::ProbeError, "{failure}");
+            assert!(!failure.is_stalled_connect() && failure.is_silence(), "{failure}");
+        }
+        let broken = Failure::Broken { step: Step::Login, error: Errno::NOBUFS.into() };
+        assert_eq!(broken.reason(), Reason::ProbeError);
+        for other in [Errno::ADDRNOTAVAIL, Errno::NETUNREACH, Errno::ACCESS] {
+            assert_eq!(Failure::Connect(other.into()).reason(), Reason::Unreachable, "{other}");
+        }
     }
 }

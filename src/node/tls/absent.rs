@@ -20,6 +20,10 @@ impl Tls {
         match *self {}
     }
 
+    pub(crate) async fn reload(&self) {
+        match *self {}
+    }
+
     pub(crate) async fn changed(&mut self) {
         match *self {}
     }

@@ -2,8 +2,7 @@
 //! files again when they change.
 
 use std::fmt;
-use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -12,7 +11,6 @@ use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tracing::{info, warn};
 
 use super::files::{Digest, Files, Material};
 use super::fingerprint::Fingerprint;
@@ -30,7 +28,20 @@ const REREAD_PAUSE: Duration = Duration::from_secs(5);
 pub struct Tls {
     check: Check,
     name: ServerName<'static>,
-    config: Reloaded<ClientConfig>,
+    loaded: Reloaded<Loaded>,
+}
+
+/// The files in use.
+#[derive(Clone)]
+struct Loaded {
+    digest: Digest,
+    config: Arc<ClientConfig>,
+}
+
+impl Loaded {
+    fn new(check: &Check, material: &Material) -> Result<Self, String> {
+        Ok(Self { digest: material.digest(), config: Arc::new(build_config(check, material)?) })
+    }
 }
 
 impl Tls {
@@ -39,21 +50,21 @@ impl Tls {
     /// # Errors
     /// The problem with a file, the flag that names the file, and the fix.
     pub fn new(check: Check, name: ServerName<'static>, files: Files) -> Result<Self, String> {
-        let (first, material) = files.read_with_timeout();
-        let config = build_config(&check, material?)?;
-        let config = match files == Files::default() {
-            true => Reloaded::fixed(config),
-            false => {
-                let (check, last) = (check.clone(), Mutex::new(first));
-                Reloaded::new("certificates", config, move |_| reload(&check, &files, &last))
+        let material = files.read_with_timeout()?;
+        let first = Loaded::new(&check, &material)?;
+        let loaded = match material.is_repeatable() {
+            false => Reloaded::fixed(first),
+            true => {
+                let check = check.clone();
+                Reloaded::new("certificates", first, move |old| reload(&check, &files, old.digest))
             }
         };
-        Ok(Self { check, name, config })
+        Ok(Self { check, name, loaded })
     }
 
     /// Starts the TLS handshake on `stream`.
     pub fn start(&self, stream: Box<dyn Transport>) -> TransportFuture {
-        let connector = TlsConnector::from(self.config.get());
+        let connector = TlsConnector::from(Arc::clone(&self.loaded.get().config));
         let connecting = connector.connect(self.name.clone(), stream);
         Box::pin(async move {
             let stream: Box<dyn Transport> = Box::new(connecting.await?);
@@ -73,35 +84,25 @@ impl Tls {
     /// Starts to read the files in the background, at most every five seconds.
     /// [`changed`](Self::changed) returns if the certificates have changed.
     pub(crate) fn schedule_reread(&self) {
-        self.config.schedule_reread(REREAD_PAUSE);
+        self.loaded.schedule_reread(REREAD_PAUSE);
+    }
+
+    /// Reads the files again for the operator, within a second.
+    pub(crate) async fn reload(&self) {
+        self.loaded.reload().await;
     }
 
     /// Waits for a change of the certificates since the last call. Never returns if there are
     /// no files.
     pub(crate) async fn changed(&mut self) {
-        self.config.changed().await;
+        self.loaded.changed().await;
     }
 }
 
-/// Reads the files. Returns a new configuration if they have changed and are valid.
-///
-/// Files that are not valid are logged once. `last` is the digest of the last read.
-fn reload(check: &Check, files: &Files, last: &Mutex<Digest>) -> Option<ClientConfig> {
-    let (read, material) = files.read();
-    let before = mem::replace(&mut *last.lock().unwrap_or_else(PoisonError::into_inner), read);
-    if before == read {
-        return None;
-    }
-    match material.and_then(|material| build_config(check, material)) {
-        Ok(config) => {
-            info!("the certificates have changed");
-            Some(config)
-        }
-        Err(error) => {
-            warn!(error, "cannot use the changed certificates: keeping the last ones");
-            None
-        }
-    }
+/// Reads the files. Returns what they hold if that is not what is in use.
+fn reload(check: &Check, files: &Files, used: Digest) -> Result<Option<Loaded>, String> {
+    let material = files.read()?;
+    (material.digest() != used).then(|| Loaded::new(check, &material)).transpose()
 }
 
 impl fmt::Debug for Tls {
@@ -124,7 +125,7 @@ impl Transport for TlsStream<Box<dyn Transport>> {
     }
 }
 
-fn build_config(check: &Check, material: Material) -> Result<ClientConfig, String> {
+fn build_config(check: &Check, material: &Material) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -189,8 +190,8 @@ mod tests {
 
     /// Reads the files and returns whether the configuration was replaced.
     async fn reloads(tls: &Tls) -> bool {
-        let before = tls.config.get();
-        !Arc::ptr_eq(&before, &tls.config.read(Duration::MAX).await)
+        let before = tls.loaded.get();
+        !Arc::ptr_eq(&before, &tls.loaded.read(Duration::MAX).await)
     }
 
     #[tokio::test]
@@ -224,11 +225,11 @@ mod tests {
     async fn a_scheduled_reread_detects_a_change() {
         let folder = Folder::new();
         let mut tls = folder.tls();
-        let before = tls.config.get();
+        let before = tls.loaded.get();
         folder.renew(["cert.pem", "key.pem"]);
         tls.schedule_reread();
         tls.changed().await;
-        assert!(!Arc::ptr_eq(&before, &tls.config.get()));
+        assert!(!Arc::ptr_eq(&before, &tls.loaded.get()));
     }
     #[tokio::test]
     async fn a_stream_returns_the_fingerprint_of_the_certificate_that_the_server_presented() {

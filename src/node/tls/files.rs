@@ -1,6 +1,5 @@
 //! Reads the CA file, the client certificate and its key.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::verifier::Authorities;
 use crate::os::background::run_with_timeout;
+use crate::os::regular_file::{self, Accept};
 
 /// The longest file, in bytes. All CAs of a Debian system are 220 kB.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -41,40 +41,24 @@ pub struct Identity {
 /// A hash of the files' contents. It detects a change without keeping the key in memory.
 pub(super) type Digest = [u8; 32];
 
-/// The digest of one read of the files, and its result.
-pub(super) type Outcome = (Digest, Result<Material, String>);
-
 impl Files {
-    /// Reads the files on a thread. The outcome is an error if that takes longer than
-    /// [`TIMEOUT`] or no thread can be created.
-    pub(super) fn read_with_timeout(&self) -> Outcome {
+    /// Reads the files on a thread, also pipes. The result is an error if that takes longer
+    /// than [`TIMEOUT`] or no thread can be created.
+    pub(super) fn read_with_timeout(&self) -> Result<Material, String> {
         let files = self.clone();
-        run_with_timeout(TIMEOUT, move || Ok(files.read())).unwrap_or_else(|error| {
-            let error = Err(format!(
-                "the certificates cannot be read: {error}: see --ssl-ca, --ssl-cert, --ssl-key"
-            ));
-            (digest(&error), error)
-        })
+        run_with_timeout(TIMEOUT, move || Ok(Material::read(&files, Accept::Any))).unwrap_or_else(
+            |error| {
+                Err(format!(
+                    "the certificates cannot be read: {error}: see --ssl-ca, --ssl-cert, --ssl-key"
+                ))
+            },
+        )
     }
 
-    /// Reads the files. Blocks without a timeout.
-    pub(super) fn read(&self) -> Outcome {
-        let material = Material::read(self);
-        (digest(&material), material)
+    /// Reads the files again. Blocks without a timeout.
+    pub(super) fn read(&self) -> Result<Material, String> {
+        Material::read(self, Accept::RegularFile)
     }
-}
-
-fn digest(material: &Result<Material, String>) -> Digest {
-    let mut hash = Sha256::new();
-    match material {
-        Ok(material) => {
-            for file in &material.files {
-                hash.update(Sha256::digest(&*file.bytes));
-            }
-        }
-        Err(error) => hash.update(error),
-    }
-    hash.finalize().into()
 }
 
 /// The contents of the files that [`Files`] names.
@@ -84,6 +68,9 @@ pub(super) struct Material {
 
 struct LoadedFile {
     flag: Flag,
+    /// Whether it can be read again. A pipe, as of a shell's process substitution, is empty
+    /// the second time.
+    is_repeatable: bool,
     path: PathBuf,
     bytes: Zeroizing<Vec<u8>>,
 }
@@ -96,7 +83,7 @@ enum Flag {
 }
 
 impl Material {
-    fn read(files: &Files) -> Result<Self, String> {
+    fn read(files: &Files, accept: Accept) -> Result<Self, String> {
         let identity = files.identity.as_ref();
         let all = [
             (Flag::Ca, files.ca.as_ref()),
@@ -104,9 +91,21 @@ impl Material {
             (Flag::Key, identity.map(|identity| &identity.key)),
         ];
         let named = all.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
-        let files =
-            named.map(|(flag, path)| LoadedFile::read(flag, path)).collect::<Result<_, _>>()?;
-        Ok(Self { files })
+        let files = named.map(|(flag, path)| LoadedFile::read(flag, path, accept));
+        Ok(Self { files: files.collect::<Result<_, _>>()? })
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for file in &self.files {
+            hash.update(Sha256::digest(&*file.bytes));
+        }
+        hash.finalize().into()
+    }
+
+    /// Whether there are files, and all can be read again.
+    pub(super) fn is_repeatable(&self) -> bool {
+        !self.files.is_empty() && self.files.iter().all(|file| file.is_repeatable)
     }
 
     /// Returns the CA certificates. Empty without `--ssl-ca`.
@@ -139,13 +138,16 @@ impl Material {
 }
 
 impl LoadedFile {
-    fn read(flag: Flag, path: &Path) -> Result<Self, String> {
-        let mut loaded = Self { flag, path: path.to_owned(), bytes: Zeroizing::default() };
-        let read = File::open(path)
+    fn read(flag: Flag, path: &Path, accept: Accept) -> Result<Self, String> {
+        let bytes = Zeroizing::default();
+        let mut loaded = Self { flag, path: path.to_owned(), is_repeatable: true, bytes };
+        let read = regular_file::open(path, accept)
             .and_then(|file| {
                 // Reserve the whole length first: a growing buffer would leave copies of
                 // the key in freed memory.
-                let length = file.metadata()?.len().min(MAX_FILE);
+                let metadata = file.metadata()?;
+                loaded.is_repeatable = metadata.is_file();
+                let length = metadata.len().min(MAX_FILE);
                 loaded.bytes.reserve(usize::try_from(length).unwrap_or_default() + 1);
                 file.take(MAX_FILE + 1).read_to_end(&mut loaded.bytes)
             })
@@ -196,8 +198,7 @@ mod tests {
         for text in [pem.replace('\n', ""), pem.replace('\n', "\\n"), pem] {
             std::fs::write(&path, &text).unwrap();
             let files = Files { ca: Some(path.clone()), identity: None };
-            let (_, contents) = files.read();
-            let error = contents.and_then(|contents| contents.authorities().map(drop)).unwrap_err();
+            let error = files.read().and_then(|read| read.authorities().map(drop)).unwrap_err();
             let ends = [&*path.display().to_string(), ": name a PEM file that this user may read"];
             let problem = error.split_once(ends[0]).unwrap().1.strip_suffix(ends[1]).unwrap();
             assert!(
