@@ -6,9 +6,13 @@ mod init_connect;
 #[path = "../support/program.rs"]
 mod program;
 mod proof;
+#[path = "../support/relay.rs"]
+mod relay;
 mod router;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/tls.rs"]
+mod tls;
 
 use std::env;
 use std::path::PathBuf;

@@ -1,6 +1,12 @@
 //! The server's proof of its certificate by the account's password.
 
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::relay::{Learnt, assert_only_a_login, relay};
 use super::support::node::PASSWORD;
+use super::tls::Authority;
 use super::{REQUIRED, Server, mysql_file, system_user};
 
 const PROVEN: &[&str] = &["--ssl-mode", "verify-password"];
@@ -101,5 +107,30 @@ async fn mariadb_11_8_serves_an_account_of_the_socket_whatever_password_is_given
     for password in ["", PASSWORD] {
         let (word, log) = server.check(&server.socket_address(), "local", password, REQUIRED).await;
         assert_eq!(word, "serve", "{log}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/servers/run"]
+async fn a_man_in_the_middle_before_mariadb_11_8_is_refused_and_learns_only_the_login() {
+    let server = Server::mariadb();
+    server.install("ed25519");
+    for plugin in ["mysql_native_password", "ed25519"] {
+        server.create_account("relayed", &with_plugin(plugin, PASSWORD));
+        for mode in [PROVEN, REQUIRED] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = listener.local_addr().unwrap().to_string();
+            let learnt = Learnt::default();
+            let (upstream, heard) = (server.address, Arc::clone(&learnt));
+            let attack = tokio::spawn(async move {
+                let (probe, _) = listener.accept().await.unwrap();
+                let server = Box::new(TcpStream::connect(upstream).await.unwrap());
+                relay(probe, server, Authority::new().issue(&["any"]), heard).await
+            });
+            let (word, log) = server.check(&target, "relayed", PASSWORD, mode).await;
+            assert_eq!(word, "tls-false-proof", "{plugin}: {log}");
+            let _ = attack.await.unwrap();
+            assert_only_a_login(&learnt, "relayed", PASSWORD);
+        }
     }
 }
