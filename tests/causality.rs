@@ -14,7 +14,7 @@ use galera_probe::node::credentials::CredentialSource;
 use galera_probe::node::probe::Deadlines;
 use tokio::time::{Instant, sleep};
 
-use support::node::{Contact, Node, PASSWORD, Script, USER};
+use support::node::{Contact, Fault, Node, PASSWORD, Script, USER};
 use support::wire;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -243,4 +243,24 @@ async fn only_the_row_of_the_check_is_a_proof() {
 fn replies() -> [Vec<u8>; 3] {
     let rows = wire::rows(&Script::synced().variables.into_iter().collect::<Vec<_>>());
     [wire::ok(1), rows.clone(), rows]
+}
+
+/// The scout that asked for the proof is lost, and a later one finds the node awake.
+#[tokio::test(start_paused = true)]
+async fn a_lost_scout_beside_a_held_check_does_not_keep_the_node_out() {
+    let setup = Setup::start(CausalityCheck::Always, Duration::ZERO).await;
+    setup.node.set_script(Script::synced().contact(Contact::Awaited));
+    assert_eq!(setup.query(Role::ReadWrite).await.0, "stalled-causality");
+    sleep(4 * SECOND).await;
+    let lost = Script::fault(Fault::StallAfter(10)).contact(Contact::Awaited);
+    setup.node.set_script(lost);
+    sleep(3 * SECOND).await;
+    assert_eq!(setup.query(Role::Reader).await.0, "stalled-greeting");
+    setup.node.set_script(Script::synced().contact(Contact::Awaited));
+    let began = Instant::now();
+    // The check that is held stays without an answer.
+    while setup.query(Role::Reader).await.0 == "stalled-greeting" {
+        sleep(SECOND / 4).await;
+        assert!(began.elapsed() <= 6 * SECOND);
+    }
 }

@@ -1,5 +1,5 @@
 //! The server's proof of its certificate by the account's password (`--ssl-mode
-//! verify-password`): who is served, who is refused, and what an impostor learns.
+//! verify-password`): which servers are served or refused, and what an impostor learns.
 #![cfg(feature = "tls")]
 
 #[path = "support/relay.rs"]

@@ -109,7 +109,7 @@ async fn a_freeze_of_a_minute_under_20_requests_a_second_causes_no_connect_error
     let early = wrote.saturating_duration_since(served);
     println!("served {late:?} after the first write, or {early:?} before it: {words:?}");
     assert!(late <= Duration::from_secs(2) && early <= Duration::from_secs(2), "{words:?}");
-    // The two scouts were dropped when the first login succeeded. That blocks nobody.
+    // The two scouts were dropped when the first login succeeded, which resets the count.
     let [errors, connects, clients] = error_counters(PROBER.1);
     assert_eq!([before[0], errors], [0, 0]);
     assert!(connects + clients <= before[1] + before[2] + 2, "{connects}, {clients}");

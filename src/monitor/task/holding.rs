@@ -42,9 +42,17 @@ impl Monitor {
                     Err(failure) if is_scout && !step.is_logged_in() => {
                         debug!(%failure, %step, "another connection failed while one is held");
                         let is_free = Cost::of(&failure, step) != Cost::Counted;
+                        if !is_free {
+                            // Its handshake is unfinished, and rationed like the others.
+                            self.tracker.gave_up(now);
+                        }
                         drop(held.scout_failed(index, is_free.then_some(now + SCOUT_PAUSE)));
                     }
-                    Ok(answer) if held.is_refresh(index) && self.is_fit(&answer.facts) => {
+                    Ok(answer)
+                        if held.is_refresh(index)
+                            && !self.tracker.is_stalled()
+                            && self.is_fit(&answer.facts) =>
+                    {
                         let probe = held.refreshed(index, now);
                         self.recorder.probe_ended(&probe, Ok(&answer.facts));
                         self.take_facts(answer.facts);

@@ -51,7 +51,7 @@ impl Tracker {
     }
 
     /// A scout stalled while a causality check is held: the node itself is silent, so its facts
-    /// serve nobody any more.
+    /// are not used any more.
     pub(in crate::monitor) fn scout_stalled(&mut self, stalled: Stalled, now: Instant) {
         if self.stall.is_none() {
             let since = now.checked_sub(stalled.waited).unwrap_or(now);

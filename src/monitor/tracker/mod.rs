@@ -172,6 +172,11 @@ impl Tracker {
         }
     }
 
+    /// Whether the node is stalled: a probe run that is answered then shows that it woke.
+    pub(in crate::monitor) fn is_stalled(&self) -> bool {
+        self.stall.is_some()
+    }
+
     /// Whether a held probe run was given up since the last login.
     pub(in crate::monitor) fn has_given_up(&self) -> bool {
         self.back_off.has_given_up()

@@ -91,7 +91,7 @@ impl Probe {
         let security = node.security();
         let channel = match (&security.tls, security.is_unix_socket) {
             (Some(tls), _) => match tls.verification() {
-                // Nobody can pose as the server of a socket, with TLS or without.
+                // No other host can pose as the server of a socket, with TLS or without.
                 Verification::None if security.is_unix_socket => Channel::Tls,
                 Verification::None => Channel::UnverifiedTls,
                 Verification::Password => Channel::ProvenTls,
